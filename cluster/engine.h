@@ -1,0 +1,111 @@
+/* engine.h - the store as fs/ and other users in the process see it.
+ *
+ * Owns: the set of operations that every engine offers. Two engines: the embedded cluster
+ * (qfs_engine_open_embedded) and, later, etcd.
+ * Threading: any thread may call anything except close. submit never blocks on nodes: it returns when
+ * the request is answered or queued; a hot get is answered inside submit by the calling thread.
+ * Nothing here calls `done` with a lock held.
+ */
+#pragma once
+
+#include "cluster/request.h"
+
+G_BEGIN_DECLS
+
+typedef struct {
+  char *store;                 /* directory of the store */
+  guint nodes;                 /* N, 1..QFS_NODES_MAX */
+  guint replicas;              /* K, 1..N */
+  char *node_dirs[QFS_NODES_MAX]; /* NULL: store/node-I */
+  gboolean sync;               /* every put is durable before it is acknowledged */
+  guint timeout_ms;            /* deadline of a request */
+  guint tombstone_grace_s;
+  gboolean faults;             /* fault injection allowed */
+} QfsEngineConfig;
+
+typedef enum {
+  QFS_NODE_STATE_DOWN,         /* closed by command */
+  QFS_NODE_STATE_CRASHED,      /* closed by command, without settling */
+  QFS_NODE_STATE_OPENING,
+  QFS_NODE_STATE_CATCHING_UP,  /* progress in percent */
+  QFS_NODE_STATE_REBUILDING,
+  QFS_NODE_STATE_UP,           /* in sync */
+  QFS_NODE_STATE_FAILED,       /* reason */
+} QfsNodeState;
+
+typedef struct {
+  QfsNodeState state;
+  guint progress;              /* percent, for CATCHING_UP and REBUILDING */
+  char *reason;                /* for FAILED, else NULL */
+  char *dir;
+  gboolean in_sync;
+  guint64 lag;                 /* operations sent and not yet acknowledged */
+  QfsReplicaStats replica;     /* as of the node's last report */
+} QfsNodeStatus;
+
+typedef struct {
+  guint nodes, replicas, write_quorum;
+  guint64 epoch;
+  gboolean quorum;             /* writes are possible */
+  gboolean recovering;         /* start is not finished */
+  guint64 unsettled;           /* versions not yet on stable storage on all holders */
+  guint64 puts, gets, acknowledged, timed_out, refused; /* since start */
+  char store[37];
+  QfsNodeStatus node[QFS_NODES_MAX]; /* node i-1 */
+} QfsEngineStatus;
+
+typedef struct QfsEngine QfsEngine;
+
+typedef struct {
+  void (*submit)(QfsEngine *engine, QfsRequest *request);
+  /* A snapshot that touches no replica and never blocks on one; free with qfs_engine_status_free. */
+  QfsEngineStatus *(*status)(QfsEngine *engine);
+  /* While pinned, the chunks of `object` are not dropped though their record was replaced or removed.
+   * Counts; a zero object is ignored. Pin between the GET that gave the record and the first READ. */
+  void (*pin)(QfsEngine *engine, QfsObjectId object);
+  void (*unpin)(QfsEngine *engine, QfsObjectId object);
+  /* Drops a staged object that will not be published. */
+  void (*discard)(QfsEngine *engine, QfsObjectId object);
+  /* Settles what can be settled within `timeout_ms`, stops all threads, frees the engine. Call once, when
+   * no request is under way or all are to be cut off (they end with QFS_UNKNOWN). */
+  void (*close)(QfsEngine *engine, guint timeout_ms);
+} QfsEngineOps;
+
+struct QfsEngine {
+  const QfsEngineOps *ops;
+  QfsEngineConfig config;
+};
+
+void qfs_engine_status_free(QfsEngineStatus *status);
+
+/* What `key` last changed to although nobody asked through this engine's submit (recovery): caches must
+ * forget it. Called without locks, from any thread. */
+typedef void (*QfsEngineWatch)(const char *key, gpointer user_data);
+
+/* Opens or creates the embedded store and returns when it serves (or when it serves as far as it can: a
+ * store without a majority of its nodes opens and answers QFS_NO_QUORUM). Blocks. Fails, changing
+ * nothing, on: bad configuration, a store locked by another process, another N or K than stored, a
+ * newer format, a directory that can't be made. Errors are one line, fit for standard error. */
+QfsEngine *qfs_engine_open_embedded(const QfsEngineConfig *config, QfsEngineWatch watch,
+                                    gpointer watch_data, GError **error);
+
+#define QFS_ENGINE_ERROR (qfs_engine_error_quark())
+GQuark qfs_engine_error_quark(void);
+typedef enum { QFS_ENGINE_ERROR_CONFIG, QFS_ENGINE_ERROR_LOCKED, QFS_ENGINE_ERROR_FAILED } QfsEngineError;
+
+static inline void qfs_engine_submit(QfsEngine *engine, QfsRequest *request) {
+  engine->ops->submit(engine, request);
+}
+static inline QfsEngineStatus *qfs_engine_status(QfsEngine *engine) { return engine->ops->status(engine); }
+static inline void qfs_engine_pin(QfsEngine *engine, QfsObjectId object) { engine->ops->pin(engine, object); }
+static inline void qfs_engine_unpin(QfsEngine *engine, QfsObjectId object) {
+  engine->ops->unpin(engine, object);
+}
+static inline void qfs_engine_discard(QfsEngine *engine, QfsObjectId object) {
+  engine->ops->discard(engine, object);
+}
+static inline void qfs_engine_close(QfsEngine *engine, guint timeout_ms) {
+  engine->ops->close(engine, timeout_ms);
+}
+
+G_END_DECLS

@@ -1,0 +1,74 @@
+/* env.h - everything that cluster logic may ask of the outside world.
+ *
+ * The coordinator (coordinator.h) and the node (node.h) are state machines: they take events and emit
+ * effects through this table, and hold no thread, clock, sleep or randomness of their own. Two
+ * environments implement it: env_thread.c (the product) and env_sim.c (tests/sim).
+ *
+ * The contract of an environment
+ *  E1. No effect calls back into the state machine before the event that emitted it has returned:
+ *      results arrive as later events. (env_thread runs them right after it released its lock.)
+ *  E2. Events of one state machine are given one at a time (env_thread: under one lock).
+ *  E3. Messages may be lost, repeated, delayed; env_thread delivers in order and loses only what was
+ *      under way when a node stopped.
+ *  E4. complete() reaches the requester exactly once per request, with no lock held.
+ */
+#pragma once
+
+#include "cluster/message.h"
+#include "cluster/request.h"
+
+G_BEGIN_DECLS
+
+typedef enum { QFS_READ_RECORD, QFS_READ_CHUNKS, QFS_READ_LIST } QfsReadKind;
+
+/* A read of one node's committed state by the thread that serves the request: the hot path of gets.
+ * Filled in by the coordinator, answered by qfs_coordinator_read_done with the same object. */
+typedef struct {
+  QfsReadKind kind;
+  guint node;
+  gpointer owner;            /* the coordinator's */
+  char *key;                 /* RECORD: key; LIST: directory */
+  char *after;               /* LIST */
+  guint limit;               /* LIST */
+  QfsObjectId object;        /* CHUNKS: indices [index, index + count) at greatest version <= version */
+  guint64 index;
+  guint count;
+  guint64 version;
+  /* answer */
+  QfsStatus status;          /* QFS_OK; QFS_IO: failed or corrupt, `reason`; QFS_NO_QUORUM: node is closed */
+  char *reason;
+  QfsRecord *record;         /* RECORD: NULL when absent */
+  GPtrArray *list;           /* LIST: QfsRecord */
+  gboolean more;
+  QfsChunk **chunks;         /* CHUNKS: `count` pointers, NULL: no such row */
+  gboolean newer;            /* CHUNKS: some index without a row has one of a newer version */
+} QfsRead;
+QfsRead *qfs_read_new(QfsReadKind kind, guint node, gpointer owner);
+void qfs_read_free(QfsRead *read);
+
+typedef struct QfsEnv QfsEnv;
+struct QfsEnv {
+  gint64 (*now_us)(QfsEnv *env);   /* monotonic, microseconds */
+  gint64 (*wall_ms)(QfsEnv *env);  /* wall clock, milliseconds since 1970; may jump */
+  guint64 (*random)(QfsEnv *env);
+  /* coordinator -> node; takes the message over. */
+  void (*send)(QfsEnv *env, QfsMessage *message);
+  /* node -> coordinator; takes the message over. */
+  void (*reply)(QfsEnv *env, QfsMessage *message);
+  /* Read node `read->node` directly; takes the object over until qfs_coordinator_read_done. */
+  void (*read)(QfsEnv *env, QfsRead *read);
+  /* Hands the answered request to its requester. */
+  void (*complete)(QfsEnv *env, QfsRequest *request);
+  /* qfs_coordinator_tick is to be called at `at_us` (monotonic) or a little later; only the earliest
+   * wish since the last tick counts. */
+  void (*wake_at)(QfsEnv *env, gint64 at_us);
+  /* Opens the node's replica and starts the node; its first reply answers a HELLO. A replica that can't be
+   * opened is reported by qfs_coordinator_node_gone. */
+  void (*node_start)(QfsEnv *env, guint node, guint64 incarnation);
+  /* Closes the node's files for real; what was queued for it is lost. Ends with qfs_coordinator_node_gone. */
+  void (*node_stop)(QfsEnv *env, guint node);
+  /* One line for the operator. */
+  void (*log)(QfsEnv *env, GLogLevelFlags level, const char *line);
+};
+
+G_END_DECLS

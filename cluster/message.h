@@ -1,0 +1,89 @@
+/* message.h - what coordinator and nodes say to each other.
+ *
+ * Requests carry whole state and are idempotent: a lost one is sent again, a repeated one is answered
+ * like the first. A node answers each request by one reply with the same type, cookie and incarnation.
+ * Links may lose, repeat, delay and (in the simulator) reorder; the coordinator relies on none of it.
+ *
+ * Ownership: a message belongs to whoever holds it; send and reply take it over. Arrays in it are
+ * shared by reference count between the messages to several nodes, and never change.
+ */
+#pragma once
+
+#include "cluster/status.h"
+#include "storage/replica.h"
+
+G_BEGIN_DECLS
+
+typedef enum {
+  QFS_MESSAGE_HELLO,        /* -> meta, max_seq: what the node is and remembers */
+  QFS_MESSAGE_VIEW,         /* view, node's generation in it: durable before the reply */
+  QFS_MESSAGE_APPLY,        /* records (LWW; `force` replaces whatever is there), hint */
+  QFS_MESSAGE_CHUNKS,       /* chunks */
+  QFS_MESSAGE_INTENT,       /* id, records: the batch is durable as an intent, not visible */
+  QFS_MESSAGE_COMMIT,       /* id, records: apply these (the node's part) and remove the intent */
+  QFS_MESSAGE_DISCARD,      /* chunks (data NULL): garbage; see QfsDiscard */
+  QFS_MESSAGE_SYNC,         /* mark, settled, ceiling (0: leave each): everything before is durable */
+  QFS_MESSAGE_READ,         /* key -> records[0] or none */
+  QFS_MESSAGE_CHUNK_GET,    /* chunks[0] (object, index, version = greatest wanted) -> chunks[0] or none */
+  QFS_MESSAGE_SCAN_RECORDS, /* after_seq, key, limit -> records, more */
+  QFS_MESSAGE_SCAN_CHUNKS,  /* after_seq, chunks[0] or none, limit, with_data -> chunks, more */
+  QFS_MESSAGE_INTENTS,      /* -> intents: array of QfsIntent */
+  QFS_MESSAGE_REMOVE,       /* key: the row goes, whatever it is (repair of a node not in sync) */
+  QFS_MESSAGE_WIPE,         /* everything but the metadata goes; mark becomes 0 */
+  QFS_MESSAGE_DROP_HINTS,   /* after_seq: hint rows up to here go, a limited number -> more */
+  QFS_MESSAGE_PING,         /* -> stats */
+} QfsMessageType;
+
+typedef enum {
+  QFS_DISCARD_OBJECT,   /* all rows of the object */
+  QFS_DISCARD_OLDER,    /* rows of (object, index) older than version */
+  QFS_DISCARD_VERSION,  /* exactly that row */
+} QfsDiscard;
+
+typedef struct {
+  guint64 id;
+  GPtrArray *records;
+} QfsIntent;
+void qfs_intent_free(QfsIntent *intent);
+
+typedef struct {
+  QfsMessageType type;
+  gboolean is_reply;
+  guint node;               /* the node's end of the link, from 1 */
+  guint64 incarnation;      /* of the node: replies of an earlier one are dropped */
+  guint64 epoch;            /* requests: refused with QFS_STALE when older than the node's promise */
+  guint64 cookie;           /* pairs request and reply; 0: no reply wanted */
+  QfsStatus status;         /* replies: QFS_OK, QFS_STALE (older epoch), QFS_IO, QFS_NO_SPACE */
+  char *reason;             /* replies with QFS_IO or QFS_NO_SPACE: for people */
+
+  GPtrArray *records;       /* QfsRecord */
+  GPtrArray *chunks;        /* QfsChunk */
+  GPtrArray *intents;       /* QfsIntent */
+  char *key;
+  guint64 id;
+  guint64 after_seq;
+  guint limit;
+  gboolean more;
+  gboolean hint, force, durable, with_data;
+  QfsDiscard discard;
+  guint64 mark, settled, ceiling, max_seq;
+  guint64 newest;           /* APPLY reply: greatest timestamp that was found newer, 0: none */
+  QfsView *view;
+  QfsNodeMeta *meta;
+  QfsReplicaStats stats;
+} QfsMessage;
+
+QfsMessage *qfs_message_new(QfsMessageType type, guint node);
+/* A reply to `request`: type, node, incarnation, cookie taken over; QFS_OK. */
+QfsMessage *qfs_message_new_reply(const QfsMessage *request);
+/* Same content (arrays shared), for another node. */
+QfsMessage *qfs_message_copy(const QfsMessage *message, guint node);
+void qfs_message_free(QfsMessage *message); /* accepts NULL */
+gsize qfs_message_size(const QfsMessage *message); /* bytes of payload, for back-pressure */
+const char *qfs_message_type_name(QfsMessageType type);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QfsMessage, qfs_message_free)
+
+GPtrArray *qfs_records_new(void); /* array that unrefs its QfsRecord elements */
+GPtrArray *qfs_chunks_new(void);  /* array that frees its QfsChunk elements */
+
+G_END_DECLS

@@ -1,0 +1,178 @@
+/* replica.h - one node's copy of its records and chunks, behind a table of functions.
+ *
+ * Owns: what is durable at one node: records, chunks, intents of multi-key batches, and the node's
+ * metadata (identity, view of the cluster, marks). The last-writer rule is enforced here, inside the
+ * transaction. Leaves to others: which node holds what, sequence numbers, epochs' meaning.
+ *
+ * Two implementations: SQLite (qfs_sqlite_replica_open, the product) and an in-memory model with
+ * faults (tests/sim). Callers use the qfs_replica_* wrappers at the end.
+ *
+ * Invariants
+ *  S1. A stored record is never replaced by an older version (record.h R2), except by
+ *      record_apply(force), which repair uses on a node that is not in sync.
+ *  S2. Nothing is visible to other connections before commit returned TRUE; after a FALSE from any
+ *      writing call the transaction must be rolled back and the node counts as failed until reopened.
+ *  S3. commit(durable=TRUE) returns TRUE only when this and every earlier commit is on stable storage.
+ *  S4. Records and chunks returned have passed their checksum; a bad one gives QFS_REPLICA_ERROR_CORRUPT.
+ *
+ * Threading: one thread at a time per object, no owner thread. A writer object is used by its node's
+ * thread; reader objects (open_reader) see committed data only and are pooled by their users.
+ * Ownership: out parameters are owned by the caller; untouched on failure.
+ * Errors: GError in QFS_REPLICA_ERROR.
+ */
+#pragma once
+
+#include "storage/record.h"
+
+G_BEGIN_DECLS
+
+#define QFS_REPLICA_ERROR (qfs_replica_error_quark())
+GQuark qfs_replica_error_quark(void);
+typedef enum {
+  QFS_REPLICA_ERROR_IO,        /* SQLite or the operating system failed */
+  QFS_REPLICA_ERROR_NO_SPACE,  /* the disk is full; nothing of the transaction is kept */
+  QFS_REPLICA_ERROR_CORRUPT,   /* checksum or SQLite corruption */
+  QFS_REPLICA_ERROR_FORMAT,    /* not a replica, or of a newer schema */
+  QFS_REPLICA_ERROR_ABSENT,    /* no replica there and create was not asked for */
+} QfsReplicaError;
+
+typedef enum {
+  QFS_APPLY_APPLIED,     /* stored */
+  QFS_APPLY_SAME,        /* this very version was already stored (seq is raised if the new one is higher) */
+  QFS_APPLY_SUPERSEDED,  /* a newer version is stored; nothing changed */
+} QfsApplyResult;
+
+#define QFS_NODES_MAX 64
+#define QFS_VIEW_SETS_MAX 64
+typedef guint64 QfsNodeSet; /* bit i-1 stands for node i */
+
+/* Configuration and membership that a majority of nodes remembers; see cluster/view.h for meaning. */
+typedef struct {
+  char store[37];                /* UUID text of the store */
+  guint32 nodes;                 /* N */
+  guint32 replicas;              /* K */
+  guint64 epoch;
+  QfsNodeSet in_sync;            /* S */
+  QfsNodeSet base;               /* B: the set for which in-sync nodes hold everything */
+  guint64 left_mark[QFS_NODES_MAX];     /* node i-1: settled mark when it left S; 0: holds nothing usable */
+  guint64 generation[QFS_NODES_MAX];    /* generation that node i-1's file must show */
+  guint64 next_generation[QFS_NODES_MAX]; /* or this one, when it was being raised */
+  guint32 n_unsettled;           /* sets of the epochs since the settled mark, without repeats */
+  QfsNodeSet unsettled[QFS_VIEW_SETS_MAX];
+} QfsView;
+
+/* Durable facts of one node beside its data. */
+typedef struct {
+  guint32 node;                  /* own number, from 1 */
+  guint64 generation;            /* raised at each opening that a majority remembers */
+  guint64 promised_epoch;        /* operations of older epochs are refused */
+  guint64 mark;                  /* every operation up to here that concerned this node is durable here */
+  guint64 settled;               /* known: every operation up to here is durable on all its holders */
+  guint64 ceiling;               /* the clock issued no timestamp above this */
+  gboolean has_view;
+  QfsView view;
+} QfsNodeMeta;
+
+typedef struct {
+  QfsObjectId object;
+  guint64 index;      /* bytes [index * QFS_CHUNK_SIZE, ...) */
+  guint64 version;    /* timestamp of the record version that brought it */
+  guint64 seq;
+  GBytes *data;       /* at most QFS_CHUNK_SIZE; what is missing reads as zeros; NULL in listings */
+} QfsChunk;
+
+void qfs_chunk_free(QfsChunk *chunk); /* accepts NULL */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QfsChunk, qfs_chunk_free)
+
+typedef struct {
+  guint64 records;     /* rows that are not tombstones */
+  guint64 tombstones;
+  guint64 chunks;
+  guint64 bytes;       /* of the file and its WAL */
+  guint64 disk_total, disk_free; /* bytes of the file system that holds it, free to this user */
+  guint64 disk_files, disk_files_free;
+} QfsReplicaStats;
+
+typedef struct QfsReplica QfsReplica;
+
+typedef struct {
+  void (*close)(QfsReplica *self);
+
+  /* Transactions (writer objects only). Reads on a writer see its own transaction. */
+  gboolean (*begin)(QfsReplica *self, GError **error);
+  gboolean (*commit)(QfsReplica *self, gboolean durable, GError **error);
+  void (*rollback)(QfsReplica *self);
+
+  /* Metadata. Storing outside begin/commit is a programmer's error. */
+  gboolean (*meta_load)(QfsReplica *self, QfsNodeMeta *out_meta, GError **error);
+  gboolean (*meta_store)(QfsReplica *self, const QfsNodeMeta *meta, GError **error);
+
+  /* Records. *out_record is NULL and the result TRUE when there is no row; tombstones are returned. */
+  gboolean (*record_get)(QfsReplica *self, const char *key, QfsRecord **out_record, GError **error);
+  gboolean (*record_apply)(QfsReplica *self, const QfsRecord *record, gboolean hint, gboolean force,
+                           QfsApplyResult *out_result, GError **error);
+  gboolean (*record_remove)(QfsReplica *self, const char *key, GError **error);
+  /* Records with (seq, key) > (after_seq, after_key) in that order, tombstones included, until
+   * `limit` records or about 1 MiB; appended to `out` (element-type QfsRecord, owned by the array). */
+  gboolean (*record_scan)(QfsReplica *self, guint64 after_seq, const char *after_key, guint limit,
+                          GPtrArray *out, gboolean *out_more, GError **error);
+  /* Children of directory `dir` with name > `after` (memcmp order; NULL: from the first), tombstones
+   * included, tails left out (empty) except for symlinks. The root record is no child of the root. */
+  gboolean (*record_list)(QfsReplica *self, const char *dir, const char *after, guint limit,
+                          GPtrArray *out, gboolean *out_more, GError **error);
+  /* Removes rows marked `hint` with seq <= up_to, at most `limit`; *out_removed tells how many. */
+  gboolean (*hints_remove)(QfsReplica *self, guint64 up_to, guint limit, guint *out_removed,
+                           GError **error);
+
+  /* Chunks. chunk_get: the row of (object, index) with the greatest version <= max_version. None:
+   * *out_chunk NULL; *out_newer (may be NULL) tells whether a row with a greater version exists. */
+  gboolean (*chunk_put)(QfsReplica *self, const QfsChunk *chunk, GError **error);
+  gboolean (*chunk_get)(QfsReplica *self, QfsObjectId object, guint64 index, guint64 max_version,
+                        QfsChunk **out_chunk, gboolean *out_newer, GError **error);
+  /* Removes versions of (object, index) older than `keep`. */
+  gboolean (*chunk_trim)(QfsReplica *self, QfsObjectId object, guint64 index, guint64 keep,
+                         GError **error);
+  /* Removes exactly this version. */
+  gboolean (*chunk_remove)(QfsReplica *self, QfsObjectId object, guint64 index, guint64 version,
+                           GError **error);
+  /* Removes at most `limit` rows of the object; *out_more tells whether some are left. */
+  gboolean (*object_drop)(QfsReplica *self, QfsObjectId object, guint limit, gboolean *out_more,
+                          GError **error);
+  /* Chunks after (after_seq, after object, index, version) in (seq, object, index, version) order;
+   * `after` NULL: every chunk with seq > after_seq. with_data FALSE leaves data NULL. */
+  gboolean (*chunk_scan)(QfsReplica *self, guint64 after_seq, const QfsChunk *after, gboolean with_data,
+                         guint limit, GPtrArray *out, gboolean *out_more, GError **error);
+
+  /* Intents: multi-key batches that must be rolled forward. `records` is an array of QfsRecord. */
+  gboolean (*intent_put)(QfsReplica *self, guint64 id, GPtrArray *records, GError **error);
+  gboolean (*intent_get)(QfsReplica *self, guint64 id, GPtrArray **out_records, GError **error);
+  gboolean (*intent_remove)(QfsReplica *self, guint64 id, GError **error);
+  gboolean (*intent_list)(QfsReplica *self, GArray *out_ids /* guint64 */, GError **error);
+
+  /* Empties records, chunks and intents (not the metadata) within the transaction. */
+  gboolean (*wipe)(QfsReplica *self, GError **error);
+
+  /* Moves the log into the file when it grew; cheap to call often, outside transactions. */
+  gboolean (*checkpoint)(QfsReplica *self, gboolean everything, GError **error);
+  gboolean (*stats)(QfsReplica *self, QfsReplicaStats *out_stats, GError **error);
+} QfsReplicaOps;
+
+struct QfsReplica {
+  const QfsReplicaOps *ops;
+};
+
+static inline void qfs_replica_close(QfsReplica *replica) {
+  if (replica != NULL)
+    replica->ops->close(replica);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QfsReplica, qfs_replica_close)
+
+/* Opens (and with `create` makes) the SQLite replica in directory `dir` ("replica.db" in it) as its
+ * only writer: WAL, exclusive use enforced by a lock file beside it. With create, the directory is made
+ * too and a fresh file gets `node` as its number. Blocks for recovery of the log. */
+QfsReplica *qfs_sqlite_replica_open(const char *dir, guint32 node, gboolean create, gboolean sync_always,
+                                    GError **error);
+/* A read-only connection to the same file. */
+QfsReplica *qfs_sqlite_replica_open_reader(const char *dir, GError **error);
+
+G_END_DECLS
