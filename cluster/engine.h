@@ -89,6 +89,11 @@ typedef void (*QfsEngineWatch)(const char *key, gpointer user_data);
 QfsEngine *qfs_engine_open_embedded(const QfsEngineConfig *config, QfsEngineWatch watch,
                                     gpointer watch_data, GError **error);
 
+/* N and K of the store in directory `dir`, as its store.conf tells, so that defaults can follow an
+ * existing store. FALSE, outputs untouched: no store there, or its store.conf can't be read. Takes no lock,
+ * changes nothing. */
+gboolean qfs_store_probe(const char *dir, guint *out_nodes, guint *out_replicas);
+
 #define QFS_ENGINE_ERROR (qfs_engine_error_quark())
 GQuark qfs_engine_error_quark(void);
 typedef enum { QFS_ENGINE_ERROR_CONFIG, QFS_ENGINE_ERROR_LOCKED, QFS_ENGINE_ERROR_FAILED } QfsEngineError;

@@ -44,10 +44,16 @@ typedef struct {
   gboolean newer;            /* CHUNKS: some index without a row has one of a newer version */
 } QfsRead;
 QfsRead *qfs_read_new(QfsReadKind kind, guint node, gpointer owner);
-void qfs_read_free(QfsRead *read);
+void qfs_read_free(QfsRead *read); /* accepts NULL */
+/* Fills in the answer from `replica` (a reader). FALSE: it is QFS_IO and the reader should be closed. */
+gboolean qfs_read_run(QfsRead *read, QfsReplica *replica);
+/* Makes the answer `status` with `reason` (may be NULL). */
+void qfs_read_fail(QfsRead *read, QfsStatus status, const char *reason);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QfsRead, qfs_read_free)
 
 typedef struct QfsEnv QfsEnv;
 struct QfsEnv {
+  gboolean lossy; /* links may lose messages, so unanswered requests are repeated */
   gint64 (*now_us)(QfsEnv *env);   /* monotonic, microseconds */
   gint64 (*wall_ms)(QfsEnv *env);  /* wall clock, milliseconds since 1970; may jump */
   guint64 (*random)(QfsEnv *env);

@@ -118,7 +118,7 @@ guint64 qfs_chunk_checksum(QfsObjectId object, guint64 index, guint64 version, g
 guint64 qfs_digest(gconstpointer data, gsize len);
 
 /* Splits `key` at its last '/': *out_dir_len bytes of directory, the name begins at *out_name.
- * "a/b/c" -> "a/b", "c"; "a" -> "", "a"; "" -> "", "". */
+ * "a/b/c" -> "a/b", "c"; "a" -> "", "a"; "" -> "", "". The store's own "/a" is "a" in "/", not in "". */
 void qfs_key_split(const char *key, gsize *out_dir_len, const char **out_name);
 char *qfs_key_join(const char *dir, const char *name);   /* newly allocated */
 char *qfs_key_parent(const char *key);                    /* newly allocated; "" for top-level keys */

@@ -101,7 +101,7 @@ typedef struct {
   /* Transactions (writer objects only). Reads on a writer see its own transaction. */
   gboolean (*begin)(QfsReplica *self, GError **error);
   gboolean (*commit)(QfsReplica *self, gboolean durable, GError **error);
-  void (*rollback)(QfsReplica *self);
+  void (*rollback)(QfsReplica *self); /* does nothing when no transaction is open */
 
   /* Metadata. Storing outside begin/commit is a programmer's error. */
   gboolean (*meta_load)(QfsReplica *self, QfsNodeMeta *out_meta, GError **error);
@@ -113,7 +113,8 @@ typedef struct {
                            QfsApplyResult *out_result, GError **error);
   gboolean (*record_remove)(QfsReplica *self, const char *key, GError **error);
   /* Records with (seq, key) > (after_seq, after_key) in that order, tombstones included, until
-   * `limit` records or about 1 MiB; appended to `out` (element-type QfsRecord, owned by the array). */
+   * `limit` records or about 1 MiB; appended to `out` (element-type QfsRecord, owned by the array).
+   * after_key NULL: every record with seq > after_seq. */
   gboolean (*record_scan)(QfsReplica *self, guint64 after_seq, const char *after_key, guint limit,
                           GPtrArray *out, gboolean *out_more, GError **error);
   /* Children of directory `dir` with name > `after` (memcmp order; NULL: from the first), tombstones
@@ -143,8 +144,10 @@ typedef struct {
   gboolean (*chunk_scan)(QfsReplica *self, guint64 after_seq, const QfsChunk *after, gboolean with_data,
                          guint limit, GPtrArray *out, gboolean *out_more, GError **error);
 
-  /* Intents: multi-key batches that must be rolled forward. `records` is an array of QfsRecord. */
+  /* Intents: multi-key batches that must be rolled forward. `records` is an array of QfsRecord, not
+   * empty; an intent of the same id is replaced. */
   gboolean (*intent_put)(QfsReplica *self, guint64 id, GPtrArray *records, GError **error);
+  /* *out_records NULL: there is none. */
   gboolean (*intent_get)(QfsReplica *self, guint64 id, GPtrArray **out_records, GError **error);
   gboolean (*intent_remove)(QfsReplica *self, guint64 id, GError **error);
   gboolean (*intent_list)(QfsReplica *self, GArray *out_ids /* guint64 */, GError **error);
@@ -152,7 +155,8 @@ typedef struct {
   /* Empties records, chunks and intents (not the metadata) within the transaction. */
   gboolean (*wipe)(QfsReplica *self, GError **error);
 
-  /* Moves the log into the file when it grew; cheap to call often, outside transactions. */
+  /* Moves the log into the file when it grew, or, with `everything`, all that readers let go of; cheap
+   * to call often, outside transactions. */
   gboolean (*checkpoint)(QfsReplica *self, gboolean everything, GError **error);
   gboolean (*stats)(QfsReplica *self, QfsReplicaStats *out_stats, GError **error);
 } QfsReplicaOps;

@@ -1,0 +1,441 @@
+/* catchup.c - one node returns: it gets what it missed, and then is in sync.
+ *
+ * From the moment it is JOINING every new write that concerns it is sent to it too. Then, by sequence
+ * number from the mark at which it left: (1) what it holds beyond the others is looked at key by key:
+ * past the settled mark it is merged, below it is taken away, for a majority of the others lacks it;
+ * (2) chunks and records that the trusted nodes have and it should hold are copied; (3) it makes all
+ * that durable, and a view with it in S is proposed. A node that must be rebuilt is wiped first and
+ * starts from mark 0. Cost: proportional to what it missed (or to what it holds, when rebuilt).
+ */
+#include "cluster/private.h"
+
+#define RECORDS_LIMIT 256
+#define CHUNKS_LIMIT 16
+
+typedef enum { STAGE_WIPE, STAGE_EXTRAS, STAGE_CHUNKS, STAGE_RECORDS, STAGE_SYNC, STAGE_READY } Stage;
+
+struct QfsCatchup {
+  guint64 id;
+  guint node;
+  Stage stage;
+  guint64 from, until;      /* sequence numbers to look at */
+  QfsNodeSet sources;       /* trusted nodes still to be scanned in this stage */
+  guint source;
+  guint64 at_seq;
+  char *at_key;
+  QfsChunk *at_chunk;
+  gboolean more;
+  GPtrArray *extras;        /* records of the node being looked at */
+  guint next_extra;
+  QfsRecord *better;        /* authoritative version of the current extra */
+  guint64 sent;
+};
+
+typedef struct {
+  guint64 id;
+  guint node;
+} Ticket;
+
+static Ticket *ticket_new(QfsCatchup *u) {
+  Ticket *ticket = g_new(Ticket, 1);
+  ticket->id = u->id;
+  ticket->node = u->node;
+  return ticket;
+}
+
+/* The catch-up that a callback belongs to, or NULL if it ended meanwhile. Frees the ticket. */
+static QfsCatchup *ticket_use(QfsCoordinator *c, gpointer data) {
+  g_autofree Ticket *ticket = data;
+  QfsCatchup *u = c->peer[ticket->node].catchup;
+  return u != NULL && u->id == ticket->id ? u : NULL;
+}
+
+static void catchup_restart(QfsCoordinator *c, QfsCatchup *u);
+
+/* FALSE: the reply is no use; the catch-up was restarted or has ended with its node. */
+static gboolean usable(QfsCoordinator *c, QfsCatchup *u, QfsPeer *peer, QfsMessage *reply) {
+  guint node = u->node;
+  if (reply != NULL && qfs_peer_reply_ok(c, peer, reply))
+    return c->peer[node].catchup == u;
+  if (reply != NULL && reply->status == QFS_NO_SPACE)
+    qfs_peer_fail(c, peer, reply->reason ? reply->reason : "disk full", FALSE);
+  if (c->peer[node].catchup == u)
+    catchup_restart(c, u);
+  return FALSE;
+}
+
+static void catchup_step(QfsCoordinator *c, QfsCatchup *u);
+static void extras_next(QfsCoordinator *c, QfsCatchup *u);
+
+void qfs_catchup_stop(QfsCoordinator *c, QfsPeer *peer) {
+  QfsCatchup *u = peer->catchup;
+  if (u == NULL)
+    return;
+  peer->catchup = NULL;
+  g_free(u->at_key);
+  qfs_chunk_free(u->at_chunk);
+  g_clear_pointer(&u->extras, g_ptr_array_unref);
+  qfs_record_unref(u->better);
+  g_free(u);
+}
+
+/* Something it depends on went away: start over from KNOWN. */
+static void catchup_restart(QfsCoordinator *c, QfsCatchup *u) {
+  QfsPeer *peer = &c->peer[u->node];
+  qfs_catchup_stop(c, peer);
+  if (peer->state == PEER_JOINING)
+    peer->state = PEER_KNOWN;
+  c->view_dirty = TRUE;
+}
+
+gboolean qfs_catchup_ready(const QfsPeer *peer) {
+  return peer->catchup != NULL && peer->catchup->stage == STAGE_READY;
+}
+
+guint qfs_catchup_progress(const QfsPeer *peer) {
+  const QfsCatchup *u = peer->catchup;
+  if (u == NULL)
+    return 0;
+  if (u->stage == STAGE_READY || u->stage == STAGE_SYNC || u->until <= u->from)
+    return 99;
+  /* Counters of one epoch are dense, epochs are not: a share of the span is the best cheap guess. */
+  gdouble part = (gdouble)(u->at_seq > u->from ? u->at_seq - u->from : 0) / (u->until - u->from);
+  gdouble base = u->stage == STAGE_RECORDS ? 50 : u->stage == STAGE_CHUNKS ? 5 : 0;
+  gdouble span = u->stage == STAGE_EXTRAS ? 5 : 45;
+  return (guint)(base + span * MIN(part, 1.0));
+}
+
+static gboolean should_hold(QfsCoordinator *c, QfsCatchup *u, guint64 hash) {
+  QfsNodeSet with = c->view.in_sync | QFS_NODE_BIT(u->node);
+  return qfs_set_has(qfs_placement_holders(hash, with, c->config.replicas), u->node);
+}
+
+static gboolean owns(QfsCoordinator *c, QfsCatchup *u, guint64 hash) {
+  QfsNodeSet all = qfs_set_all(c->config.nodes);
+  return qfs_set_has(qfs_placement_holders(hash, all, c->config.replicas), u->node);
+}
+
+/* ---- (1) what it has beyond the others ---- */
+
+static void extra_applied(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsCatchup *u = ticket_use(c, data);
+  if (u == NULL || !usable(c, u, peer, reply))
+    return;
+  extras_next(c, u);
+}
+
+static void extra_removed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsCatchup *u = ticket_use(c, data);
+  if (u == NULL || !usable(c, u, peer, reply))
+    return;
+  if (u->better == NULL) {
+    extras_next(c, u);
+    return;
+  }
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_APPLY, u->node);
+  message->records = qfs_records_new();
+  g_ptr_array_add(message->records, qfs_record_ref(u->better));
+  message->hint = !owns(c, u, qfs_key_hash(u->better->key));
+  qfs_rpc_send(c, peer, message, extra_applied, ticket_new(u));
+}
+
+static void merged_quorum(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  QfsKey *key = data;
+  qfs_record_unref(key->acked);
+  key->acked = qfs_record_ref(key->newest);
+  qfs_key_bump(c, key->hash);
+  if (c->config.watch != NULL)
+    c->config.watch(key->key, c->config.watch_data);
+}
+
+static void merged_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  qfs_key_done(c, data);
+}
+
+/* The extra was being written when an earlier coordinator died: it becomes the key's version. */
+static void merge(QfsCoordinator *c, QfsCatchup *u, QfsRecord *extra, QfsRecord *known) {
+  QfsKey *key = qfs_key_use(c, extra->key);
+  if (key->planner != NULL || key->have_base || !qfs_can_write(c)) {
+    qfs_key_done(c, key);
+    catchup_restart(c, u); /* somebody writes it right now: look again */
+    return;
+  }
+  key->have_base = TRUE;
+  key->acked = known != NULL ? qfs_record_ref(known) : NULL;
+  QfsRecord *copy = qfs_record_copy(extra);
+  copy->seq = qfs_next_seq(c);
+  key->newest = copy;
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_APPLY, 0);
+  message->records = qfs_records_new();
+  g_ptr_array_add(message->records, qfs_record_ref(copy));
+  qfs_flight_start(c, message, &key->hash, 1, FALSE, key, merged_quorum, merged_complete, NULL);
+  extras_next(c, u);
+}
+
+static void extra_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
+  QfsCatchup *u = ticket_use(c, data);
+  if (u == NULL)
+    return;
+  QfsRecord *extra = u->extras->pdata[u->next_extra - 1];
+  QfsKey *key = qfs_key_find(c, extra->key);
+  QfsRecord *newest = key != NULL && key->have_base ? key->newest : record;
+  if (status != QFS_OK || qfs_record_compare(newest, extra) >= 0) {
+    extras_next(c, u);
+    return;
+  }
+  if (extra->seq > c->settled) {
+    merge(c, u, extra, record);
+    return;
+  }
+  g_clear_pointer(&u->better, qfs_record_unref);
+  u->better = record != NULL ? qfs_record_ref(record) : NULL;
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_REMOVE, u->node);
+  message->key = g_strdup(extra->key);
+  message->records = qfs_records_new();
+  g_ptr_array_add(message->records, qfs_record_ref(extra));
+  qfs_rpc_send(c, &c->peer[u->node], message, extra_removed, ticket_new(u));
+}
+
+static void extras_next(QfsCoordinator *c, QfsCatchup *u) {
+  if (u->next_extra < u->extras->len) {
+    QfsRecord *extra = u->extras->pdata[u->next_extra++];
+    qfs_fetch(c, extra->key, extra_fetched, ticket_new(u));
+    return;
+  }
+  if (!u->more) {
+    u->stage = STAGE_CHUNKS;
+    u->at_seq = u->from;
+    g_clear_pointer(&u->at_key, g_free);
+    u->sources = qfs_peers_in(c, PEER_TRUSTED);
+    u->source = 0;
+  }
+  catchup_step(c, u);
+}
+
+static void extras_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsCatchup *u = ticket_use(c, data);
+  if (u == NULL || !usable(c, u, peer, reply))
+    return;
+  g_clear_pointer(&u->extras, g_ptr_array_unref);
+  u->extras = reply->records != NULL ? g_ptr_array_ref(reply->records) : qfs_records_new();
+  u->next_extra = 0;
+  u->more = reply->more && u->extras->len > 0;
+  if (u->extras->len > 0) {
+    QfsRecord *last = u->extras->pdata[u->extras->len - 1];
+    u->at_seq = last->seq;
+    g_free(u->at_key);
+    u->at_key = g_strdup(last->key);
+  }
+  extras_next(c, u);
+}
+
+/* ---- (2) copying ---- */
+
+static void copied(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsCatchup *u = ticket_use(c, data);
+  if (u == NULL || !usable(c, u, peer, reply))
+    return;
+  catchup_step(c, u);
+}
+
+static void copy_on(QfsCoordinator *c, QfsCatchup *u, QfsMessage *message, guint n) {
+  if (n == 0) {
+    qfs_message_free(message);
+    catchup_step(c, u);
+    return;
+  }
+  u->sent += n;
+  qfs_rpc_send(c, &c->peer[u->node], message, copied, ticket_new(u));
+}
+
+static void page_end(QfsCatchup *u, guint64 last_seq, gboolean more) {
+  u->at_seq = MAX(u->at_seq, last_seq);
+  u->more = more && last_seq <= u->until;
+  if (!u->more)
+    u->source = 0;
+}
+
+static void source_chunks(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsCatchup *u = ticket_use(c, data);
+  if (u == NULL || !usable(c, u, peer, reply))
+    return;
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_CHUNKS, u->node);
+  message->chunks = qfs_chunks_new();
+  guint n = reply->chunks != NULL ? reply->chunks->len : 0;
+  for (guint i = 0; i < n; i++) {
+    QfsChunk *chunk = reply->chunks->pdata[i];
+    if (!should_hold(c, u, chunk->object.placement))
+      continue;
+    QfsChunk *copy = g_memdup2(chunk, sizeof *chunk);
+    g_bytes_ref(copy->data);
+    g_ptr_array_add(message->chunks, copy);
+  }
+  guint64 last_seq = 0;
+  if (n > 0) {
+    QfsChunk *last = reply->chunks->pdata[n - 1];
+    last_seq = last->seq;
+    qfs_chunk_free(u->at_chunk);
+    u->at_chunk = g_memdup2(last, sizeof *last);
+    u->at_chunk->data = NULL;
+  }
+  page_end(u, last_seq, reply->more && n > 0);
+  copy_on(c, u, message, message->chunks->len);
+}
+
+static void source_records(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsCatchup *u = ticket_use(c, data);
+  if (u == NULL || !usable(c, u, peer, reply))
+    return;
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_APPLY, u->node);
+  message->records = qfs_records_new();
+  message->hint = TRUE;
+  guint n = reply->records != NULL ? reply->records->len : 0;
+  for (guint i = 0; i < n; i++) {
+    QfsRecord *record = reply->records->pdata[i];
+    guint64 hash = qfs_key_hash(record->key);
+    if (!should_hold(c, u, hash))
+      continue;
+    message->hint = message->hint && !owns(c, u, hash);
+    g_ptr_array_add(message->records, qfs_record_ref(record));
+  }
+  guint64 last_seq = 0;
+  if (n > 0) {
+    QfsRecord *last = reply->records->pdata[n - 1];
+    last_seq = last->seq;
+    g_free(u->at_key);
+    u->at_key = g_strdup(last->key);
+  }
+  page_end(u, last_seq, reply->more && n > 0);
+  copy_on(c, u, message, message->records->len);
+}
+
+static void ask_source(QfsCoordinator *c, QfsCatchup *u) {
+  QfsPeer *peer = &c->peer[u->source];
+  if (u->stage == STAGE_CHUNKS) {
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_SCAN_CHUNKS, peer->index);
+    message->after_seq = u->at_seq;
+    message->limit = CHUNKS_LIMIT;
+    message->with_data = TRUE;
+    if (u->at_chunk != NULL) {
+      message->chunks = qfs_chunks_new();
+      g_ptr_array_add(message->chunks, g_memdup2(u->at_chunk, sizeof *u->at_chunk));
+    }
+    qfs_rpc_send(c, peer, message, source_chunks, ticket_new(u));
+  } else {
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_SCAN_RECORDS, peer->index);
+    message->after_seq = u->at_seq;
+    message->key = g_strdup(u->at_key);
+    message->limit = RECORDS_LIMIT;
+    qfs_rpc_send(c, peer, message, source_records, ticket_new(u));
+  }
+}
+
+/* ---- (3) the end ---- */
+
+static void synced(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsCatchup *u = ticket_use(c, data);
+  if (u == NULL || !usable(c, u, peer, reply))
+    return;
+  u->stage = STAGE_READY;
+  peer->rebuild = FALSE;
+  c->view_dirty = TRUE;
+}
+
+static void copy_step(QfsCoordinator *c, QfsCatchup *u) {
+  if (u->source == 0) {
+    u->sources &= qfs_peers_in(c, PEER_TRUSTED);
+    if (u->sources == 0) {
+      u->stage = u->stage == STAGE_CHUNKS ? STAGE_RECORDS : STAGE_SYNC;
+      u->sources = qfs_peers_in(c, PEER_TRUSTED);
+      u->at_seq = u->from;
+      catchup_step(c, u);
+      return;
+    }
+    u->source = (guint)__builtin_ctzll(u->sources) + 1;
+    u->sources &= u->sources - 1;
+    u->at_seq = u->from;
+    g_clear_pointer(&u->at_key, g_free);
+    g_clear_pointer(&u->at_chunk, qfs_chunk_free);
+  }
+  if (c->peer[u->source].state != PEER_TRUSTED) {
+    catchup_restart(c, u);
+    return;
+  }
+  ask_source(c, u);
+}
+
+static void wiped(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsCatchup *u = ticket_use(c, data);
+  if (u == NULL || !usable(c, u, peer, reply))
+    return;
+  u->stage = STAGE_EXTRAS;
+  catchup_step(c, u);
+}
+
+static void catchup_step(QfsCoordinator *c, QfsCatchup *u) {
+  QfsPeer *peer = &c->peer[u->node];
+  switch (u->stage) {
+  case STAGE_WIPE:
+    qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_WIPE, u->node), wiped, ticket_new(u));
+    break;
+  case STAGE_EXTRAS: {
+    if (peer->state == PEER_KNOWN) { /* joins from here on: a wipe must not take new writes with it */
+      peer->state = PEER_JOINING;
+      u->until = c->last_seq;
+      qfs_flights_dispatch(c);
+      if (peer->catchup != u)
+        return;
+    }
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_SCAN_RECORDS, u->node);
+    message->after_seq = u->at_seq;
+    message->key = g_strdup(u->at_key);
+    message->limit = RECORDS_LIMIT;
+    qfs_rpc_send(c, peer, message, extras_found, ticket_new(u));
+    break;
+  }
+  case STAGE_CHUNKS:
+  case STAGE_RECORDS:
+    copy_step(c, u);
+    break;
+  case STAGE_SYNC: {
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_SYNC, u->node);
+    qfs_rpc_send(c, peer, message, synced, ticket_new(u));
+    break;
+  }
+  case STAGE_READY:
+    break;
+  }
+}
+
+void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer) {
+  static guint64 ids; /* only compared for equality */
+  QfsCatchup *u = g_new0(QfsCatchup, 1);
+  u->id = ++ids;
+  u->node = peer->index;
+  u->stage = peer->rebuild ? STAGE_WIPE : STAGE_EXTRAS;
+  if (!peer->rebuild)
+    u->from = qfs_set_has(c->view.in_sync, peer->index) ? c->settled
+                                                        : c->view.left_mark[peer->index - 1];
+  u->from = MIN(u->from, c->settled);
+  u->at_seq = u->from;
+  peer->catchup = u;
+  qfs_log(c, G_LOG_LEVEL_MESSAGE, "node %u %s", peer->index,
+          peer->rebuild ? "is rebuilt from its peers" : "is catching up");
+  catchup_step(c, u);
+}
+
+void qfs_catchup_consider(QfsCoordinator *c) {
+  if (!c->serving || c->recovery != NULL || !c->view_stable || c->closing)
+    return;
+  QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
+  for (guint i = 1; i <= c->config.nodes; i++) {
+    QfsPeer *peer = &c->peer[i];
+    if (peer->state != PEER_KNOWN || peer->catchup != NULL)
+      continue;
+    /* Whatever was written while it was away went to K of the others: with at most K-1 of those
+     * missing, the trusted nodes have all of it. What it must hold besides, it holds itself, unless
+     * it is rebuilt. */
+    if (qfs_view_allows(c, trusted | (peer->rebuild ? 0 : QFS_NODE_BIT(i))))
+      qfs_catchup_start(c, peer);
+  }
+}

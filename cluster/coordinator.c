@@ -1,0 +1,366 @@
+/* coordinator.c - life of the coordinator, its events, and what it knows of each node. */
+#include "cluster/private.h"
+
+#include <string.h>
+
+#define RETRY_FIRST_US (1000 * 1000)
+#define RETRY_MAX_US (30 * 1000 * 1000)
+#define SUSPECT_RETRY_US (500 * 1000)
+
+void qfs_log(QfsCoordinator *c, GLogLevelFlags level, const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  g_autofree char *line = g_strdup_vprintf(format, args);
+  va_end(args);
+  c->env->log(c->env, level, line);
+}
+
+void qfs_wake_at(QfsCoordinator *c, gint64 at_us) {
+  if (c->wake_us != 0 && c->wake_us <= at_us)
+    return;
+  c->wake_us = at_us;
+  c->env->wake_at(c->env, at_us);
+}
+
+guint64 qfs_next_seq(QfsCoordinator *c) {
+  c->last_seq = QFS_SEQ(c->epoch_seen, ++c->counter);
+  return c->last_seq;
+}
+
+static guint object_id_hash(gconstpointer p) {
+  const QfsObjectId *id = p;
+  return (guint)(id->unique ^ (id->unique >> 32) ^ id->placement);
+}
+
+static gboolean object_id_equal(gconstpointer a, gconstpointer b) {
+  return qfs_object_equal(*(const QfsObjectId *)a, *(const QfsObjectId *)b);
+}
+
+QfsCoordinator *qfs_coordinator_new(QfsEnv *env, const QfsCoordinatorConfig *config) {
+  g_assert(config->nodes >= 1 && config->nodes <= QFS_NODES_MAX);
+  g_assert(config->replicas >= 1 && config->replicas <= config->nodes);
+  QfsCoordinator *c = g_new0(QfsCoordinator, 1);
+  c->env = env;
+  c->config = *config;
+  c->write_quorum = config->replicas / 2 + 1;
+  for (guint i = 1; i <= config->nodes; i++)
+    c->peer[i].index = i;
+  c->rpcs = g_hash_table_new(g_int64_hash, g_int64_equal);
+  c->keys = g_hash_table_new(g_str_hash, g_str_equal);
+  c->creating = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+  c->removing = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+  c->objects = g_hash_table_new(object_id_hash, object_id_equal);
+  c->reads = g_ptr_array_new();
+  c->next_object = env->random(env);
+  return c;
+}
+
+void qfs_coordinator_start(QfsCoordinator *c) {
+  for (guint i = 1; i <= c->config.nodes; i++) {
+    c->peer[i].wanted = TRUE;
+    qfs_peer_start(c, &c->peer[i]);
+  }
+  qfs_after_event(c);
+}
+
+void qfs_coordinator_free(QfsCoordinator *c) {
+  if (c == NULL)
+    return;
+  c->closing = TRUE;
+  for (GList *link = c->ops.head; link != NULL; link = link->next) {
+    QfsOp *op = link->data;
+    if (op->request != NULL) {
+      QfsRequest *request = op->request;
+      op->request = NULL;
+      request->status = QFS_UNKNOWN;
+      c->env->complete(c->env, request);
+    }
+  }
+  /* What is still linked together (ops, flights, callbacks) dies with the process: it is owed to
+   * nodes that will not answer any more. Only the containers are freed here. */
+  g_hash_table_unref(c->rpcs);
+  g_hash_table_unref(c->keys);
+  g_hash_table_unref(c->creating);
+  g_hash_table_unref(c->removing);
+  g_hash_table_unref(c->objects);
+  g_ptr_array_unref(c->reads);
+  for (guint i = 1; i <= c->config.nodes; i++)
+    g_free(c->peer[i].reason);
+  g_free(c->failure);
+  g_free(c);
+}
+
+void qfs_after_event(QfsCoordinator *c) {
+  for (guint round = 0; c->view_dirty && round < 16; round++) {
+    c->view_dirty = FALSE;
+    qfs_recovery_consider(c);
+    qfs_view_evaluate(c);
+    qfs_catchup_consider(c);
+  }
+  if (!g_queue_is_empty(&c->stalled))
+    qfs_ops_resume(c);
+  if (!g_queue_is_empty(&c->node_ops))
+    qfs_op_node_poll(c);
+  if (c->view_dirty)
+    qfs_wake_at(c, c->env->now_us(c->env));
+}
+
+/* ---- events ---- */
+
+void qfs_coordinator_submit(QfsCoordinator *c, QfsRequest *request) {
+  switch (request->type) {
+  case QFS_REQUEST_GET:
+    qfs_op_get(c, request);
+    break;
+  case QFS_REQUEST_READ:
+    qfs_op_read(c, request);
+    break;
+  case QFS_REQUEST_LIST:
+    qfs_op_list(c, request);
+    break;
+  case QFS_REQUEST_WRITE:
+  case QFS_REQUEST_CREATE:
+  case QFS_REQUEST_SETATTR:
+    qfs_op_write(c, request);
+    break;
+  case QFS_REQUEST_REMOVE:
+    qfs_op_remove(c, request);
+    break;
+  case QFS_REQUEST_RENAME:
+    qfs_op_rename(c, request);
+    break;
+  case QFS_REQUEST_SYNC:
+    qfs_op_sync(c, request);
+    break;
+  case QFS_REQUEST_NODE:
+    qfs_op_node(c, request);
+    break;
+  }
+  qfs_after_event(c);
+}
+
+void qfs_coordinator_receive(QfsCoordinator *c, QfsMessage *reply) {
+  qfs_rpc_receive(c, reply);
+  qfs_after_event(c);
+}
+
+void qfs_coordinator_read_done(QfsCoordinator *c, QfsRead *read) {
+  qfs_fetch_read_done(c, read);
+  qfs_after_event(c);
+}
+
+void qfs_coordinator_tick(QfsCoordinator *c) {
+  gint64 now_us = c->env->now_us(c->env);
+  c->wake_us = 0;
+  qfs_rpc_tick(c, now_us);
+  qfs_settle_tick(c, now_us);
+  qfs_ops_tick(c, now_us);
+  qfs_recovery_consider(c);
+  qfs_after_event(c);
+}
+
+void qfs_coordinator_node_gone(QfsCoordinator *c, guint node, guint64 incarnation,
+                               const char *reason) {
+  QfsPeer *peer = &c->peer[node];
+  if (incarnation != peer->process)
+    return;
+  gboolean expected = peer->stopping;
+  peer->stopping = FALSE;
+  peer->process = 0;
+  if (reason != NULL && !expected)
+    qfs_peer_fail(c, peer, reason, FALSE);
+  if (peer->state != PEER_CLOSED)
+    qfs_peer_lost(c, peer, PEER_CLOSED);
+  if (peer->wanted && peer->reason == NULL)
+    peer->retry_at_us = c->env->now_us(c->env);
+  if (peer->wanted && peer->retry_at_us != 0)
+    qfs_wake_at(c, peer->retry_at_us);
+  c->view_dirty = TRUE;
+  qfs_after_event(c);
+}
+
+void qfs_coordinator_shutdown(QfsCoordinator *c) {
+  c->closing = TRUE;
+  qfs_settle_now(c);
+  qfs_after_event(c);
+}
+
+/* ---- peers ---- */
+
+static void hello_done(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  if (reply == NULL)
+    return;
+  if (reply->status != QFS_OK || reply->meta == NULL) {
+    qfs_peer_fail(c, peer, reply->reason ? reply->reason : "did not open", FALSE);
+    return;
+  }
+  peer->meta = *reply->meta;
+  peer->stats = reply->stats;
+  if (peer->meta.has_view && c->config.store[0] != '\0' &&
+      strcmp(peer->meta.view.store, c->config.store) != 0) {
+    qfs_peer_fail(c, peer, "belongs to another store", FALSE);
+    return;
+  }
+  if (peer->meta.has_view && (peer->meta.view.nodes != c->config.nodes ||
+                              peer->meta.view.replicas != c->config.replicas)) {
+    qfs_peer_fail(c, peer, "was written with another number of nodes or replicas", FALSE);
+    return;
+  }
+  c->epoch_seen = MAX(c->epoch_seen, peer->meta.promised_epoch);
+  g_clear_pointer(&peer->reason, g_free);
+  peer->retries = 0;
+  peer->retry_at_us = 0;
+  peer->state = PEER_KNOWN;
+  if (c->view_known)
+    peer->rebuild = peer->rebuild || !qfs_view_accepts(&c->view, &peer->meta, c->settled);
+  c->view_dirty = TRUE;
+}
+
+void qfs_peer_greet(QfsCoordinator *c, QfsPeer *peer) {
+  if (peer->state != PEER_OPENING)
+    peer->state = PEER_OPENING;
+  qfs_rpc_drop_peer(c, peer);
+  peer->incarnation = ++c->next_incarnation;
+  peer->retry_at_us = c->env->now_us(c->env) + SUSPECT_RETRY_US;
+  qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_HELLO, peer->index), hello_done, NULL);
+}
+
+void qfs_peer_start(QfsCoordinator *c, QfsPeer *peer) {
+  g_assert(peer->state == PEER_CLOSED && !peer->stopping);
+  peer->state = PEER_OPENING;
+  peer->crashed = FALSE;
+  peer->incarnation = peer->process = ++c->next_incarnation;
+  peer->opening_since_us = c->env->now_us(c->env);
+  c->env->node_start(c->env, peer->index, peer->incarnation);
+  qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_HELLO, peer->index), hello_done, NULL);
+  qfs_wake_at(c, peer->opening_since_us + (gint64)c->config.timeout_ms * 1000);
+}
+
+void qfs_peer_lost(QfsCoordinator *c, QfsPeer *peer, QfsPeerState state) {
+  qfs_catchup_stop(c, peer);
+  peer->state = state;
+  if (state == PEER_SUSPECT) {
+    peer->retry_at_us = c->env->now_us(c->env) + SUSPECT_RETRY_US;
+    qfs_wake_at(c, peer->retry_at_us);
+  }
+  qfs_rpc_drop_peer(c, peer);
+  qfs_flights_forget_peer(c, peer, TRUE);
+  qfs_recovery_peer_changed(c, peer);
+  c->view_dirty = TRUE;
+}
+
+void qfs_peer_fail(QfsCoordinator *c, QfsPeer *peer, const char *reason, gboolean rebuild) {
+  if (peer->state == PEER_CLOSED && peer->reason != NULL)
+    return;
+  char *copy = g_strdup(reason);
+  g_free(peer->reason);
+  peer->reason = copy;
+  peer->rebuild = peer->rebuild || rebuild;
+  qfs_log(c, G_LOG_LEVEL_WARNING, "node %u failed: %s", peer->index, peer->reason);
+  gint64 pause = MIN((gint64)RETRY_FIRST_US << MIN(peer->retries, 5), RETRY_MAX_US);
+  peer->retries++;
+  peer->retry_at_us = c->env->now_us(c->env) + pause;
+  qfs_wake_at(c, peer->retry_at_us);
+  if (peer->state != PEER_CLOSED)
+    qfs_peer_lost(c, peer, PEER_CLOSED);
+  if (peer->process != 0 && !peer->stopping) {
+    peer->stopping = TRUE;
+    c->env->node_stop(c->env, peer->index);
+  }
+}
+
+gboolean qfs_peer_reply_ok(QfsCoordinator *c, QfsPeer *peer, const QfsMessage *reply) {
+  switch (reply->status) {
+  case QFS_OK:
+    return TRUE;
+  case QFS_STALE: /* it promised a newer epoch: propose one above that */
+    c->epoch_seen = MAX(c->epoch_seen, reply->epoch);
+    c->view_stale = TRUE;
+    c->view_dirty = TRUE;
+    return FALSE;
+  case QFS_NO_SPACE:
+    return FALSE;
+  default:
+    qfs_peer_fail(c, peer, reply->reason ? reply->reason : "storage failed", FALSE);
+    return FALSE;
+  }
+}
+
+/* ---- questions ---- */
+
+gboolean qfs_coordinator_is_serving(const QfsCoordinator *c) { return c->serving; }
+
+gboolean qfs_coordinator_is_stuck(const QfsCoordinator *c) {
+  return !c->serving && c->recovery == NULL && qfs_peers_in(c, PEER_OPENING) == 0;
+}
+
+gboolean qfs_coordinator_is_quiet(const QfsCoordinator *c) {
+  if (!c->serving || c->recovery != NULL || !c->view_stable || !qfs_is_settled(c))
+    return FALSE;
+  return c->settled_told >= c->settled && !c->settling && c->garbage.length == 0 &&
+         qfs_peers_in(c, PEER_JOINING) == 0 && qfs_peers_in(c, PEER_KNOWN) == 0 && !c->view_dirty;
+}
+
+const char *qfs_coordinator_failure(const QfsCoordinator *c) { return c->failure; }
+
+QfsNodeSet qfs_coordinator_holders(const QfsCoordinator *c, const char *key) {
+  return qfs_holders(c, qfs_key_hash(key));
+}
+
+QfsNodeSet qfs_coordinator_owners(const QfsCoordinator *c, const char *key) {
+  return qfs_placement_holders(qfs_key_hash(key), qfs_set_all(c->config.nodes), c->config.replicas);
+}
+
+static void node_status(const QfsCoordinator *c, const QfsPeer *peer, QfsNodeStatus *out) {
+  out->in_sync = peer->state == PEER_TRUSTED;
+  out->lag = peer->outstanding;
+  out->replica = peer->stats;
+  out->reason = peer->reason != NULL ? g_strdup(peer->reason) : NULL;
+  switch (peer->state) {
+  case PEER_TRUSTED:
+    out->state = QFS_NODE_STATE_UP;
+    break;
+  case PEER_JOINING:
+    out->state = peer->rebuild ? QFS_NODE_STATE_REBUILDING : QFS_NODE_STATE_CATCHING_UP;
+    out->progress = qfs_catchup_progress(peer);
+    break;
+  case PEER_KNOWN:
+    out->state = peer->rebuild ? QFS_NODE_STATE_REBUILDING : QFS_NODE_STATE_CATCHING_UP;
+    break;
+  case PEER_OPENING:
+    out->state = QFS_NODE_STATE_OPENING;
+    break;
+  case PEER_SUSPECT:
+    out->state = QFS_NODE_STATE_FAILED;
+    g_free(out->reason);
+    out->reason = g_strdup("does not answer");
+    break;
+  case PEER_CLOSED:
+    if (peer->reason != NULL)
+      out->state = QFS_NODE_STATE_FAILED;
+    else if (peer->crashed)
+      out->state = QFS_NODE_STATE_CRASHED;
+    else
+      out->state = peer->wanted ? QFS_NODE_STATE_OPENING : QFS_NODE_STATE_DOWN;
+    break;
+  }
+}
+
+void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
+  memset(out, 0, sizeof *out);
+  out->nodes = c->config.nodes;
+  out->replicas = c->config.replicas;
+  out->write_quorum = c->write_quorum;
+  out->epoch = c->view.epoch;
+  out->quorum = c->serving && c->quorum;
+  out->recovering = !c->serving || c->recovery != NULL;
+  out->unsettled = c->n_issued - MIN(c->n_settled, c->n_issued);
+  out->puts = c->stat_puts;
+  out->gets = c->stat_gets;
+  out->acknowledged = c->stat_acked;
+  out->timed_out = c->stat_timed_out;
+  out->refused = c->stat_refused;
+  g_strlcpy(out->store, c->view.store, sizeof out->store);
+  for (guint i = 1; i <= c->config.nodes; i++)
+    node_status(c, &c->peer[i], &out->node[i - 1]);
+}

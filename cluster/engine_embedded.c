@@ -1,0 +1,134 @@
+/* engine_embedded.c - the embedded engine: a store's directory (store.h) and the coordinator with
+ * its nodes on threads (env_thread.h), behind QfsEngineOps. Safe across threads except open and
+ * close. */
+#include "cluster/engine.h"
+
+#include "cluster/env_thread.h"
+#include "cluster/store.h"
+
+/* How long an open waits for nodes that neither serve nor fail. */
+#define OPEN_TIMEOUT_MS 30000
+
+typedef struct {
+  QfsEngine engine; /* first */
+  QfsStore *store;
+  QfsEnvThread *threads;
+} Embedded;
+
+static void embedded_submit(QfsEngine *engine, QfsRequest *request) {
+  qfs_env_thread_submit(((Embedded *)engine)->threads, request);
+}
+
+static void embedded_pin(QfsEngine *engine, QfsObjectId object) {
+  qfs_env_thread_pin(((Embedded *)engine)->threads, object);
+}
+
+static void embedded_unpin(QfsEngine *engine, QfsObjectId object) {
+  qfs_env_thread_unpin(((Embedded *)engine)->threads, object);
+}
+
+static void embedded_discard(QfsEngine *engine, QfsObjectId object) {
+  qfs_env_thread_discard(((Embedded *)engine)->threads, object);
+}
+
+static QfsEngineStatus *embedded_status(QfsEngine *engine) {
+  Embedded *self = (Embedded *)engine;
+  QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
+  qfs_env_thread_status(self->threads, status);
+  for (guint i = 0; i < engine->config.nodes; i++) {
+    g_free(status->node[i].dir);
+    status->node[i].dir = g_strdup(qfs_store_node_dir(self->store, i + 1));
+  }
+  return status;
+}
+
+/* Also of a half-built engine. The files are closed before the lock is given back. */
+static void embedded_free(Embedded *self) {
+  qfs_env_thread_free(self->threads);
+  qfs_store_close(self->store);
+  g_free(self->engine.config.store);
+  for (guint i = 0; i < QFS_NODES_MAX; i++)
+    g_free(self->engine.config.node_dirs[i]);
+  g_free(self);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Embedded, embedded_free)
+
+static void embedded_close(QfsEngine *engine, guint timeout_ms) {
+  Embedded *self = (Embedded *)engine;
+  qfs_env_thread_shutdown(self->threads);
+  qfs_env_thread_wait(self->threads, qfs_coordinator_is_quiet, timeout_ms);
+  qfs_env_thread_stop(self->threads);
+  embedded_free(self);
+}
+
+static const QfsEngineOps embedded_ops = {.submit = embedded_submit,
+                                          .status = embedded_status,
+                                          .pin = embedded_pin,
+                                          .unpin = embedded_unpin,
+                                          .discard = embedded_discard,
+                                          .close = embedded_close};
+
+static gboolean start_is_over(const QfsCoordinator *coordinator) {
+  return qfs_coordinator_is_serving(coordinator) || qfs_coordinator_is_stuck(coordinator) ||
+         qfs_coordinator_failure(coordinator) != NULL;
+}
+
+/* What the nodes that failed have to say, in one line. */
+static char *node_reasons(Embedded *self) {
+  QfsEngineStatus *status = embedded_status(&self->engine);
+  GString *line = g_string_new(NULL);
+  for (guint i = 0; i < self->engine.config.nodes; i++)
+    if (status->node[i].state == QFS_NODE_STATE_FAILED)
+      g_string_append_printf(line, "%snode %u: %s", line->len > 0 ? "; " : "", i + 1,
+                             status->node[i].reason != NULL ? status->node[i].reason : "failed");
+  qfs_engine_status_free(status);
+  if (line->len == 0)
+    g_string_append(line, "its nodes did not answer in time");
+  return g_string_free(line, FALSE);
+}
+
+/* An old store opens with whatever nodes it has; a new one must come up. */
+static gboolean wait_for_start(Embedded *self, GError **error) {
+  qfs_env_thread_wait(self->threads, start_is_over, OPEN_TIMEOUT_MS);
+  const char *dir = qfs_store_dir(self->store);
+  g_autofree char *failure = qfs_env_thread_failure(self->threads);
+  if (failure != NULL) {
+    g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_FAILED, "store %s: %s", dir, failure);
+    return FALSE;
+  }
+  if (!qfs_store_is_new(self->store) ||
+      qfs_env_thread_wait(self->threads, qfs_coordinator_is_serving, 0))
+    return qfs_store_ready(self->store, error);
+  g_autofree char *reasons = node_reasons(self);
+  g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_FAILED, "cannot create store %s: %s", dir,
+              reasons);
+  return FALSE;
+}
+
+QfsEngine *qfs_engine_open_embedded(const QfsEngineConfig *config, QfsEngineWatch watch,
+                                    gpointer watch_data, GError **error) {
+  QfsStore *store = qfs_store_open(config, error);
+  if (store == NULL)
+    return NULL;
+  g_autoptr(Embedded) self = g_new0(Embedded, 1);
+  self->engine.ops = &embedded_ops;
+  self->store = store;
+  self->engine.config = *config;
+  self->engine.config.store = g_strdup(qfs_store_dir(store));
+  for (guint i = 0; i < QFS_NODES_MAX; i++)
+    self->engine.config.node_dirs[i] =
+        i < config->nodes ? g_strdup(qfs_store_node_dir(store, i + 1)) : NULL;
+
+  self->threads = qfs_env_thread_new(config->nodes, self->engine.config.node_dirs, config->sync,
+                                     watch, watch_data);
+  QfsCoordinatorConfig coordinator = {.nodes = config->nodes,
+                                      .replicas = config->replicas,
+                                      .sync = config->sync,
+                                      .timeout_ms = config->timeout_ms,
+                                      .create = qfs_store_is_new(store)};
+  g_strlcpy(coordinator.store, qfs_store_uuid(store), sizeof coordinator.store);
+  qfs_env_thread_run(self->threads, &coordinator);
+  if (!wait_for_start(self, error))
+    return NULL;
+  return &g_steal_pointer(&self)->engine;
+}

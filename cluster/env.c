@@ -1,0 +1,68 @@
+/* env.c - what every environment needs for direct reads; see env.h. Pure, no state. */
+#include "cluster/env.h"
+
+QfsRead *qfs_read_new(QfsReadKind kind, guint node, gpointer owner) {
+  QfsRead *read = g_slice_new0(QfsRead);
+  read->kind = kind;
+  read->node = node;
+  read->owner = owner;
+  return read;
+}
+
+static void free_answer(QfsRead *read) {
+  g_clear_pointer(&read->reason, g_free);
+  g_clear_pointer(&read->record, qfs_record_unref);
+  g_clear_pointer(&read->list, g_ptr_array_unref);
+  for (guint i = 0; read->chunks != NULL && i < read->count; i++)
+    qfs_chunk_free(read->chunks[i]);
+  g_clear_pointer(&read->chunks, g_free);
+}
+
+void qfs_read_free(QfsRead *read) {
+  if (read == NULL)
+    return;
+  free_answer(read);
+  g_free(read->key);
+  g_free(read->after);
+  g_slice_free(QfsRead, read);
+}
+
+void qfs_read_fail(QfsRead *read, QfsStatus status, const char *reason) {
+  free_answer(read);
+  read->status = status;
+  read->reason = g_strdup(reason);
+}
+
+static gboolean read_chunks(QfsRead *read, QfsReplica *replica, GError **error) {
+  read->chunks = g_new0(QfsChunk *, MAX(read->count, 1));
+  for (guint i = 0; i < read->count; i++) {
+    gboolean newer = FALSE;
+    if (!replica->ops->chunk_get(replica, read->object, read->index + i, read->version,
+                                 &read->chunks[i], &newer, error))
+      return FALSE;
+    read->newer |= read->chunks[i] == NULL && newer;
+  }
+  return TRUE;
+}
+
+gboolean qfs_read_run(QfsRead *read, QfsReplica *replica) {
+  g_autoptr(GError) error = NULL;
+  gboolean ok = FALSE;
+  read->status = QFS_OK;
+  switch (read->kind) {
+  case QFS_READ_RECORD:
+    ok = replica->ops->record_get(replica, read->key, &read->record, &error);
+    break;
+  case QFS_READ_LIST:
+    read->list = qfs_records_new();
+    ok = replica->ops->record_list(replica, read->key, read->after, read->limit, read->list,
+                                   &read->more, &error);
+    break;
+  case QFS_READ_CHUNKS:
+    ok = read_chunks(read, replica, &error);
+    break;
+  }
+  if (!ok)
+    qfs_read_fail(read, QFS_IO, error != NULL ? error->message : "unknown storage failure");
+  return ok;
+}

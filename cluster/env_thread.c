@@ -1,0 +1,452 @@
+/* env_thread.c - see env_thread.h. Safe across threads; fields say what guards them. */
+#include "cluster/env_thread.h"
+
+#include "cluster/node_thread.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/random.h>
+
+struct QfsEnvThread {
+  QfsEnv env; /* first: effects lead back here */
+  guint nodes;
+  QfsNodeThread *node[QFS_NODES_MAX]; /* node i-1; constant between run and free */
+  QfsEngineWatch watch;
+  gpointer watch_data;
+  GThread *timer;
+
+  pthread_mutex_t monitor;
+  QfsCoordinator *coordinator; /* monitor */
+  gboolean entered;            /* monitor: inside an event (V1) */
+  GRand *rand;                 /* monitor */
+  QfsNodeSet wakes;            /* monitor: nodes to be woken after this event */
+  pthread_cond_t timer_wake;
+  gboolean timer_early;   /* monitor: the timer sleeps too long */
+  gint64 timer_until_us;  /* monitor: it sleeps until then */
+  gint64 wake_us;         /* monitor: wish of the coordinator; G_MAXINT64: none */
+  gboolean quit;          /* monitor */
+  pthread_cond_t changed; /* an event happened; signalled when somebody waits */
+  guint waiters;          /* monitor */
+  gint inside;            /* atomic: events and effects under way in any thread */
+};
+
+/* Effects: one queue per thread, so that each runs where it was caused (V2). */
+
+typedef enum { EFFECT_READ, EFFECT_COMPLETE, EFFECT_WATCH, EFFECT_LOG } EffectKind;
+
+typedef struct {
+  EffectKind kind;
+  QfsEnvThread *self;
+  gpointer what; /* READ: QfsRead; COMPLETE: QfsRequest; WATCH: key; LOG: line */
+  GLogLevelFlags level;
+} Effect;
+
+typedef struct {
+  GArray *queue;
+  guint next; /* those before were taken */
+  gboolean draining;
+} Effects;
+
+static void effects_free(gpointer data) {
+  Effects *effects = data;
+  g_array_unref(effects->queue);
+  g_free(effects);
+}
+
+static GPrivate effects_key = G_PRIVATE_INIT(effects_free);
+
+static Effects *effects_of_this_thread(void) {
+  Effects *effects = g_private_get(&effects_key);
+  if (effects == NULL) {
+    effects = g_new0(Effects, 1);
+    effects->queue = g_array_new(FALSE, FALSE, sizeof(Effect));
+    g_private_set(&effects_key, effects);
+  }
+  return effects;
+}
+
+static void emit(QfsEnvThread *self, EffectKind kind, gpointer what, GLogLevelFlags level) {
+  g_assert(self->entered);
+  const Effect effect = {.kind = kind, .self = self, .what = what, .level = level};
+  g_atomic_int_inc(&self->inside);
+  g_array_append_val(effects_of_this_thread()->queue, effect);
+}
+
+/* Entering and leaving the monitor. */
+
+static void lock_coordinator(QfsEnvThread *self) {
+  pthread_mutex_lock(&self->monitor);
+  self->entered = TRUE;
+}
+
+/* Threads are woken after the release, so that they do not run into the lock at once. */
+static void unlock_and_wake(QfsEnvThread *self) {
+  QfsNodeSet wakes = self->wakes;
+  const gboolean timer_early = self->timer_early;
+  const gboolean waiters = self->waiters > 0;
+  self->wakes = 0;
+  self->timer_early = FALSE;
+  self->entered = FALSE;
+  pthread_mutex_unlock(&self->monitor);
+  for (; wakes != 0; wakes &= wakes - 1)
+    qfs_node_thread_wake(self->node[__builtin_ctzll(wakes)]);
+  if (timer_early)
+    pthread_cond_signal(&self->timer_wake);
+  if (waiters)
+    pthread_cond_broadcast(&self->changed);
+}
+
+static void run_read(QfsEnvThread *self, QfsRead *read) {
+  qfs_node_thread_read(self->node[read->node - 1], read);
+  lock_coordinator(self);
+  if (self->coordinator != NULL)
+    qfs_coordinator_read_done(self->coordinator, read);
+  else
+    qfs_read_free(read);
+  unlock_and_wake(self);
+}
+
+static void run_effect(const Effect *effect) {
+  QfsEnvThread *self = effect->self;
+  switch (effect->kind) {
+  case EFFECT_READ:
+    run_read(self, effect->what);
+    break;
+  case EFFECT_COMPLETE: {
+    QfsRequest *request = effect->what;
+    request->done(request, request->user_data);
+    break;
+  }
+  case EFFECT_WATCH:
+    self->watch(effect->what, self->watch_data);
+    g_free(effect->what);
+    break;
+  case EFFECT_LOG:
+    g_log(G_LOG_DOMAIN, effect->level, "%s", (const char *)effect->what);
+    g_free(effect->what);
+    break;
+  }
+}
+
+/* Runs what this thread caused, until nothing is left. Inside another drain: that one does it. */
+static void drain(void) {
+  Effects *effects = effects_of_this_thread();
+  if (effects->draining)
+    return;
+  effects->draining = TRUE;
+  while (effects->next < effects->queue->len) {
+    const Effect effect = g_array_index(effects->queue, Effect, effects->next++);
+    if (effects->next >= 256) { /* a chain that never ends must not grow the queue */
+      g_array_remove_range(effects->queue, 0, effects->next);
+      effects->next = 0;
+    }
+    run_effect(&effect);
+    g_atomic_int_add(&effect.self->inside, -1);
+  }
+  g_array_set_size(effects->queue, 0);
+  effects->next = 0;
+  effects->draining = FALSE;
+}
+
+/* Every event is: enter; if the coordinator is there, call it; leave. */
+static QfsCoordinator *enter(QfsEnvThread *self) {
+  g_atomic_int_inc(&self->inside);
+  lock_coordinator(self);
+  return self->coordinator;
+}
+
+/* The last line is the last touch of `self`: stop frees it as soon as nobody is inside. */
+static void leave(QfsEnvThread *self) {
+  unlock_and_wake(self);
+  drain();
+  g_atomic_int_add(&self->inside, -1);
+}
+
+/* The coordinator's effects; the monitor is held. */
+
+static gint64 env_now_us(QfsEnv *env) {
+  return g_get_monotonic_time();
+}
+
+static gint64 env_wall_ms(QfsEnv *env) {
+  return g_get_real_time() / 1000;
+}
+
+static guint64 env_random(QfsEnv *env) {
+  QfsEnvThread *self = (QfsEnvThread *)env;
+  g_assert(self->entered);
+  return (guint64)g_rand_int(self->rand) << 32 | g_rand_int(self->rand);
+}
+
+static void note_wake(QfsEnvThread *self, guint node, gboolean sleeps) {
+  if (sleeps)
+    self->wakes |= (QfsNodeSet)1 << (node - 1);
+}
+
+static void env_send(QfsEnv *env, QfsMessage *message) {
+  QfsEnvThread *self = (QfsEnvThread *)env;
+  const guint node = message->node;
+  g_assert(self->entered && node >= 1 && node <= self->nodes);
+  note_wake(self, node, qfs_node_thread_send(self->node[node - 1], message));
+}
+
+static void env_node_start(QfsEnv *env, guint node, guint64 incarnation) {
+  QfsEnvThread *self = (QfsEnvThread *)env;
+  g_assert(self->entered && node >= 1 && node <= self->nodes);
+  note_wake(self, node, qfs_node_thread_start(self->node[node - 1], incarnation));
+}
+
+static void env_node_stop(QfsEnv *env, guint node) {
+  QfsEnvThread *self = (QfsEnvThread *)env;
+  g_assert(self->entered && node >= 1 && node <= self->nodes);
+  note_wake(self, node, qfs_node_thread_stop(self->node[node - 1]));
+}
+
+static void env_read(QfsEnv *env, QfsRead *read) {
+  QfsEnvThread *self = (QfsEnvThread *)env;
+  g_assert(read->node >= 1 && read->node <= self->nodes);
+  emit(self, EFFECT_READ, read, 0);
+}
+
+static void env_complete(QfsEnv *env, QfsRequest *request) {
+  emit((QfsEnvThread *)env, EFFECT_COMPLETE, request, 0);
+}
+
+static void env_log(QfsEnv *env, GLogLevelFlags level, const char *line) {
+  emit((QfsEnvThread *)env, EFFECT_LOG, g_strdup(line), level);
+}
+
+static void env_watch(const char *key, gpointer user_data) {
+  QfsEnvThread *self = user_data;
+  if (self->watch != NULL)
+    emit(self, EFFECT_WATCH, g_strdup(key), 0);
+}
+
+static void env_wake_at(QfsEnv *env, gint64 at_us) {
+  QfsEnvThread *self = (QfsEnvThread *)env;
+  g_assert(self->entered);
+  self->wake_us = MIN(self->wake_us, at_us);
+  self->timer_early |= self->wake_us < self->timer_until_us;
+}
+
+/* Events from the nodes' threads. */
+
+static void node_receive(gpointer owner, GPtrArray *replies) {
+  QfsEnvThread *self = owner;
+  QfsCoordinator *coordinator = enter(self);
+  for (guint i = 0; i < replies->len; i++) {
+    if (coordinator != NULL)
+      qfs_coordinator_receive(coordinator, g_ptr_array_index(replies, i));
+    else
+      qfs_message_free(g_ptr_array_index(replies, i));
+  }
+  g_ptr_array_set_size(replies, 0);
+  leave(self);
+}
+
+static void node_gone(gpointer owner, guint node, guint64 incarnation, const char *reason) {
+  QfsEnvThread *self = owner;
+  QfsCoordinator *coordinator = enter(self);
+  if (coordinator != NULL)
+    qfs_coordinator_node_gone(coordinator, node, incarnation, reason);
+  leave(self);
+}
+
+/* Time. */
+
+static struct timespec monotonic(gint64 at_us) {
+  return (struct timespec){.tv_sec = at_us / G_USEC_PER_SEC,
+                           .tv_nsec = at_us % G_USEC_PER_SEC * 1000};
+}
+
+/* Waits on `cond` with the monitor held, until `until_us` at the latest. */
+static void wait_until(QfsEnvThread *self, pthread_cond_t *cond, gint64 until_us) {
+  const struct timespec until = monotonic(MAX(until_us, 0));
+  if (until_us == G_MAXINT64)
+    pthread_cond_wait(cond, &self->monitor);
+  else
+    pthread_cond_timedwait(cond, &self->monitor, &until);
+}
+
+static gpointer run_timer(gpointer data) {
+  QfsEnvThread *self = data;
+  pthread_mutex_lock(&self->monitor);
+  while (!self->quit) {
+    if (self->wake_us > g_get_monotonic_time()) {
+      self->timer_until_us = self->wake_us;
+      wait_until(self, &self->timer_wake, self->wake_us);
+      self->timer_until_us = G_MININT64;
+      continue;
+    }
+    pthread_mutex_unlock(&self->monitor);
+    QfsCoordinator *coordinator = enter(self);
+    self->wake_us = G_MAXINT64;
+    if (coordinator != NULL)
+      qfs_coordinator_tick(coordinator);
+    leave(self);
+    pthread_mutex_lock(&self->monitor);
+  }
+  pthread_mutex_unlock(&self->monitor);
+  return NULL;
+}
+
+/* Life. */
+
+static void init_condition(pthread_cond_t *cond) {
+  pthread_condattr_t attr;
+  pthread_condattr_init(&attr);
+  pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+  pthread_cond_init(cond, &attr);
+  pthread_condattr_destroy(&attr);
+}
+
+static GRand *new_seeded_rand(void) {
+  guint32 seed[8];
+  if (getrandom(seed, sizeof seed, 0) != (gssize)sizeof seed)
+    return g_rand_new();
+  return g_rand_new_with_seed_array(seed, G_N_ELEMENTS(seed));
+}
+
+QfsEnvThread *qfs_env_thread_new(guint nodes, char *const *dirs, gboolean sync,
+                                 QfsEngineWatch watch, gpointer watch_data) {
+  g_assert(nodes >= 1 && nodes <= QFS_NODES_MAX);
+  QfsEnvThread *self = g_new0(QfsEnvThread, 1);
+  qfs_replica_error_quark(); /* made by whoever asks first, without a lock: before there are threads
+                              */
+  self->env = (QfsEnv){.now_us = env_now_us,
+                       .wall_ms = env_wall_ms,
+                       .random = env_random,
+                       .send = env_send,
+                       .read = env_read,
+                       .complete = env_complete,
+                       .wake_at = env_wake_at,
+                       .node_start = env_node_start,
+                       .node_stop = env_node_stop,
+                       .log = env_log};
+  self->nodes = nodes;
+  self->watch = watch;
+  self->watch_data = watch_data;
+  self->rand = new_seeded_rand();
+  self->wake_us = G_MAXINT64;
+  self->timer_until_us = G_MININT64;
+  pthread_mutex_init(&self->monitor, NULL);
+  init_condition(&self->timer_wake);
+  init_condition(&self->changed);
+  const QfsNodeHooks hooks = {.owner = self, .receive = node_receive, .gone = node_gone};
+  for (guint i = 0; i < nodes; i++)
+    self->node[i] = qfs_node_thread_new(i + 1, dirs[i], sync, &hooks);
+  return self;
+}
+
+void qfs_env_thread_run(QfsEnvThread *self, const QfsCoordinatorConfig *config) {
+  QfsCoordinatorConfig watched = *config;
+  watched.watch = env_watch;
+  watched.watch_data = self;
+  g_assert(enter(self) == NULL && self->timer == NULL && !self->quit);
+  self->timer = g_thread_new("qfs-timer", run_timer, self);
+  self->coordinator = qfs_coordinator_new(&self->env, &watched);
+  qfs_coordinator_start(self->coordinator);
+  leave(self);
+}
+
+void qfs_env_thread_stop(QfsEnvThread *self) {
+  pthread_mutex_lock(&self->monitor);
+  self->quit = TRUE;
+  pthread_mutex_unlock(&self->monitor);
+  pthread_cond_signal(&self->timer_wake);
+  if (self->timer != NULL)
+    g_thread_join(g_steal_pointer(&self->timer));
+  for (guint i = 0; i < self->nodes; i++)
+    qfs_node_thread_quit(self->node[i]);
+  for (guint i = 0; i < self->nodes; i++)
+    qfs_node_thread_join(self->node[i]);
+  /* A thread may still be on its way out of an event whose request another one completed. The
+   * counter is its last touch, so there is nothing it could signal. */
+  while (g_atomic_int_get(&self->inside) > 0)
+    g_usleep(50);
+  enter(self);
+  g_clear_pointer(&self->coordinator, qfs_coordinator_free);
+  leave(self);
+}
+
+void qfs_env_thread_free(QfsEnvThread *self) {
+  if (self == NULL)
+    return;
+  if (!self->quit)
+    qfs_env_thread_stop(self);
+  for (guint i = 0; i < self->nodes; i++)
+    qfs_node_thread_free(self->node[i]);
+  pthread_cond_destroy(&self->changed);
+  pthread_cond_destroy(&self->timer_wake);
+  pthread_mutex_destroy(&self->monitor);
+  g_rand_free(self->rand);
+  g_free(self);
+}
+
+/* Events and questions from users. */
+
+void qfs_env_thread_submit(QfsEnvThread *self, QfsRequest *request) {
+  QfsCoordinator *coordinator = enter(self);
+  if (coordinator != NULL) {
+    qfs_coordinator_submit(coordinator, request);
+  } else {
+    request->status = QFS_NO_QUORUM;
+    env_complete(&self->env, request);
+  }
+  leave(self);
+}
+
+static void with_object(QfsEnvThread *self, void (*event)(QfsCoordinator *, QfsObjectId),
+                        QfsObjectId object) {
+  QfsCoordinator *coordinator = enter(self);
+  if (coordinator != NULL)
+    event(coordinator, object);
+  leave(self);
+}
+
+void qfs_env_thread_pin(QfsEnvThread *self, QfsObjectId object) {
+  with_object(self, qfs_coordinator_pin, object);
+}
+
+void qfs_env_thread_unpin(QfsEnvThread *self, QfsObjectId object) {
+  with_object(self, qfs_coordinator_unpin, object);
+}
+
+void qfs_env_thread_discard(QfsEnvThread *self, QfsObjectId object) {
+  with_object(self, qfs_coordinator_discard, object);
+}
+
+void qfs_env_thread_shutdown(QfsEnvThread *self) {
+  QfsCoordinator *coordinator = enter(self);
+  if (coordinator != NULL)
+    qfs_coordinator_shutdown(coordinator);
+  leave(self);
+}
+
+void qfs_env_thread_status(QfsEnvThread *self, QfsEngineStatus *out) {
+  QfsCoordinator *coordinator = enter(self);
+  if (coordinator != NULL)
+    qfs_coordinator_status(coordinator, out);
+  leave(self);
+}
+
+char *qfs_env_thread_failure(QfsEnvThread *self) {
+  QfsCoordinator *coordinator = enter(self);
+  char *failure = coordinator != NULL ? g_strdup(qfs_coordinator_failure(coordinator)) : NULL;
+  leave(self);
+  return failure;
+}
+
+gboolean qfs_env_thread_wait(QfsEnvThread *self, QfsCoordinatorTest test, guint timeout_ms) {
+  const gint64 until_us = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
+  gboolean holds = FALSE;
+  pthread_mutex_lock(&self->monitor);
+  self->waiters++;
+  while (self->coordinator != NULL && !(holds = test(self->coordinator)) &&
+         g_get_monotonic_time() < until_us)
+    wait_until(self, &self->changed, until_us);
+  self->waiters--;
+  pthread_mutex_unlock(&self->monitor);
+  return holds;
+}

@@ -1,0 +1,57 @@
+/* env_thread.h - the product's environment: runs one coordinator and its nodes on threads.
+ *
+ * Owns: the lock around the coordinator (the monitor), the timer, one node_thread.h per node, and
+ * when effects run. Leaves to others: what events mean (coordinator.h), the store's directory
+ * (store.h).
+ *
+ * How an event runs: the monitor is taken, the coordinator is called, the monitor is released; then
+ * the same thread, holding no lock, does what the coordinator asked for: it wakes nodes, reads
+ * (entering again with each answer), completes requests. So a hot get is served by its caller
+ * alone, and a put is answered by the node thread that completes its quorum. An event caused from
+ * inside `done` leaves its effects to the loop that is already running in that thread: no
+ * recursion.
+ *
+ * Lock order: monitor, then a node's queue. Nothing blocks under either.
+ *
+ * Invariants
+ *  V1. The coordinator is touched only under the monitor, and calls the environment only there.
+ *  V2. Effects run in the thread that caused them, in the order in which they were emitted.
+ *
+ * Threading: any thread may call anything, except new, run, stop and free, which belong to the
+ * owner. `done` must not wait for another request of the same thread, nor call stop.
+ */
+#pragma once
+
+#include "cluster/coordinator.h"
+
+G_BEGIN_DECLS
+
+typedef struct QfsEnvThread QfsEnvThread;
+
+/* `dirs`: one directory for each of `nodes` nodes; copied. `watch` (may be NULL) is called without
+ * locks. */
+QfsEnvThread *qfs_env_thread_new(guint nodes, char *const *dirs, gboolean sync,
+                                 QfsEngineWatch watch, gpointer watch_data);
+void qfs_env_thread_free(QfsEnvThread *self); /* stops it first if need be; accepts NULL */
+
+/* Makes a coordinator from `config` (its `watch` is replaced) and starts it and its nodes. Once. */
+void qfs_env_thread_run(QfsEnvThread *self, const QfsCoordinatorConfig *config);
+
+void qfs_env_thread_submit(QfsEnvThread *self, QfsRequest *request);
+void qfs_env_thread_pin(QfsEnvThread *self, QfsObjectId object);
+void qfs_env_thread_unpin(QfsEnvThread *self, QfsObjectId object);
+void qfs_env_thread_discard(QfsEnvThread *self, QfsObjectId object);
+void qfs_env_thread_shutdown(QfsEnvThread *self); /* qfs_coordinator_shutdown */
+
+/* Questions. */
+void qfs_env_thread_status(QfsEnvThread *self, QfsEngineStatus *out);
+char *qfs_env_thread_failure(QfsEnvThread *self); /* qfs_coordinator_failure, newly allocated */
+typedef gboolean (*QfsCoordinatorTest)(const QfsCoordinator *coordinator);
+/* Waits until `test` holds, at most `timeout_ms`; returns what it gave last. */
+gboolean qfs_env_thread_wait(QfsEnvThread *self, QfsCoordinatorTest test, guint timeout_ms);
+
+/* Ends and joins all threads, closes all files, frees the coordinator; requests that are still open
+ * end with QFS_UNKNOWN. Later requests end with QFS_NO_QUORUM. Blocks for the batches under way. */
+void qfs_env_thread_stop(QfsEnvThread *self);
+
+G_END_DECLS

@@ -1,0 +1,208 @@
+/* fetch.c - the newest acknowledged record of a key: the get path.
+ *
+ * From memory when something about the key is in flight, else from one in-sync node. The key's counter is
+ * read before and compared after: if anything was sent or forgotten meanwhile the read is done again
+ * (C3). An absent row is confirmed by a second holder, because a damaged page can hide a row. When no
+ * node holds the key for certain, a majority of the holders of every set since S was whole is asked.
+ */
+#include "cluster/private.h"
+
+typedef struct {
+  char *key;
+  guint64 hash;
+  guint64 counter;
+  QfsNodeSet absent_at;    /* nodes that said there is no row */
+  QfsNodeSet failed;       /* nodes not to be asked again */
+  guint tries;
+  QfsFetchDone done;
+  gpointer data;
+  /* majority read */
+  QfsNodeSet asked, answered;
+  QfsRecord *best;
+} Fetch;
+
+#define FETCH_TRIES_MAX 1000
+
+static void fetch_step(QfsCoordinator *c, Fetch *fetch);
+
+static void fetch_end(QfsCoordinator *c, Fetch *fetch, QfsStatus status, QfsRecord *record) {
+  fetch->done(c, status, record, fetch->data);
+  qfs_record_unref(fetch->best);
+  g_free(fetch->key);
+  g_slice_free(Fetch, fetch);
+}
+
+QfsNodeSet qfs_readable(const QfsCoordinator *c, guint64 hash) {
+  if (!c->serving)
+    return 0;
+  return qfs_placement_holders(hash, c->view.base, c->config.replicas) & c->view.in_sync &
+         qfs_peers_in(c, PEER_TRUSTED);
+}
+
+guint qfs_pick(QfsCoordinator *c, guint64 hash, QfsNodeSet among) {
+  guint order[QFS_NODES_MAX];
+  return qfs_placement_order(hash, among, order) > 0 ? order[0] : 0;
+}
+
+void qfs_read_start(QfsCoordinator *c, QfsRead *read, QfsReadDone done, gpointer data) {
+  QfsReadOwner *owner = g_slice_new(QfsReadOwner);
+  owner->done = done;
+  owner->data = data;
+  owner->incarnation = c->peer[read->node].incarnation;
+  read->owner = owner;
+  g_ptr_array_add(c->reads, read);
+  c->env->read(c->env, read);
+}
+
+void qfs_fetch_read_done(QfsCoordinator *c, QfsRead *read) {
+  QfsReadOwner *owner = read->owner;
+  g_ptr_array_remove_fast(c->reads, read);
+  if (read->status == QFS_OK && (c->peer[read->node].incarnation != owner->incarnation ||
+                                 c->peer[read->node].state != PEER_TRUSTED))
+    read->status = QFS_NO_QUORUM; /* the node left meanwhile: its answer counts for nothing */
+  owner->done(c, read, owner->data);
+  g_slice_free(QfsReadOwner, owner);
+  qfs_read_free(read);
+}
+
+gboolean qfs_read_failed(QfsCoordinator *c, guint64 hash, QfsRead *read) {
+  QfsNodeSet others = qfs_readable(c, hash) & ~QFS_NODE_BIT(read->node);
+  if (others == 0)
+    return FALSE;
+  if (read->status == QFS_IO && c->peer[read->node].state == PEER_TRUSTED)
+    qfs_peer_fail(c, &c->peer[read->node], read->reason ? read->reason : "read failed", TRUE);
+  return TRUE;
+}
+
+static void fetch_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
+  Fetch *fetch = data;
+  if (read->status != QFS_OK) {
+    fetch->failed |= QFS_NODE_BIT(read->node);
+    if (!qfs_read_failed(c, fetch->hash, read) && read->status == QFS_IO) {
+      qfs_log(c, G_LOG_LEVEL_WARNING, "%s: node %u: %s", fetch->key, read->node,
+              read->reason ? read->reason : "read failed");
+      fetch_end(c, fetch, QFS_IO, NULL);
+      return;
+    }
+    fetch_step(c, fetch);
+    return;
+  }
+  if (fetch->counter != qfs_key_counter(c, fetch->hash)) {
+    fetch->absent_at = 0;
+    fetch_step(c, fetch);
+    return;
+  }
+  if (read->record != NULL) {
+    fetch_end(c, fetch, QFS_OK, read->record);
+    return;
+  }
+  fetch->absent_at |= QFS_NODE_BIT(read->node);
+  fetch_step(c, fetch);
+}
+
+/* ---- majority read ---- */
+
+static gboolean majority_is_enough(QfsCoordinator *c, Fetch *fetch) {
+  if (!c->phase_known)
+    return FALSE;
+  for (guint i = 0; i < c->n_phase; i++) {
+    QfsNodeSet holders = qfs_placement_holders(fetch->hash, c->phase[i], c->config.replicas);
+    guint size = qfs_set_size(holders);
+    if (size < c->write_quorum)
+      continue; /* nothing was ever acknowledged under this set */
+    if (qfs_set_size(holders & fetch->answered) < size - c->write_quorum + 1)
+      return FALSE;
+  }
+  return TRUE;
+}
+
+static void written_back(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  Fetch *fetch = data;
+  fetch_end(c, fetch, QFS_OK, fetch->best);
+}
+
+static void write_back_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data) {}
+
+static void majority_decide(QfsCoordinator *c, Fetch *fetch) {
+  /* Only a version of the current phase proves that it is the newest: older rows may be leftovers. */
+  gboolean fresh = fetch->best != NULL && fetch->best->seq > c->phase_seq;
+  if (!fresh || !majority_is_enough(c, fetch) || !qfs_can_write(c) ||
+      qfs_key_find(c, fetch->key) != NULL) {
+    fetch_end(c, fetch, QFS_NO_QUORUM, NULL);
+    return;
+  }
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_APPLY, 0);
+  message->records = qfs_records_new();
+  QfsRecord *copy = qfs_record_copy(fetch->best);
+  copy->seq = qfs_next_seq(c);
+  g_ptr_array_add(message->records, copy);
+  qfs_record_unref(fetch->best);
+  fetch->best = qfs_record_ref(copy);
+  qfs_flight_start(c, message, &fetch->hash, 1, FALSE, fetch, written_back, write_back_complete, NULL);
+}
+
+static void majority_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  Fetch *fetch = data;
+  fetch->asked &= ~QFS_NODE_BIT(peer->index);
+  if (reply != NULL && qfs_peer_reply_ok(c, peer, reply)) {
+    fetch->answered |= QFS_NODE_BIT(peer->index);
+    QfsRecord *record = reply->records && reply->records->len ? reply->records->pdata[0] : NULL;
+    if (qfs_record_compare(record, fetch->best) > 0) {
+      qfs_record_unref(fetch->best);
+      fetch->best = qfs_record_ref(record);
+    }
+  }
+  if (fetch->asked == 0)
+    majority_decide(c, fetch);
+}
+
+static void majority_start(QfsCoordinator *c, Fetch *fetch) {
+  QfsNodeSet reach = c->serving ? qfs_peers_in(c, PEER_TRUSTED) & qfs_holders(c, fetch->hash) : 0;
+  if (reach == 0) {
+    fetch_end(c, fetch, QFS_NO_QUORUM, NULL);
+    return;
+  }
+  fetch->asked = reach;
+  for (; reach != 0; reach &= reach - 1) {
+    QfsPeer *peer = &c->peer[__builtin_ctzll(reach) + 1];
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_READ, peer->index);
+    message->key = g_strdup(fetch->key);
+    qfs_rpc_send(c, peer, message, majority_reply, fetch);
+  }
+}
+
+static void fetch_step(QfsCoordinator *c, Fetch *fetch) {
+  QfsKey *key = qfs_key_find(c, fetch->key);
+  if (key != NULL && key->have_base) {
+    fetch_end(c, fetch, QFS_OK, key->acked);
+    return;
+  }
+  if (qfs_is_blocked(c, fetch->hash) || ++fetch->tries > FETCH_TRIES_MAX) {
+    fetch_end(c, fetch, QFS_NO_QUORUM, NULL);
+    return;
+  }
+  QfsNodeSet readable = qfs_readable(c, fetch->hash);
+  QfsNodeSet left = readable & ~fetch->failed & ~fetch->absent_at;
+  if (fetch->absent_at != 0 && (left == 0 || qfs_set_size(fetch->absent_at) >= 2)) {
+    fetch_end(c, fetch, QFS_OK, NULL);
+    return;
+  }
+  guint node = qfs_pick(c, fetch->hash, left);
+  if (node == 0) {
+    majority_start(c, fetch);
+    return;
+  }
+  fetch->counter = qfs_key_counter(c, fetch->hash);
+  QfsRead *read = qfs_read_new(QFS_READ_RECORD, node, NULL);
+  read->key = g_strdup(fetch->key);
+  qfs_read_start(c, read, fetch_read, fetch);
+}
+
+void qfs_fetch(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data) {
+  Fetch *fetch = g_slice_new0(Fetch);
+  fetch->key = g_strdup(key);
+  fetch->hash = qfs_key_hash(key);
+  fetch->done = done;
+  fetch->data = data;
+  fetch_step(c, fetch);
+}

@@ -1,0 +1,178 @@
+/* flight.c - replicated writes on their way: from numbering to "every holder has it".
+ *
+ * A flight is sent to H(hash, S) and to joining nodes that will hold the key. W acknowledgements of
+ * H(hash, S) under a durable view make a quorum (C1); when all of H(hash, S) and the joiners have it,
+ * it is complete and forgotten. It is never given up while it may have been applied anywhere (C4).
+ */
+#include "cluster/private.h"
+
+static QfsNodeSet joining(QfsCoordinator *c, guint64 hash) {
+  QfsNodeSet result = 0;
+  for (QfsNodeSet rest = qfs_peers_in(c, PEER_JOINING); rest != 0; rest &= rest - 1) {
+    guint node = (guint)__builtin_ctzll(rest) + 1;
+    QfsNodeSet with = c->view.in_sync | QFS_NODE_BIT(node);
+    result |= qfs_placement_holders(hash, with, c->config.replicas) & QFS_NODE_BIT(node);
+  }
+  return result;
+}
+
+QfsNodeSet qfs_flight_targets(QfsCoordinator *c, const QfsFlight *flight) {
+  QfsNodeSet targets = 0;
+  for (guint i = 0; i < flight->n_hashes; i++)
+    targets |= qfs_holders(c, flight->hashes[i]) | joining(c, flight->hashes[i]);
+  return targets;
+}
+
+static void flight_free(QfsCoordinator *c, QfsFlight *flight) {
+  g_queue_unlink(&c->flights, &flight->link);
+  qfs_message_free(flight->message);
+  g_free(flight->hashes);
+  g_slice_free(QfsFlight, flight);
+}
+
+/* The message for one node: of split flights only the records that it holds. */
+static QfsMessage *message_for(QfsCoordinator *c, QfsFlight *flight, guint node) {
+  QfsMessage *message = qfs_message_copy(flight->message, node);
+  QfsNodeSet bit = QFS_NODE_BIT(node);
+  gboolean owner = FALSE;
+  if (flight->split) {
+    g_ptr_array_unref(message->records);
+    message->records = qfs_records_new();
+  }
+  for (guint i = 0; i < flight->n_hashes; i++) {
+    QfsNodeSet holds = qfs_holders(c, flight->hashes[i]) | joining(c, flight->hashes[i]);
+    if (flight->split && (holds & bit))
+      g_ptr_array_add(message->records,
+                      qfs_record_ref(g_ptr_array_index(flight->message->records, i)));
+    owner = owner || (qfs_placement_holders(flight->hashes[i], qfs_set_all(c->config.nodes),
+                                            c->config.replicas) & bit);
+  }
+  message->hint = !owner;
+  return message;
+}
+
+static gboolean flight_has_quorum(QfsCoordinator *c, QfsFlight *flight) {
+  for (guint i = 0; i < flight->n_hashes; i++)
+    if (qfs_set_size(qfs_holders(c, flight->hashes[i]) & flight->acked) < c->write_quorum)
+      return FALSE;
+  return TRUE;
+}
+
+/* Applied nowhere and refused for lack of space everywhere it could have gone. */
+static gboolean flight_is_refused(QfsCoordinator *c, QfsFlight *flight) {
+  return flight->on_refused != NULL && flight->acked == 0 && flight->outstanding == 0 &&
+         flight->full != 0 && (qfs_flight_targets(c, flight) & ~flight->full) == 0;
+}
+
+static void flight_check(QfsCoordinator *c, QfsFlight *flight) {
+  if (!c->view_stable)
+    return;
+  if (!flight->quorum && flight_has_quorum(c, flight)) {
+    flight->quorum = TRUE;
+    if (flight->on_quorum != NULL)
+      flight->on_quorum(c, flight, flight->data);
+  }
+  if (flight->quorum && (qfs_flight_targets(c, flight) & ~flight->acked) == 0) {
+    if (flight->on_complete != NULL)
+      flight->on_complete(c, flight, flight->data);
+    flight_free(c, flight);
+  } else if (!flight->quorum && flight_is_refused(c, flight)) {
+    flight->on_refused(c, flight, flight->data);
+    flight_free(c, flight);
+  }
+}
+
+static QfsFlight *flight_find(QfsCoordinator *c, guint64 seq) {
+  for (GList *link = c->flights.head; link != NULL; link = link->next) {
+    QfsFlight *flight = link->data;
+    if (flight->seq == seq)
+      return flight;
+    if (flight->seq > seq)
+      break;
+  }
+  return NULL;
+}
+
+static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  g_autofree guint64 *seq = data;
+  QfsFlight *flight = flight_find(c, *seq);
+  if (flight == NULL || reply == NULL)
+    return;
+  flight->outstanding &= ~QFS_NODE_BIT(peer->index);
+  if (!qfs_peer_reply_ok(c, peer, reply)) {
+    if (reply->status == QFS_NO_SPACE) {
+      flight->full |= QFS_NODE_BIT(peer->index);
+      /* Others have it: this node misses something that will be acknowledged. */
+      if (flight->acked != 0 && (peer->state == PEER_TRUSTED || peer->state == PEER_JOINING))
+        qfs_peer_fail(c, peer, reply->reason ? reply->reason : "disk full", FALSE);
+      else if (flight_find(c, *seq) != NULL)
+        flight_check(c, flight);
+    }
+    return;
+  }
+  flight->acked |= QFS_NODE_BIT(peer->index);
+  for (QfsNodeSet full = flight->full; full != 0; full &= full - 1) {
+    QfsPeer *other = &c->peer[__builtin_ctzll(full) + 1];
+    if (other->state == PEER_TRUSTED || other->state == PEER_JOINING)
+      qfs_peer_fail(c, other, "disk full", FALSE);
+  }
+  if ((flight = flight_find(c, *seq)) != NULL)
+    flight_check(c, flight);
+}
+
+static void flight_send(QfsCoordinator *c, QfsFlight *flight) {
+  QfsNodeSet targets = qfs_flight_targets(c, flight);
+  QfsNodeSet reach = qfs_peers_in(c, PEER_TRUSTED) | qfs_peers_in(c, PEER_JOINING);
+  QfsNodeSet now = targets & reach & ~flight->acked & ~flight->outstanding & ~flight->full;
+  flight->outstanding |= now;
+  for (; now != 0; now &= now - 1) {
+    QfsPeer *peer = &c->peer[__builtin_ctzll(now) + 1];
+    guint64 *seq = g_memdup2(&flight->seq, sizeof flight->seq);
+    qfs_rpc_send(c, peer, message_for(c, flight, peer->index), flight_reply, seq);
+  }
+}
+
+QfsFlight *qfs_flight_start(QfsCoordinator *c, QfsMessage *message, const guint64 *hashes,
+                            guint n_hashes, gboolean split, gpointer data, QfsFlightDone on_quorum,
+                            QfsFlightDone on_complete, QfsFlightDone on_refused) {
+  g_assert(c->view_stable && n_hashes > 0);
+  QfsFlight *flight = g_slice_new0(QfsFlight);
+  flight->seq = c->last_seq;
+  flight->message = message;
+  flight->n_hashes = n_hashes;
+  flight->hashes = g_memdup2(hashes, n_hashes * sizeof *hashes);
+  flight->split = split;
+  flight->data = data;
+  flight->on_quorum = on_quorum;
+  flight->on_complete = on_complete;
+  flight->on_refused = on_refused;
+  flight->link.data = flight;
+  g_queue_push_tail_link(&c->flights, &flight->link);
+  c->n_issued++;
+  qfs_settle_dirty(c);
+  flight_send(c, flight);
+  return flight;
+}
+
+void qfs_flights_dispatch(QfsCoordinator *c) {
+  g_autoptr(GArray) seqs = g_array_new(FALSE, FALSE, sizeof(guint64));
+  for (GList *link = c->flights.head; link != NULL; link = link->next)
+    g_array_append_val(seqs, ((QfsFlight *)link->data)->seq);
+  for (guint i = 0; i < seqs->len && c->view_stable; i++) {
+    QfsFlight *flight = flight_find(c, g_array_index(seqs, guint64, i));
+    if (flight == NULL)
+      continue;
+    flight_send(c, flight);
+    flight_check(c, flight);
+  }
+}
+
+void qfs_flights_forget_peer(QfsCoordinator *c, QfsPeer *peer, gboolean lost) {
+  for (GList *link = c->flights.head; link != NULL; link = link->next) {
+    QfsFlight *flight = link->data;
+    flight->outstanding &= ~QFS_NODE_BIT(peer->index);
+    flight->full &= ~QFS_NODE_BIT(peer->index);
+    if (lost) /* it may come back with less than it had acknowledged */
+      flight->acked &= ~QFS_NODE_BIT(peer->index);
+  }
+}

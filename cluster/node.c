@@ -1,0 +1,489 @@
+/* node.c - see node.h. One thread at a time.
+ *
+ * A batch is one attempt: every request is served against the writer, which sees its own
+ * transaction, the replies are kept back, and the whole is committed once. What an attempt changes
+ * in memory (`next`, the tail of `drops`) is adopted only after the commit. */
+#include "cluster/node.h"
+
+/* Rows of a garbage object that one step removes: about 4 MiB of pages. */
+#define DROP_STEP_ROWS 64
+#define SCAN_LIMIT_DEFAULT 256
+
+struct QfsNode {
+  QfsEnv *env;
+  guint number;
+  guint64 incarnation;
+  guint64 wiped_incarnation; /* the one that a WIPE was served for */
+  QfsReplica *replica;
+  QfsNodeMeta meta; /* as last committed */
+  char *failure;    /* N3: why everything is refused; NULL while usable */
+  GArray *drops;    /* QfsObjectId: garbage objects of which rows are left */
+
+  /* of the attempt in progress */
+  gboolean in_transaction;
+  gboolean durable; /* some request wants the commit on stable storage */
+  gboolean meta_changed;
+  QfsNodeMeta next;
+};
+
+typedef gboolean (*Serve)(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                          GError **error);
+
+QfsNode *qfs_node_new(QfsEnv *env, guint number, guint64 incarnation, QfsReplica *replica,
+                      GError **error) {
+  g_assert(number >= 1 && number <= QFS_NODES_MAX);
+  g_autoptr(QfsReplica) owned = replica;
+  g_autofree QfsNodeMeta *meta = g_new0(QfsNodeMeta, 1);
+  if (!replica->ops->meta_load(replica, meta, error))
+    return NULL;
+  if (meta->node != number) {
+    g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_FORMAT,
+                "the replica belongs to node %u, not to node %u", meta->node, number);
+    return NULL;
+  }
+  QfsNode *node = g_new0(QfsNode, 1);
+  node->env = env;
+  node->number = number;
+  node->incarnation = incarnation;
+  node->replica = g_steal_pointer(&owned);
+  node->meta = *meta;
+  node->drops = g_array_new(FALSE, FALSE, sizeof(QfsObjectId));
+  return node;
+}
+
+void qfs_node_free(QfsNode *node) {
+  if (node == NULL)
+    return;
+  qfs_replica_close(node->replica);
+  g_array_unref(node->drops);
+  g_free(node->failure);
+  g_free(node);
+}
+
+/* Metadata. */
+
+static gboolean raise_to(guint64 *field, guint64 value) {
+  if (value <= *field)
+    return FALSE;
+  *field = value;
+  return TRUE;
+}
+
+static void raise_marks(QfsNode *node, const QfsMessage *request) {
+  if (raise_to(&node->next.mark, request->mark) | raise_to(&node->next.settled, request->settled) |
+      raise_to(&node->next.ceiling, request->ceiling))
+    node->meta_changed = TRUE;
+}
+
+static gboolean serve_hello(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                            GError **error) {
+  reply->meta = g_memdup2(&node->next, sizeof node->next);
+  return node->replica->ops->stats(node->replica, &reply->stats, error);
+}
+
+static gboolean serve_ping(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                           GError **error) {
+  return node->replica->ops->stats(node->replica, &reply->stats, error);
+}
+
+static gboolean serve_view(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                           GError **error) {
+  const QfsView *view = request->view;
+  const guint64 raised = view->next_generation[node->number - 1];
+  node->next.has_view = TRUE;
+  node->next.view = *view;
+  node->next.promised_epoch = view->epoch;
+  node->next.generation = raised != 0 ? raised : view->generation[node->number - 1];
+  node->meta_changed = TRUE;
+  node->durable = TRUE;
+  raise_marks(node, request);
+  return TRUE;
+}
+
+static gboolean serve_sync(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                           GError **error) {
+  raise_marks(node, request);
+  node->durable = TRUE;
+  return TRUE;
+}
+
+static gboolean serve_wipe(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                           GError **error) {
+  /* A repeated request must not take away what came after the first. */
+  if (node->wiped_incarnation == request->incarnation)
+    return TRUE;
+  node->wiped_incarnation = request->incarnation;
+  node->next.mark = 0;
+  node->next.settled = 0;
+  node->meta_changed = TRUE;
+  node->durable = TRUE;
+  return node->replica->ops->wipe(node->replica, error);
+}
+
+/* Records. */
+
+static gboolean apply_one(QfsNode *node, const QfsRecord *record, const QfsMessage *request,
+                          QfsMessage *reply, GError **error) {
+  QfsReplica *replica = node->replica;
+  QfsApplyResult result;
+  if (!replica->ops->record_apply(replica, record, request->hint, request->force, &result, error))
+    return FALSE;
+  if (result != QFS_APPLY_SUPERSEDED)
+    return TRUE;
+  g_autoptr(QfsRecord) stored = NULL;
+  if (!replica->ops->record_get(replica, record->key, &stored, error))
+    return FALSE;
+  if (stored != NULL)
+    raise_to(&reply->newest, stored->timestamp);
+  return TRUE;
+}
+
+static gboolean serve_apply(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                            GError **error) {
+  for (guint i = 0; request->records != NULL && i < request->records->len; i++)
+    if (!apply_one(node, g_ptr_array_index(request->records, i), request, reply, error))
+      return FALSE;
+  return TRUE;
+}
+
+static gboolean serve_intent(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                             GError **error) {
+  return node->replica->ops->intent_put(node->replica, request->id, request->records, error);
+}
+
+static gboolean serve_commit(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                             GError **error) {
+  return serve_apply(node, request, reply, error) &&
+         node->replica->ops->intent_remove(node->replica, request->id, error);
+}
+
+static gboolean serve_intents(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                              GError **error) {
+  QfsReplica *replica = node->replica;
+  g_autoptr(GArray) ids = g_array_new(FALSE, FALSE, sizeof(guint64));
+  if (!replica->ops->intent_list(replica, ids, error))
+    return FALSE;
+  reply->intents = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_intent_free);
+  for (guint i = 0; i < ids->len; i++) {
+    QfsIntent *intent = g_new0(QfsIntent, 1);
+    intent->id = g_array_index(ids, guint64, i);
+    g_ptr_array_add(reply->intents, intent);
+    if (!replica->ops->intent_get(replica, intent->id, &intent->records, error))
+      return FALSE;
+  }
+  return TRUE;
+}
+
+static gboolean serve_read(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                           GError **error) {
+  QfsRecord *record = NULL;
+  if (!node->replica->ops->record_get(node->replica, request->key, &record, error))
+    return FALSE;
+  reply->records = qfs_records_new();
+  if (record != NULL)
+    g_ptr_array_add(reply->records, record);
+  return TRUE;
+}
+
+static gboolean serve_scan_records(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                                   GError **error) {
+  reply->records = qfs_records_new();
+  return node->replica->ops->record_scan(node->replica, request->after_seq,
+                                         request->key != NULL ? request->key : "",
+                                         request->limit != 0 ? request->limit : SCAN_LIMIT_DEFAULT,
+                                         reply->records, &reply->more, error);
+}
+
+static gboolean serve_remove(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                             GError **error) {
+  /* Only exactly this version: a late request must not take a newer one. */
+  g_autoptr(QfsRecord) stored = NULL;
+  if (!node->replica->ops->record_get(node->replica, request->key, &stored, error))
+    return FALSE;
+  const QfsRecord *unwanted = g_ptr_array_index(request->records, 0);
+  if (stored == NULL || qfs_record_compare(stored, unwanted) != 0)
+    return TRUE;
+  return node->replica->ops->record_remove(node->replica, request->key, error);
+}
+
+static gboolean serve_drop_hints(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                                 GError **error) {
+  const guint limit = request->limit != 0 ? request->limit : SCAN_LIMIT_DEFAULT;
+  guint removed = 0;
+  if (!node->replica->ops->hints_remove(node->replica, request->after_seq, limit, &removed, error))
+    return FALSE;
+  reply->more = removed >= limit;
+  return TRUE;
+}
+
+/* Chunks. */
+
+static gboolean serve_chunks(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                             GError **error) {
+  for (guint i = 0; request->chunks != NULL && i < request->chunks->len; i++)
+    if (!node->replica->ops->chunk_put(node->replica, g_ptr_array_index(request->chunks, i), error))
+      return FALSE;
+  return TRUE;
+}
+
+static gboolean serve_chunk_get(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                                GError **error) {
+  const QfsChunk *wanted = g_ptr_array_index(request->chunks, 0);
+  QfsChunk *chunk = NULL;
+  if (!node->replica->ops->chunk_get(node->replica, wanted->object, wanted->index, wanted->version,
+                                     &chunk, &reply->more, error))
+    return FALSE;
+  reply->chunks = qfs_chunks_new();
+  if (chunk != NULL)
+    g_ptr_array_add(reply->chunks, chunk);
+  return TRUE;
+}
+
+static gboolean serve_scan_chunks(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                                  GError **error) {
+  const gboolean from_chunk = request->chunks != NULL && request->chunks->len > 0;
+  const QfsChunk *after = from_chunk ? g_ptr_array_index(request->chunks, 0) : NULL;
+  reply->chunks = qfs_chunks_new();
+  return node->replica->ops->chunk_scan(node->replica, request->after_seq, after,
+                                        request->with_data,
+                                        request->limit != 0 ? request->limit : SCAN_LIMIT_DEFAULT,
+                                        reply->chunks, &reply->more, error);
+}
+
+/* A large object would hold up the batch: its first rows go now, the others in qfs_node_idle. */
+static gboolean discard_object(QfsNode *node, QfsObjectId object, GError **error) {
+  gboolean more = FALSE;
+  if (!node->replica->ops->object_drop(node->replica, object, DROP_STEP_ROWS, &more, error))
+    return FALSE;
+  if (more)
+    g_array_append_val(node->drops, object);
+  return TRUE;
+}
+
+static gboolean serve_discard(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                              GError **error) {
+  QfsReplica *replica = node->replica;
+  for (guint i = 0; request->chunks != NULL && i < request->chunks->len; i++) {
+    const QfsChunk *chunk = g_ptr_array_index(request->chunks, i);
+    gboolean ok = FALSE;
+    switch (request->discard) {
+    case QFS_DISCARD_OBJECT:
+      ok = discard_object(node, chunk->object, error);
+      break;
+    case QFS_DISCARD_OLDER:
+      ok = replica->ops->chunk_trim(replica, chunk->object, chunk->index, chunk->version, error);
+      break;
+    case QFS_DISCARD_VERSION:
+      ok = replica->ops->chunk_remove(replica, chunk->object, chunk->index, chunk->version, error);
+      break;
+    }
+    if (!ok)
+      return FALSE;
+  }
+  return TRUE;
+}
+
+/* Batches. */
+
+static const struct {
+  Serve serve;
+  gboolean writes;
+} handlers[] = {
+    [QFS_MESSAGE_HELLO] = {serve_hello, FALSE},
+    [QFS_MESSAGE_VIEW] = {serve_view, TRUE},
+    [QFS_MESSAGE_APPLY] = {serve_apply, TRUE},
+    [QFS_MESSAGE_CHUNKS] = {serve_chunks, TRUE},
+    [QFS_MESSAGE_INTENT] = {serve_intent, TRUE},
+    [QFS_MESSAGE_COMMIT] = {serve_commit, TRUE},
+    [QFS_MESSAGE_DISCARD] = {serve_discard, TRUE},
+    [QFS_MESSAGE_SYNC] = {serve_sync, TRUE},
+    [QFS_MESSAGE_READ] = {serve_read, FALSE},
+    [QFS_MESSAGE_CHUNK_GET] = {serve_chunk_get, FALSE},
+    [QFS_MESSAGE_SCAN_RECORDS] = {serve_scan_records, FALSE},
+    [QFS_MESSAGE_SCAN_CHUNKS] = {serve_scan_chunks, FALSE},
+    [QFS_MESSAGE_INTENTS] = {serve_intents, FALSE},
+    [QFS_MESSAGE_REMOVE] = {serve_remove, TRUE},
+    [QFS_MESSAGE_WIPE] = {serve_wipe, TRUE},
+    [QFS_MESSAGE_DROP_HINTS] = {serve_drop_hints, TRUE},
+    [QFS_MESSAGE_PING] = {serve_ping, FALSE},
+};
+
+/* N2. Compared with `next`: a view earlier in the same batch counts. */
+static gboolean is_stale(const QfsNode *node, const QfsMessage *request) {
+  g_assert(request->type != QFS_MESSAGE_VIEW || request->view != NULL);
+  if (request->type == QFS_MESSAGE_HELLO || request->type == QFS_MESSAGE_PING)
+    return FALSE;
+  const guint64 epoch = request->type == QFS_MESSAGE_VIEW ? request->view->epoch : request->epoch;
+  return epoch < node->next.promised_epoch;
+}
+
+static gboolean serve_one(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                          GError **error) {
+  g_assert((guint)request->type < G_N_ELEMENTS(handlers));
+  if (is_stale(node, request)) {
+    reply->status = QFS_STALE;
+    reply->epoch = node->next.promised_epoch;
+    return TRUE;
+  }
+  if (handlers[request->type].writes) {
+    if (!node->in_transaction && !node->replica->ops->begin(node->replica, error))
+      return FALSE;
+    node->in_transaction = TRUE;
+    node->durable |= request->durable;
+  }
+  return handlers[request->type].serve(node, request, reply, error);
+}
+
+static gboolean commit(QfsNode *node, GError **error) {
+  if (!node->in_transaction)
+    return TRUE;
+  if (node->meta_changed && !node->replica->ops->meta_store(node->replica, &node->next, error))
+    return FALSE;
+  if (!node->replica->ops->commit(node->replica, node->durable, error))
+    return FALSE;
+  node->in_transaction = FALSE;
+  node->meta = node->next;
+  return TRUE;
+}
+
+/* Serves all or nothing; on failure nothing changed, neither on disk nor in memory, and `replies`
+ * has its former length. */
+static gboolean attempt(QfsNode *node, QfsMessage **requests, guint n, GPtrArray *replies,
+                        GError **error) {
+  const guint replies_before = replies->len, drops_before = node->drops->len;
+  node->next = node->meta;
+  node->meta_changed = FALSE;
+  node->durable = FALSE;
+  gboolean ok = TRUE;
+  for (guint i = 0; ok && i < n; i++) {
+    QfsMessage *reply = qfs_message_new_reply(requests[i]);
+    g_ptr_array_add(replies, reply);
+    ok = serve_one(node, requests[i], reply, error);
+  }
+  if (ok && commit(node, error))
+    return TRUE;
+  if (node->in_transaction)
+    node->replica->ops->rollback(node->replica);
+  node->in_transaction = FALSE;
+  g_array_set_size(node->drops, drops_before);
+  g_ptr_array_set_size(replies, (int)replies_before);
+  return FALSE;
+}
+
+static void refuse(QfsNode *node, const QfsMessage *request, QfsStatus status, const char *reason,
+                   GPtrArray *replies) {
+  QfsMessage *reply = qfs_message_new_reply(request);
+  reply->status = status;
+  reply->reason = g_strdup(reason);
+  g_ptr_array_add(replies, reply);
+}
+
+static gboolean is_no_space(const GError *error) {
+  return g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_NO_SPACE);
+}
+
+/* N3. */
+static void fail(QfsNode *node, const GError *error) {
+  if (node->failure == NULL)
+    node->failure = g_strdup(error != NULL ? error->message : "unknown storage failure");
+}
+
+/* The batch did not fit as a whole: each request on its own, so that what fits is kept. */
+static void serve_separately(QfsNode *node, QfsMessage **requests, guint n, GPtrArray *replies) {
+  for (guint i = 0; i < n; i++) {
+    g_autoptr(GError) error = NULL;
+    if (node->failure == NULL && attempt(node, &requests[i], 1, replies, &error))
+      continue;
+    if (node->failure == NULL && is_no_space(error)) {
+      refuse(node, requests[i], QFS_NO_SPACE, error->message, replies);
+      continue;
+    }
+    fail(node, error);
+    refuse(node, requests[i], QFS_IO, node->failure, replies);
+  }
+}
+
+static void serve_all(QfsNode *node, QfsMessage **requests, guint n, GPtrArray *replies) {
+  g_autoptr(GError) error = NULL;
+  if (node->failure == NULL && attempt(node, requests, n, replies, &error))
+    return;
+  if (node->failure == NULL && is_no_space(error)) {
+    if (n == 1)
+      refuse(node, requests[0], QFS_NO_SPACE, error->message, replies);
+    else
+      serve_separately(node, requests, n, replies);
+    return;
+  }
+  fail(node, error);
+  for (guint i = 0; i < n; i++)
+    refuse(node, requests[i], QFS_IO, node->failure, replies);
+}
+
+/* N4. Called in order of arrival. */
+static gboolean is_addressed(QfsNode *node, const QfsMessage *request) {
+  if (request->type == QFS_MESSAGE_HELLO && request->incarnation > node->incarnation)
+    node->incarnation = request->incarnation;
+  return request->incarnation == node->incarnation;
+}
+
+void qfs_node_handle(QfsNode *node, GPtrArray *batch) {
+  gsize n_all = 0;
+  g_autofree gpointer *taken = g_ptr_array_steal(batch, &n_all);
+  QfsMessage **requests = (QfsMessage **)taken;
+  guint n = 0;
+  for (gsize i = 0; i < n_all; i++) {
+    if (is_addressed(node, requests[i]))
+      requests[n++] = requests[i];
+    else
+      qfs_message_free(requests[i]);
+  }
+  if (n == 0)
+    return;
+
+  g_autoptr(GPtrArray) replies = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_message_free);
+  serve_all(node, requests, n, replies);
+  g_assert(replies->len == n && !node->in_transaction);
+  for (guint i = 0; i < n; i++)
+    qfs_message_free(requests[i]);
+  for (guint i = 0; i < n; i++) {
+    QfsMessage *reply = g_steal_pointer(&g_ptr_array_index(replies, i));
+    if (reply->cookie != 0)
+      node->env->reply(node->env, reply);
+    else
+      qfs_message_free(reply);
+  }
+}
+
+/* Idle work. */
+
+static gboolean drop_step(QfsNode *node, QfsObjectId object, gboolean *out_more, GError **error) {
+  QfsReplica *replica = node->replica;
+  if (!replica->ops->begin(replica, error))
+    return FALSE;
+  if (replica->ops->object_drop(replica, object, DROP_STEP_ROWS, out_more, error) &&
+      replica->ops->commit(replica, FALSE, error))
+    return TRUE;
+  replica->ops->rollback(replica);
+  return FALSE;
+}
+
+gboolean qfs_node_idle(QfsNode *node) {
+  if (node->failure != NULL)
+    return FALSE;
+  g_autoptr(GError) error = NULL;
+  gboolean more = FALSE;
+  gboolean ok = node->replica->ops->checkpoint(node->replica, FALSE, &error);
+  if (ok && node->drops->len > 0) {
+    const guint last = node->drops->len - 1;
+    ok = drop_step(node, g_array_index(node->drops, QfsObjectId, last), &more, &error);
+    if (ok && !more)
+      g_array_set_size(node->drops, last);
+  }
+  if (!ok) {
+    /* A full disk is tried again at the next idle time, not in a loop. */
+    if (!is_no_space(error))
+      fail(node, error);
+    return FALSE;
+  }
+  return node->drops->len > 0;
+}

@@ -1,0 +1,338 @@
+/* node_thread.c - see node_thread.h. The queue is safe across threads, the rest belongs to the
+ * thread. */
+#include "cluster/node_thread.h"
+
+#include "cluster/reader_pool.h"
+
+#include <glib/gstdio.h>
+#include <pthread.h>
+
+/* Messages of one transaction: bounds what a rollback repeats and how long a reply is held back. */
+#define BATCH_MAX 256
+/* Under steady load the queue is never empty; idle work must not starve. */
+#define BATCHES_PER_IDLE 64
+/* A sleeping thread takes tens of microseconds to wake: after quick work a short spin is cheaper.
+ */
+#define SPIN_US 50
+#define SPIN_QUICK_US 100
+#define SPIN_CREDIT 4
+
+typedef enum { ITEM_MESSAGE, ITEM_START, ITEM_STOP } ItemKind;
+
+typedef struct {
+  ItemKind kind;
+  guint64 incarnation; /* START */
+  QfsMessage *message; /* MESSAGE */
+} Item;
+
+struct QfsNodeThread {
+  QfsEnv env; /* what the node sees: reply only; first, so that it leads back here */
+  guint number;
+  char *dir;
+  gboolean sync;
+  QfsNodeHooks hooks;
+  QfsReaderPool *readers;
+  GThread *thread;
+
+  pthread_mutex_t lock;
+  pthread_cond_t wake;
+  GArray *queue;     /* lock */
+  gboolean sleeping; /* lock */
+  gboolean quit;     /* lock */
+  gint pending;      /* atomic: something was queued since the last take */
+
+  /* the thread's own */
+  GArray *taken;
+  GPtrArray *batch;
+  GPtrArray *replies;
+  QfsNode *node;       /* NULL: closed */
+  guint64 incarnation; /* of the last start */
+  gint spinners_max;   /* of all nodes at once */
+  guint spin_credit;
+  guint batches;
+};
+
+/* The queue, any thread. */
+
+static gboolean push(QfsNodeThread *self, Item item) {
+  pthread_mutex_lock(&self->lock);
+  g_array_append_val(self->queue, item);
+  g_atomic_int_set(&self->pending, 1);
+  const gboolean was_sleeping = self->sleeping;
+  self->sleeping = FALSE;
+  pthread_mutex_unlock(&self->lock);
+  return was_sleeping;
+}
+
+gboolean qfs_node_thread_send(QfsNodeThread *self, QfsMessage *message) {
+  return push(self, (Item){.kind = ITEM_MESSAGE, .message = message});
+}
+
+gboolean qfs_node_thread_start(QfsNodeThread *self, guint64 incarnation) {
+  return push(self, (Item){.kind = ITEM_START, .incarnation = incarnation});
+}
+
+gboolean qfs_node_thread_stop(QfsNodeThread *self) {
+  return push(self, (Item){.kind = ITEM_STOP});
+}
+
+void qfs_node_thread_wake(QfsNodeThread *self) {
+  pthread_cond_signal(&self->wake);
+}
+
+void qfs_node_thread_read(QfsNodeThread *self, QfsRead *read) {
+  qfs_reader_pool_run(self->readers, read);
+}
+
+/* Opening and closing, the node's thread. */
+
+/* A directory below a missing one means a disk that is not mounted: a replica must not appear in
+ * its place. */
+static gboolean parent_is_there(const char *dir, GError **error) {
+  g_autofree char *parent = g_path_get_dirname(dir);
+  if (g_file_test(parent, G_FILE_TEST_IS_DIR))
+    return TRUE;
+  g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_ABSENT, "directory %s is missing",
+              parent);
+  return FALSE;
+}
+
+/* A missing replica of an old store is made afresh: its generation gives it away and it is rebuilt.
+ */
+static QfsNode *try_open(QfsNodeThread *self, guint64 incarnation, GError **error) {
+  QfsReplica *replica = qfs_sqlite_replica_open(self->dir, self->number, TRUE, self->sync, error);
+  if (replica == NULL)
+    return NULL;
+  return qfs_node_new(&self->env, self->number, incarnation, replica, error);
+}
+
+/* Kept for whoever wants to look into it; an earlier one is given up. */
+static void set_aside(QfsNodeThread *self, const char *reason) {
+  static const char *const suffixes[] = {"", "-wal", "-shm"};
+  for (guint i = 0; i < G_N_ELEMENTS(suffixes); i++) {
+    g_autofree char *path = g_strdup_printf("%s/replica.db%s", self->dir, suffixes[i]);
+    g_autofree char *aside = g_strdup_printf("%s/replica.damaged%s", self->dir, suffixes[i]);
+    g_unlink(aside);
+    g_rename(path, aside);
+  }
+  g_warning("node %u: replica set aside as %s/replica.damaged: %s", self->number, self->dir,
+            reason);
+}
+
+static void open_node(QfsNodeThread *self, guint64 incarnation) {
+  g_autoptr(GError) error = NULL;
+  if (parent_is_there(self->dir, &error))
+    self->node = try_open(self, incarnation, &error);
+  if (g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_CORRUPT)) {
+    set_aside(self, error->message);
+    g_clear_error(&error);
+    self->node = try_open(self, incarnation, &error);
+  }
+  if (self->node == NULL) {
+    self->hooks.gone(self->hooks.owner, self->number, incarnation,
+                     error != NULL ? error->message : "cannot be opened");
+    return;
+  }
+  qfs_reader_pool_open(self->readers);
+}
+
+/* Readers first: the writer, closing last, moves the log into the file. */
+static void close_node(QfsNodeThread *self) {
+  qfs_reader_pool_close(self->readers);
+  g_clear_pointer(&self->node, qfs_node_free);
+}
+
+/* Serving, the node's thread. */
+
+static void collect_reply(QfsEnv *env, QfsMessage *reply) {
+  QfsNodeThread *self = (QfsNodeThread *)env;
+  g_ptr_array_add(self->replies, reply);
+}
+
+static void serve_batch(QfsNodeThread *self) {
+  if (self->batch->len == 0)
+    return;
+  qfs_node_handle(self->node, self->batch);
+  self->batches++;
+  if (self->replies->len > 0)
+    self->hooks.receive(self->hooks.owner, self->replies);
+}
+
+static void accept_message(QfsNodeThread *self, QfsMessage *message) {
+  if (self->node == NULL) {
+    qfs_message_free(message);
+    return;
+  }
+  g_ptr_array_add(self->batch, message);
+  if (self->batch->len >= BATCH_MAX)
+    serve_batch(self);
+}
+
+static void serve_taken(QfsNodeThread *self) {
+  guint live = 0; /* items before this one are cut off by a stop */
+  for (guint i = 0; i < self->taken->len; i++)
+    if (g_array_index(self->taken, Item, i).kind == ITEM_STOP)
+      live = i + 1;
+  for (guint i = 0; i < self->taken->len; i++) {
+    const Item *item = &g_array_index(self->taken, Item, i);
+    switch (item->kind) {
+    case ITEM_MESSAGE:
+      if (i < live)
+        qfs_message_free(item->message);
+      else
+        accept_message(self, item->message);
+      break;
+    case ITEM_START:
+      serve_batch(self);
+      close_node(self);
+      self->incarnation = item->incarnation;
+      if (i >= live)
+        open_node(self, item->incarnation);
+      break;
+    case ITEM_STOP:
+      close_node(self);
+      self->hooks.gone(self->hooks.owner, self->number, self->incarnation, NULL);
+      break;
+    }
+  }
+  serve_batch(self);
+}
+
+static void drop_taken(QfsNodeThread *self) {
+  for (guint i = 0; i < self->taken->len; i++)
+    qfs_message_free(g_array_index(self->taken, Item, i).message);
+  g_array_set_size(self->taken, 0);
+}
+
+/* FALSE: quit. */
+static gboolean take(QfsNodeThread *self) {
+  g_array_set_size(self->taken, 0);
+  pthread_mutex_lock(&self->lock);
+  GArray *taken = self->queue;
+  self->queue = self->taken;
+  self->taken = taken;
+  g_atomic_int_set(&self->pending, 0);
+  const gboolean quit = self->quit;
+  pthread_mutex_unlock(&self->lock);
+  return !quit;
+}
+
+/* Waiting, the node's thread. */
+
+static void pause_cpu(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ __volatile__("yield");
+#endif
+}
+
+/* Nodes that spin at once, so that they never take the processors from those that work. */
+static gint spinning;
+
+static gboolean spin(QfsNodeThread *self) {
+  if (self->spin_credit == 0)
+    return FALSE;
+  gboolean found = FALSE;
+  if (g_atomic_int_add(&spinning, 1) < self->spinners_max) {
+    const gint64 end_us = g_get_monotonic_time() + SPIN_US;
+    while (!found && g_get_monotonic_time() < end_us)
+      for (guint i = 0; i < 32 && !found; i++) {
+        pause_cpu();
+        found = g_atomic_int_get(&self->pending) != 0;
+      }
+    self->spin_credit = found ? SPIN_CREDIT : self->spin_credit - 1;
+  }
+  g_atomic_int_add(&spinning, -1);
+  return found;
+}
+
+static void sleep_until_work(QfsNodeThread *self) {
+  pthread_mutex_lock(&self->lock);
+  if (self->queue->len == 0 && !self->quit) {
+    const gint64 slept_at_us = g_get_monotonic_time();
+    self->sleeping = TRUE;
+    while (self->sleeping)
+      pthread_cond_wait(&self->wake, &self->lock);
+    if (g_get_monotonic_time() - slept_at_us < SPIN_QUICK_US)
+      self->spin_credit = SPIN_CREDIT;
+  }
+  pthread_mutex_unlock(&self->lock);
+}
+
+static gboolean idle_step(QfsNodeThread *self) {
+  self->batches = 0;
+  return self->node != NULL && qfs_node_idle(self->node);
+}
+
+static gpointer run(gpointer data) {
+  QfsNodeThread *self = data;
+  while (take(self)) {
+    if (self->taken->len > 0) {
+      serve_taken(self);
+      if (self->batches >= BATCHES_PER_IDLE)
+        idle_step(self);
+    } else if (!spin(self) && !idle_step(self)) {
+      sleep_until_work(self);
+    }
+  }
+  drop_taken(self);
+  close_node(self);
+  return NULL;
+}
+
+/* Life. */
+
+QfsNodeThread *qfs_node_thread_new(guint number, const char *dir, gboolean sync,
+                                   const QfsNodeHooks *hooks) {
+  QfsNodeThread *self = g_new0(QfsNodeThread, 1);
+  self->env.reply = collect_reply;
+  self->number = number;
+  self->dir = g_strdup(dir);
+  self->sync = sync;
+  self->spinners_max = (gint)g_get_num_processors() / 2;
+  self->hooks = *hooks;
+  self->readers = qfs_reader_pool_new(dir);
+  pthread_mutex_init(&self->lock, NULL);
+  pthread_cond_init(&self->wake, NULL);
+  self->queue = g_array_new(FALSE, FALSE, sizeof(Item));
+  self->taken = g_array_new(FALSE, FALSE, sizeof(Item));
+  self->batch = g_ptr_array_new();
+  self->replies = g_ptr_array_new();
+  g_autofree char *name = g_strdup_printf("qfs-node-%u", number);
+  self->thread = g_thread_new(name, run, self);
+  return self;
+}
+
+void qfs_node_thread_quit(QfsNodeThread *self) {
+  pthread_mutex_lock(&self->lock);
+  self->quit = TRUE;
+  self->sleeping = FALSE;
+  g_atomic_int_set(&self->pending, 1);
+  pthread_mutex_unlock(&self->lock);
+  qfs_node_thread_wake(self);
+}
+
+void qfs_node_thread_join(QfsNodeThread *self) {
+  g_thread_join(g_steal_pointer(&self->thread));
+  /* What arrived after the thread's last look. */
+  take(self);
+  drop_taken(self);
+}
+
+void qfs_node_thread_free(QfsNodeThread *self) {
+  if (self == NULL)
+    return;
+  g_assert(self->thread == NULL && self->node == NULL);
+  take(self);
+  drop_taken(self);
+  g_array_unref(self->queue);
+  g_array_unref(self->taken);
+  g_ptr_array_unref(self->batch);
+  g_ptr_array_unref(self->replies);
+  qfs_reader_pool_free(self->readers);
+  pthread_cond_destroy(&self->wake);
+  pthread_mutex_destroy(&self->lock);
+  g_free(self->dir);
+  g_free(self);
+}

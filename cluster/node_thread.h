@@ -1,0 +1,52 @@
+/* node_thread.h - the thread, the queue and the files of one node.
+ *
+ * Owns: one thread per node slot for the life of the environment; the queue of messages and
+ * commands for it; opening and closing the replica; the pool of read connections. Leaves to others:
+ * what a message does (node.h), locks above it (env_thread.c).
+ *
+ * Invariants
+ *  T1. Commands and messages take effect in the order in which they were queued, except that a stop
+ *      makes every message before it lost.
+ *  T2. A start that fails ends with `gone` and a reason. Each stop ends with `gone` and none,
+ *      after all files of the node are closed; a start that it overtakes is left out.
+ *  T3. Hooks are called by the node's thread with no lock of this module held.
+ *
+ * Threading: send, start and stop may be called by any thread, also with the environment's lock
+ * held (they take only the queue's own lock, for a few instructions). When they return TRUE the
+ * thread sleeps and qfs_node_thread_wake must follow, best after the caller's lock was released.
+ */
+#pragma once
+
+#include "cluster/node.h"
+
+G_BEGIN_DECLS
+
+typedef struct {
+  gpointer owner;
+  /* Takes the elements over and leaves the array empty. */
+  void (*receive)(gpointer owner, GPtrArray *replies);
+  void (*gone)(gpointer owner, guint node, guint64 incarnation, const char *reason);
+} QfsNodeHooks;
+
+typedef struct QfsNodeThread QfsNodeThread;
+
+/* Starts the thread; the node is closed. `sync`: every commit reaches the disk. */
+QfsNodeThread *qfs_node_thread_new(guint number, const char *dir, gboolean sync,
+                                   const QfsNodeHooks *hooks);
+/* After qfs_node_thread_join. Accepts NULL. */
+void qfs_node_thread_free(QfsNodeThread *thread);
+
+gboolean qfs_node_thread_send(QfsNodeThread *thread, QfsMessage *message); /* takes it over */
+gboolean qfs_node_thread_start(QfsNodeThread *thread, guint64 incarnation);
+gboolean qfs_node_thread_stop(QfsNodeThread *thread);
+void qfs_node_thread_wake(QfsNodeThread *thread);
+
+/* Answers `read` in the calling thread through a pooled read connection. */
+void qfs_node_thread_read(QfsNodeThread *thread, QfsRead *read);
+
+/* Ends the thread after its current batch, drops its queue, closes the files; no hook is called for
+ * it. */
+void qfs_node_thread_quit(QfsNodeThread *thread);
+void qfs_node_thread_join(QfsNodeThread *thread); /* blocks */
+
+G_END_DECLS

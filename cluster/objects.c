@@ -1,0 +1,163 @@
+/* objects.c - chunked values: which nodes have which chunks, who still reads them, what is garbage.
+ *
+ * Chunk rows carry the timestamp of the version that brought them, and a read of version T takes the
+ * newest row not above T; so an overwritten chunk stays readable for the old version until it is
+ * discarded, which happens only when the version that replaced it is settled (else a power failure
+ * could bring the old record back without its chunks) and nobody pins the object.
+ */
+#include "cluster/private.h"
+
+typedef struct {
+  guint64 seq;
+  QfsDiscard discard;
+  QfsObjectId id;
+  GPtrArray *chunks;
+} Garbage;
+
+QfsObject *qfs_object_find(QfsCoordinator *c, QfsObjectId id) {
+  return g_hash_table_lookup(c->objects, &id);
+}
+
+QfsObject *qfs_object_use(QfsCoordinator *c, QfsObjectId id) {
+  QfsObject *object = qfs_object_find(c, id);
+  if (object == NULL) {
+    object = g_new0(QfsObject, 1);
+    object->id = id;
+    object->flights = g_ptr_array_new();
+    g_hash_table_insert(c->objects, &object->id, object);
+  }
+  return object;
+}
+
+void qfs_object_release_if_idle(QfsCoordinator *c, QfsObject *object) {
+  if (object->pins > 0 || object->flights->len > 0)
+    return;
+  g_hash_table_remove(c->objects, &object->id);
+  g_ptr_array_unref(object->flights);
+  g_free(object);
+}
+
+void qfs_coordinator_pin(QfsCoordinator *c, QfsObjectId id) {
+  if (!qfs_object_is_none(id))
+    qfs_object_use(c, id)->pins++;
+}
+
+void qfs_coordinator_unpin(QfsCoordinator *c, QfsObjectId id) {
+  QfsObject *object = qfs_object_is_none(id) ? NULL : qfs_object_find(c, id);
+  if (object == NULL)
+    return;
+  g_assert(object->pins > 0);
+  object->pins--;
+  gboolean free_now = object->pins == 0;
+  qfs_object_release_if_idle(c, object);
+  if (free_now)
+    qfs_garbage_collect(c);
+}
+
+void qfs_coordinator_discard(QfsCoordinator *c, QfsObjectId id) {
+  if (!qfs_object_is_none(id))
+    qfs_garbage_add(c, c->last_seq, QFS_DISCARD_OBJECT, id, NULL);
+  qfs_garbage_collect(c);
+}
+
+/* ---- chunks on their way ---- */
+
+typedef struct {
+  QfsObjectId id;
+  gpointer data;
+  QfsFlightDone on_quorum;
+} ChunkFlight;
+
+static void chunks_quorum(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  ChunkFlight *cf = data;
+  if (cf->on_quorum != NULL)
+    cf->on_quorum(c, flight, cf->data);
+}
+
+static void chunks_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  ChunkFlight *cf = data;
+  QfsObject *object = qfs_object_find(c, cf->id);
+  g_ptr_array_remove_fast(object->flights, flight);
+  qfs_object_release_if_idle(c, object);
+  g_free(cf);
+}
+
+QfsFlight *qfs_object_send_chunks(QfsCoordinator *c, QfsObjectId id, GPtrArray *chunks,
+                                  gboolean durable, gpointer data, QfsFlightDone on_quorum) {
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_CHUNKS, 0);
+  message->durable = durable;
+  message->chunks = chunks;
+  guint64 seq = qfs_next_seq(c);
+  for (guint i = 0; i < chunks->len; i++)
+    ((QfsChunk *)chunks->pdata[i])->seq = seq;
+  ChunkFlight *cf = g_new0(ChunkFlight, 1);
+  cf->id = id;
+  cf->data = data;
+  cf->on_quorum = on_quorum;
+  QfsFlight *flight = qfs_flight_start(c, message, &id.placement, 1, FALSE, cf, chunks_quorum,
+                                       chunks_complete, NULL);
+  g_ptr_array_add(qfs_object_use(c, id)->flights, flight);
+  return flight;
+}
+
+QfsNodeSet qfs_object_readable(QfsCoordinator *c, QfsObjectId id, guint64 version) {
+  QfsNodeSet nodes = qfs_readable(c, id.placement);
+  QfsObject *object = qfs_object_find(c, id);
+  if (object == NULL)
+    return nodes;
+  for (guint i = 0; i < object->flights->len; i++) {
+    QfsFlight *flight = object->flights->pdata[i];
+    const QfsChunk *first = flight->message->chunks->pdata[0];
+    if (first->version <= version)
+      nodes &= flight->acked;
+  }
+  return nodes;
+}
+
+/* ---- garbage ---- */
+
+void qfs_garbage_add(QfsCoordinator *c, guint64 seq, QfsDiscard discard, QfsObjectId id,
+                     GPtrArray *chunks) {
+  Garbage *garbage = g_slice_new(Garbage);
+  garbage->seq = seq;
+  garbage->discard = discard;
+  garbage->id = id;
+  garbage->chunks = chunks;
+  if (chunks == NULL) {
+    garbage->chunks = qfs_chunks_new();
+    QfsChunk *chunk = g_new0(QfsChunk, 1);
+    chunk->object = id;
+    g_ptr_array_add(garbage->chunks, chunk);
+  }
+  g_queue_push_tail(&c->garbage, garbage);
+  qfs_settle_dirty(c);
+}
+
+static void garbage_send(QfsCoordinator *c, Garbage *garbage) {
+  QfsNodeSet nodes = qfs_holders(c, garbage->id.placement) |
+                     qfs_placement_holders(garbage->id.placement, c->view.base, c->config.replicas);
+  nodes &= qfs_peers_in(c, PEER_TRUSTED) | qfs_peers_in(c, PEER_JOINING);
+  for (; nodes != 0; nodes &= nodes - 1) {
+    QfsPeer *peer = &c->peer[__builtin_ctzll(nodes) + 1];
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_DISCARD, peer->index);
+    message->discard = garbage->discard;
+    message->chunks = g_ptr_array_ref(garbage->chunks);
+    qfs_rpc_send(c, peer, message, NULL, NULL);
+  }
+}
+
+void qfs_garbage_collect(QfsCoordinator *c) {
+  for (GList *link = c->garbage.head; link != NULL;) {
+    GList *next = link->next;
+    Garbage *garbage = link->data;
+    QfsObject *object = qfs_object_find(c, garbage->id);
+    gboolean pinned = object != NULL && object->pins > 0 && !c->closing;
+    if (garbage->seq <= c->settled && !pinned) {
+      garbage_send(c, garbage);
+      g_ptr_array_unref(garbage->chunks);
+      g_slice_free(Garbage, garbage);
+      g_queue_delete_link(&c->garbage, link);
+    }
+    link = next;
+  }
+}

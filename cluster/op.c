@@ -1,0 +1,288 @@
+/* op.c - life of a request inside the coordinator: deadline, parking, locks, the record flight. */
+#include "cluster/private.h"
+
+#include <string.h>
+
+QfsOp *qfs_op_new(QfsCoordinator *c, QfsRequest *request, void (*step)(QfsCoordinator *, QfsOp *)) {
+  QfsOp *op = g_slice_new0(QfsOp);
+  op->request = request;
+  op->step = step;
+  op->refs = 1;
+  guint factor = request->type == QFS_REQUEST_NODE ? 10 : 1;
+  op->deadline_us = c->env->now_us(c->env) + (gint64)c->config.timeout_ms * 1000 * factor;
+  op->link.data = op;
+  GList *before = c->ops.tail;
+  while (before != NULL && ((QfsOp *)before->data)->deadline_us > op->deadline_us)
+    before = before->prev;
+  if (before == c->ops.tail)
+    g_queue_push_tail_link(&c->ops, &op->link);
+  else
+    g_queue_insert_before_link(&c->ops, before != NULL ? before->next : c->ops.head, &op->link);
+  request->op = op;
+  return op;
+}
+
+QfsOp *qfs_op_ref(QfsOp *op) {
+  op->refs++;
+  return op;
+}
+
+void qfs_op_unref(QfsCoordinator *c, QfsOp *op) {
+  g_assert(op->refs > 0);
+  if (--op->refs > 0)
+    return;
+  g_assert(op->request == NULL && !op->locked && !op->locked2);
+  if (op->key != NULL)
+    qfs_key_done(c, op->key);
+  if (op->key2 != NULL)
+    qfs_key_done(c, op->key2);
+  qfs_record_unref(op->base);
+  qfs_record_unref(op->base2);
+  qfs_record_unref(op->parent);
+  qfs_record_unref(op->result);
+  qfs_record_unref(op->result2);
+  qfs_plan_free(op->plan);
+  g_clear_pointer(&op->chunks, g_ptr_array_unref);
+  if (op->extra_free != NULL)
+    op->extra_free(op->extra);
+  g_slice_free(QfsOp, op);
+}
+
+static void count_outcome(QfsCoordinator *c, QfsRequest *request, QfsStatus status) {
+  switch (request->type) {
+  case QFS_REQUEST_GET:
+  case QFS_REQUEST_READ:
+  case QFS_REQUEST_LIST:
+  case QFS_REQUEST_NODE:
+    return;
+  default:
+    break;
+  }
+  if (status == QFS_OK)
+    c->stat_acked++;
+  else if (status == QFS_UNKNOWN)
+    c->stat_timed_out++;
+  else if (status == QFS_NO_QUORUM)
+    c->stat_refused++;
+}
+
+void qfs_op_finish(QfsCoordinator *c, QfsOp *op, QfsStatus status) {
+  QfsRequest *request = op->request;
+  if (request == NULL)
+    return;
+  op->request = NULL;
+  g_queue_unlink(&c->ops, &op->link);
+  request->status = status;
+  request->op = NULL;
+  count_outcome(c, request, status);
+  if (op->internal != NULL) {
+    op->internal(c, op, status);
+    qfs_request_free(request);
+  } else {
+    c->env->complete(c->env, request);
+  }
+  if (!op->sent) {
+    op->dead = TRUE;
+    qfs_op_release(c, op);
+  }
+  qfs_op_unref(c, op);
+}
+
+void qfs_op_release(QfsCoordinator *c, QfsOp *op) {
+  qfs_op_ref(op);
+  if (op->creating) {
+    op->creating = FALSE;
+    g_autofree char *parent = qfs_key_parent(op->key2 ? op->key2->key : op->key->key);
+    guint n = GPOINTER_TO_UINT(g_hash_table_lookup(c->creating, parent));
+    if (n > 1)
+      g_hash_table_insert(c->creating, g_strdup(parent), GUINT_TO_POINTER(n - 1));
+    else
+      g_hash_table_remove(c->creating, parent);
+  }
+  if (op->removing) {
+    op->removing = FALSE;
+    g_hash_table_remove(c->removing, op->key->key);
+  }
+  if (op->locked) {
+    op->locked = FALSE;
+    qfs_key_unlock(c, op->key, op);
+  }
+  if (op->locked2) {
+    op->locked2 = FALSE;
+    qfs_key_unlock(c, op->key2, op);
+  }
+  qfs_op_unref(c, op);
+}
+
+gboolean qfs_op_is_dead(QfsCoordinator *c, QfsOp *op) {
+  if (!op->dead)
+    return FALSE;
+  op->locked = op->locked || (op->key != NULL && op->key->planner == op);
+  op->locked2 = op->locked2 || (op->key2 != NULL && op->key2->planner == op);
+  qfs_op_release(c, op);
+  return TRUE;
+}
+
+gboolean qfs_op_begin_creating(QfsCoordinator *c, QfsOp *op, const char *key) {
+  if (op->creating || key[0] == '/' || key[0] == '\0')
+    return TRUE;
+  g_autofree char *parent = qfs_key_parent(key);
+  if (g_hash_table_contains(c->removing, parent)) {
+    qfs_op_park(c, op);
+    return FALSE;
+  }
+  guint n = GPOINTER_TO_UINT(g_hash_table_lookup(c->creating, parent));
+  g_hash_table_insert(c->creating, g_strdup(parent), GUINT_TO_POINTER(n + 1));
+  op->creating = TRUE;
+  return TRUE;
+}
+
+QfsStatus qfs_check_parent(const char *key, const QfsRecord *parent) {
+  if (strchr(key, '/') == NULL && !qfs_record_exists(parent))
+    return QFS_OK; /* the root directory is there even before it has a record */
+  if (!qfs_record_exists(parent))
+    return QFS_NOT_FOUND;
+  return parent->kind == QFS_KIND_DIRECTORY ? QFS_OK : QFS_NOT_DIRECTORY;
+}
+
+/* ---- parking ---- */
+
+void qfs_op_park(QfsCoordinator *c, QfsOp *op) {
+  if (op->stalled)
+    return;
+  op->stalled = TRUE;
+  g_queue_push_tail(&c->stalled, qfs_op_ref(op));
+}
+
+void qfs_ops_resume(QfsCoordinator *c) {
+  GQueue batch = c->stalled;
+  g_queue_init(&c->stalled);
+  for (QfsOp *op = g_queue_pop_head(&batch); op != NULL; op = g_queue_pop_head(&batch)) {
+    op->stalled = FALSE;
+    op->step(c, op);
+    qfs_op_unref(c, op);
+  }
+}
+
+static gboolean key_has_quorum(QfsCoordinator *c, const QfsKey *key) {
+  if (key == NULL)
+    return TRUE;
+  QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
+  return qfs_set_size(qfs_holders(c, key->hash) & trusted) >= c->write_quorum &&
+         !qfs_is_blocked(c, key->hash);
+}
+
+gboolean qfs_op_may_write(QfsCoordinator *c, QfsOp *op) {
+  if (qfs_can_write(c) && !c->view_dirty) {
+    if (key_has_quorum(c, op->key) && key_has_quorum(c, op->key2))
+      return TRUE;
+    qfs_op_finish(c, op, QFS_NO_QUORUM);
+    return FALSE;
+  }
+  gboolean passing = c->serving && (c->recovery != NULL || !c->view_stable || c->view_dirty);
+  if (passing && !c->closing)
+    qfs_op_park(c, op);
+  else
+    qfs_op_finish(c, op, QFS_NO_QUORUM);
+  return FALSE;
+}
+
+gboolean qfs_op_timestamp(QfsCoordinator *c, QfsOp *op, guint64 above) {
+  if (op->timestamp != 0)
+    return TRUE;
+  if (above == G_MAXUINT64) {
+    qfs_op_finish(c, op, QFS_OVERFLOW);
+    return FALSE;
+  }
+  guint64 now = qfs_clock_next(&c->clock, c->env->wall_ms(c->env));
+  if (now == 0) {
+    qfs_ceiling_raise(c);
+    if (c->raising_ceiling)
+      qfs_op_park(c, op);
+    else
+      qfs_op_finish(c, op, QFS_NO_QUORUM);
+    return FALSE;
+  }
+  op->timestamp = MAX(now, above + 1);
+  return TRUE;
+}
+
+gboolean qfs_op_lock_keys(QfsCoordinator *c, QfsOp *op) {
+  gboolean swap = op->key2 != NULL && strcmp(op->key->key, op->key2->key) > 0;
+  QfsKey *first = swap ? op->key2 : op->key;
+  QfsKey *second = swap ? op->key : op->key2;
+  gboolean *first_locked = swap ? &op->locked2 : &op->locked;
+  gboolean *second_locked = swap ? &op->locked : &op->locked2;
+  if (!*first_locked) {
+    if (!qfs_key_lock(first, op))
+      return FALSE;
+    *first_locked = TRUE;
+  }
+  if (second != NULL && !*second_locked) {
+    if (!qfs_key_lock(second, op))
+      return FALSE;
+    *second_locked = TRUE;
+  }
+  return TRUE;
+}
+
+void qfs_ops_tick(QfsCoordinator *c, gint64 now_us) {
+  QfsOp *op;
+  while ((op = g_queue_peek_head(&c->ops)) != NULL && op->deadline_us <= now_us)
+    qfs_op_finish(c, op, op->sent ? QFS_UNKNOWN : QFS_NO_QUORUM);
+  if (op != NULL)
+    qfs_wake_at(c, op->deadline_us);
+}
+
+/* ---- the record flight ---- */
+
+static void record_quorum(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  QfsOp *op = data;
+  qfs_op_ref(op);
+  qfs_key_acked(c, op->key, op->result);
+  if (op->request != NULL) {
+    g_clear_pointer(&op->request->record, qfs_record_unref);
+    op->request->record = qfs_record_ref(op->result);
+  }
+  qfs_op_finish(c, op, QFS_OK);
+  qfs_op_release(c, op);
+  qfs_op_unref(c, op);
+}
+
+static void record_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  qfs_op_unref(c, data);
+}
+
+/* Every disk that it could have gone to is full, and it is nowhere. */
+static void record_refused(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  QfsOp *op = data;
+  QfsKey *key = op->key;
+  gboolean last = key->newest == op->result;
+  if (last) {
+    qfs_record_unref(key->newest);
+    key->newest = key->acked != NULL ? qfs_record_ref(key->acked) : NULL;
+  }
+  qfs_op_finish(c, op, last ? QFS_NO_SPACE : QFS_UNKNOWN);
+  qfs_op_release(c, op);
+  qfs_op_unref(c, op);
+}
+
+void qfs_op_send_record(QfsCoordinator *c, QfsOp *op, gboolean durable) {
+  QfsKey *key = op->key;
+  g_assert(op->locked && key->have_base);
+  g_assert(qfs_record_compare(op->result, key->newest) > 0); /* C2 */
+  op->result->seq = qfs_next_seq(c);
+  op->sent = TRUE;
+  qfs_record_unref(key->newest);
+  key->newest = qfs_record_ref(op->result);
+  qfs_key_bump(c, key->hash);
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_APPLY, 0);
+  message->durable = durable || c->config.sync;
+  message->records = qfs_records_new();
+  g_ptr_array_add(message->records, qfs_record_ref(op->result));
+  qfs_flight_start(c, message, &key->hash, 1, FALSE, qfs_op_ref(op), record_quorum, record_complete,
+                   record_refused);
+  qfs_wake_at(c, op->deadline_us);
+  op->locked = FALSE;
+  qfs_key_unlock(c, key, op);
+}

@@ -1,0 +1,118 @@
+/* op_get.c - GET and READ. */
+#include "cluster/private.h"
+
+#include <string.h>
+
+/* ---- GET ---- */
+
+static void no_step(QfsCoordinator *c, QfsOp *op) {}
+
+static void got(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
+  QfsOp *op = data;
+  if (op->request != NULL) {
+    if (status == QFS_OK && record != NULL)
+      op->request->record = qfs_record_ref(record);
+    if (status == QFS_OK && !qfs_record_exists(record))
+      status = QFS_NOT_FOUND;
+    op->sent = TRUE; /* nothing to unwind */
+    qfs_op_finish(c, op, status);
+  }
+  qfs_op_unref(c, op);
+}
+
+void qfs_op_get(QfsCoordinator *c, QfsRequest *request) {
+  c->stat_gets++;
+  QfsOp *op = qfs_op_new(c, request, no_step);
+  qfs_op_ref(op);
+  qfs_wake_at(c, op->deadline_us);
+  qfs_fetch(c, request->key, got, op);
+}
+
+/* ---- READ ---- */
+
+/* Puts bytes that begin at `at` of the value into the answer, as far as they overlap it. */
+static void put_bytes(guint8 *buffer, guint64 from, guint64 to, guint64 at, GBytes *bytes) {
+  gsize len;
+  const guint8 *data = g_bytes_get_data(bytes, &len);
+  guint64 start = MAX(from, at), end = MIN(to, at + len);
+  if (start < end)
+    memcpy(buffer + (start - from), data + (start - at), end - start);
+}
+
+static void read_step(QfsCoordinator *c, QfsOp *op);
+
+static void chunks_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
+  QfsOp *op = data;
+  QfsRequest *request = op->request;
+  if (request == NULL) {
+    qfs_op_unref(c, op);
+    return;
+  }
+  QfsRecord *record = request->record;
+  if (read->status != QFS_OK) {
+    gboolean others = qfs_read_failed(c, record->object.placement, read);
+    if (++op->tries > c->config.nodes || (!others && read->status == QFS_IO))
+      qfs_op_finish(c, op, read->status);
+    else
+      read_step(c, op);
+  } else if (read->newer) {
+    qfs_op_finish(c, op, QFS_STALE);
+  } else {
+    guint64 from = request->offset, to = from + request->length;
+    guint8 *buffer = g_malloc0(request->length);
+    for (guint i = 0; i < read->count; i++) {
+      if (read->chunks[i] == NULL)
+        continue;
+      guint64 at = (read->index + i) * QFS_CHUNK_SIZE;
+      gsize len = MIN(g_bytes_get_size(read->chunks[i]->data), record->tail_offset - at);
+      g_autoptr(GBytes) bytes = g_bytes_new_from_bytes(read->chunks[i]->data, 0, len);
+      put_bytes(buffer, from, to, at, bytes);
+    }
+    put_bytes(buffer, from, to, record->tail_offset, record->tail);
+    request->data = g_bytes_new_take(buffer, request->length);
+    qfs_op_finish(c, op, QFS_OK);
+  }
+  qfs_op_unref(c, op);
+}
+
+static void read_step(QfsCoordinator *c, QfsOp *op) {
+  if (op->request == NULL)
+    return;
+  QfsRequest *request = op->request;
+  QfsRecord *record = request->record;
+  QfsNodeSet nodes = qfs_object_readable(c, record->object, record->timestamp);
+  guint node = qfs_pick(c, record->object.placement, nodes);
+  if (node == 0) {
+    if (qfs_readable(c, record->object.placement) != 0)
+      qfs_op_park(c, op); /* the chunks are on their way */
+    else
+      qfs_op_finish(c, op, QFS_NO_QUORUM);
+    return;
+  }
+  guint64 end = MIN(request->offset + request->length, record->tail_offset);
+  QfsRead *read = qfs_read_new(QFS_READ_CHUNKS, node, NULL);
+  read->object = record->object;
+  read->index = request->offset / QFS_CHUNK_SIZE;
+  read->count = (guint)((end + QFS_CHUNK_SIZE - 1) / QFS_CHUNK_SIZE - read->index);
+  read->version = record->timestamp;
+  qfs_read_start(c, read, chunks_read, qfs_op_ref(op));
+}
+
+void qfs_op_read(QfsCoordinator *c, QfsRequest *request) {
+  QfsOp *op = qfs_op_new(c, request, read_step);
+  QfsRecord *record = request->record;
+  op->sent = TRUE; /* a read has nothing to unwind */
+  guint64 size = record->attr.size;
+  request->offset = MIN(request->offset, size);
+  request->length = MIN(request->length, size - request->offset);
+  if (request->offset >= record->tail_offset || request->length == 0) {
+    guint8 *buffer = g_malloc0(MAX(request->length, 1));
+    put_bytes(buffer, request->offset, request->offset + request->length, record->tail_offset,
+              record->tail);
+    request->data = g_bytes_new_take(buffer, request->length);
+    qfs_op_finish(c, op, QFS_OK);
+    return;
+  }
+  qfs_wake_at(c, op->deadline_us);
+  read_step(c, op);
+}

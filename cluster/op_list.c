@@ -1,0 +1,235 @@
+/* op_list.c - LIST: one page of a directory, merged from enough in-sync nodes to see every key.
+ *
+ * Any N-K+1 of the base nodes include a holder of every key. Rows whose key has something in flight are
+ * replaced by what is acknowledged, both as of the start and as of the end of the page.
+ */
+#include "cluster/private.h"
+
+#include <string.h>
+
+#define LIST_LIMIT_MAX 4096
+
+typedef void (*PageDone)(QfsCoordinator *c, QfsStatus status, GPtrArray *entries, gboolean more,
+                         gpointer data);
+
+typedef struct {
+  char *dir, *after;
+  guint limit;
+  QfsNodeSet failed;
+  guint left, tries;
+  QfsStatus status;
+  gboolean more;
+  char *cut;               /* smallest last name of the nodes that have more: beyond it is unknown */
+  GHashTable *found;       /* key -> QfsRecord, newest */
+  PageDone done;
+  gpointer data;
+} Page;
+
+static void page_start(QfsCoordinator *c, Page *page);
+
+static void page_free(Page *page) {
+  g_free(page->dir);
+  g_free(page->after);
+  g_free(page->cut);
+  g_hash_table_unref(page->found);
+  g_slice_free(Page, page);
+}
+
+static const char *name_of(const QfsRecord *record) {
+  const char *name;
+  gsize dir_len;
+  qfs_key_split(record->key, &dir_len, &name);
+  return name;
+}
+
+static void found(Page *page, QfsRecord *record) {
+  QfsRecord *known = g_hash_table_lookup(page->found, record->key);
+  if (known == NULL || qfs_record_compare(record, known) > 0)
+    g_hash_table_replace(page->found, record->key, qfs_record_ref(record));
+}
+
+/* What is in memory about children of the directory. `override`: it decides, whatever was read. */
+static void overlay(QfsCoordinator *c, Page *page, gboolean override) {
+  GHashTableIter iter;
+  gpointer value;
+  gsize len = strlen(page->dir);
+  g_hash_table_iter_init(&iter, c->keys);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    QfsKey *key = value;
+    const char *name;
+    gsize dir_len;
+    qfs_key_split(key->key, &dir_len, &name);
+    if (!key->have_base || dir_len != len || memcmp(key->key, page->dir, len) != 0 ||
+        name[0] == '\0' || (page->after != NULL && strcmp(name, page->after) <= 0))
+      continue;
+    if (key->key[0] == '/' && len == 0)
+      continue;
+    if (override)
+      g_hash_table_remove(page->found, key->key);
+    if (key->acked != NULL)
+      found(page, key->acked);
+  }
+}
+
+static gint by_name(gconstpointer a, gconstpointer b) {
+  return strcmp(name_of(*(QfsRecord *const *)a), name_of(*(QfsRecord *const *)b));
+}
+
+static void page_end(QfsCoordinator *c, Page *page) {
+  overlay(c, page, TRUE);
+  GPtrArray *entries = qfs_records_new();
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, page->found);
+  while (g_hash_table_iter_next(&iter, NULL, &value))
+    if (page->cut == NULL || strcmp(name_of(value), page->cut) <= 0)
+      g_ptr_array_add(entries, qfs_record_ref(value));
+  g_ptr_array_sort(entries, by_name);
+  gboolean more = page->cut != NULL;
+  char *last = NULL; /* tombstones count as places, not as entries */
+  for (guint i = 0, kept = 0; i < entries->len;) {
+    QfsRecord *record = entries->pdata[i];
+    if (kept == page->limit) {
+      more = TRUE;
+      g_ptr_array_set_size(entries, (gint)i);
+      break;
+    }
+    g_free(last);
+    last = g_strdup(name_of(record));
+    if (qfs_record_exists(record)) {
+      kept++;
+      i++;
+    } else {
+      g_ptr_array_remove_index(entries, i);
+    }
+  }
+  if (more && entries->len == 0 && page->cut != NULL) { /* nothing but tombstones so far: go on */
+    g_free(last);
+    g_ptr_array_unref(entries);
+    g_free(page->after);
+    page->after = g_steal_pointer(&page->cut);
+    g_hash_table_remove_all(page->found);
+    page_start(c, page);
+    return;
+  }
+  g_free(last);
+  page->done(c, QFS_OK, entries, more, page->data);
+  g_ptr_array_unref(entries);
+  page_free(page);
+}
+
+static void node_listed(QfsCoordinator *c, QfsRead *read, gpointer data) {
+  Page *page = data;
+  if (read->status != QFS_OK) {
+    page->failed |= QFS_NODE_BIT(read->node);
+    page->status = read->status;
+    if (read->status == QFS_IO && c->peer[read->node].state == PEER_TRUSTED &&
+        qfs_view_allows(c, qfs_peers_in(c, PEER_TRUSTED) & ~QFS_NODE_BIT(read->node)))
+      qfs_peer_fail(c, &c->peer[read->node], read->reason ? read->reason : "read failed", TRUE);
+  } else {
+    for (guint i = 0; i < read->list->len; i++)
+      found(page, read->list->pdata[i]);
+    if (read->more && read->list->len > 0) {
+      const char *last = name_of(read->list->pdata[read->list->len - 1]);
+      if (page->cut == NULL || strcmp(last, page->cut) < 0) {
+        g_free(page->cut);
+        page->cut = g_strdup(last);
+      }
+    }
+  }
+  if (--page->left > 0)
+    return;
+  if (page->status == QFS_OK) {
+    page_end(c, page);
+    return;
+  }
+  g_hash_table_remove_all(page->found);
+  g_clear_pointer(&page->cut, g_free);
+  page_start(c, page);
+}
+
+static void page_start(QfsCoordinator *c, Page *page) {
+  QfsNodeSet trusted = c->serving ? qfs_peers_in(c, PEER_TRUSTED) & c->view.in_sync & c->view.base : 0;
+  trusted &= ~page->failed;
+  guint base = qfs_set_size(c->view.base), need = base - MIN(base, c->config.replicas) + 1;
+  if (c->blocked || qfs_set_size(trusted) < need || ++page->tries > 10000) {
+    QfsStatus status = page->status == QFS_IO ? QFS_IO : QFS_NO_QUORUM;
+    page->done(c, status, NULL, FALSE, page->data);
+    page_free(page);
+    return;
+  }
+  page->status = QFS_OK;
+  overlay(c, page, FALSE);
+  QfsNodeSet chosen = 0;
+  guint order[QFS_NODES_MAX];
+  guint n = qfs_placement_order(qfs_key_hash(page->dir), trusted, order);
+  for (guint i = 0; i < n && i < need; i++)
+    chosen |= QFS_NODE_BIT(order[i]);
+  page->left = need;
+  for (; chosen != 0; chosen &= chosen - 1) {
+    QfsRead *read = qfs_read_new(QFS_READ_LIST, (guint)__builtin_ctzll(chosen) + 1, NULL);
+    read->key = g_strdup(page->dir);
+    read->after = g_strdup(page->after);
+    read->limit = page->limit;
+    qfs_read_start(c, read, node_listed, page);
+  }
+}
+
+static void list_page(QfsCoordinator *c, const char *dir, const char *after, guint limit, PageDone done,
+                      gpointer data) {
+  Page *page = g_slice_new0(Page);
+  page->dir = g_strdup(dir);
+  page->after = g_strdup(after);
+  page->limit = CLAMP(limit, 1, LIST_LIMIT_MAX);
+  page->found =
+      g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)qfs_record_unref);
+  page->done = done;
+  page->data = data;
+  page_start(c, page);
+}
+
+/* ---- the request ---- */
+
+static void listed(QfsCoordinator *c, QfsStatus status, GPtrArray *entries, gboolean more,
+                   gpointer data) {
+  QfsOp *op = data;
+  if (op->request != NULL) {
+    if (status == QFS_OK) {
+      op->request->entries = g_ptr_array_ref(entries);
+      op->request->more = more;
+    }
+    qfs_op_finish(c, op, status);
+  }
+  qfs_op_unref(c, op);
+}
+
+static void no_step(QfsCoordinator *c, QfsOp *op) {}
+
+void qfs_op_list(QfsCoordinator *c, QfsRequest *request) {
+  QfsOp *op = qfs_op_new(c, request, no_step);
+  op->sent = TRUE; /* nothing to unwind */
+  qfs_wake_at(c, op->deadline_us);
+  list_page(c, request->key, request->after, request->limit != 0 ? request->limit : 512, listed,
+            qfs_op_ref(op));
+}
+
+/* ---- is a directory empty? ---- */
+
+typedef struct {
+  QfsEmptyDone done;
+  gpointer data;
+} Empty;
+
+static void first_listed(QfsCoordinator *c, QfsStatus status, GPtrArray *entries, gboolean more,
+                         gpointer data) {
+  Empty *empty = data;
+  empty->done(c, status, status == QFS_OK && entries->len == 0, empty->data);
+  g_free(empty);
+}
+
+void qfs_list_is_empty(QfsCoordinator *c, const char *dir, QfsEmptyDone done, gpointer data) {
+  Empty *empty = g_new(Empty, 1);
+  empty->done = done;
+  empty->data = data;
+  list_page(c, dir, NULL, 16, first_listed, empty);
+}

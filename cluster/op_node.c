@@ -1,0 +1,195 @@
+/* op_node.c - NODE (up, down, crash) and SYNC. */
+#include "cluster/private.h"
+
+/* ---- NODE ---- */
+
+enum { BEGIN, SETTLING, STOPPING, OPENING };
+
+static void no_step(QfsCoordinator *c, QfsOp *op) {}
+
+static void node_wait(QfsCoordinator *c, QfsOp *op) {
+  g_queue_push_tail(&c->node_ops, op);
+  qfs_wake_at(c, op->deadline_us);
+}
+
+static void stop(QfsCoordinator *c, QfsPeer *peer, gboolean crash) {
+  peer->wanted = FALSE;
+  peer->crashed = crash;
+  g_clear_pointer(&peer->reason, g_free);
+  peer->retry_at_us = 0;
+  if (peer->state != PEER_CLOSED)
+    qfs_peer_lost(c, peer, PEER_CLOSED);
+  if (peer->process != 0 && !peer->stopping) {
+    peer->stopping = TRUE;
+    c->env->node_stop(c->env, peer->index);
+  }
+}
+
+/* TRUE: the op is done and was answered. */
+static gboolean node_step(QfsCoordinator *c, QfsOp *op) {
+  QfsRequest *request = op->request;
+  if (request == NULL) {
+    qfs_op_unref(c, op);
+    return TRUE;
+  }
+  QfsPeer *peer = &c->peer[request->node];
+  if (op->stage == BEGIN) {
+    if (request->action == QFS_NODE_UP) {
+      peer->wanted = TRUE;
+      op->stage = OPENING;
+    } else {
+      gboolean settle = request->action == QFS_NODE_DOWN && peer->state == PEER_TRUSTED;
+      op->stage = settle ? SETTLING : STOPPING;
+      if (settle)
+        qfs_settle_now(c);
+      else
+        stop(c, peer, request->action == QFS_NODE_CRASH);
+    }
+  }
+  gint64 now_us = c->env->now_us(c->env);
+  if (op->stage == SETTLING) {
+    gint64 patience_us = (gint64)c->config.timeout_ms * 1000;
+    gboolean hopeless = !c->quorum || peer->state != PEER_TRUSTED ||
+                        now_us > op->deadline_us - 10 * patience_us + patience_us;
+    if (!qfs_is_settled(c) && !hopeless) {
+      if (!c->settling)
+        qfs_settle_now(c);
+      return FALSE;
+    }
+    op->stage = STOPPING;
+    stop(c, peer, FALSE);
+  }
+  if (op->stage == OPENING && peer->state == PEER_CLOSED && !peer->stopping) {
+    if (op->tries++ > 0) { /* it was started for us and failed */
+      qfs_op_finish(c, op, QFS_IO);
+      qfs_op_unref(c, op);
+      return TRUE;
+    }
+    g_clear_pointer(&peer->reason, g_free);
+    peer->retry_at_us = 0;
+    qfs_peer_start(c, peer);
+    return FALSE;
+  }
+  gboolean done = op->stage == STOPPING ? peer->process == 0
+                                        : peer->state != PEER_CLOSED && peer->state != PEER_OPENING;
+  if (!done)
+    return FALSE;
+  qfs_op_finish(c, op, QFS_OK);
+  qfs_op_unref(c, op);
+  return TRUE;
+}
+
+void qfs_op_node(QfsCoordinator *c, QfsRequest *request) {
+  QfsOp *op = qfs_op_new(c, request, no_step);
+  op->sent = TRUE; /* nothing to unwind */
+  if (request->node < 1 || request->node > c->config.nodes) {
+    qfs_op_finish(c, op, QFS_INVALID);
+    return;
+  }
+  qfs_op_ref(op);
+  if (!node_step(c, op))
+    node_wait(c, op);
+}
+
+void qfs_op_node_poll(QfsCoordinator *c) {
+  GQueue batch = c->node_ops;
+  g_queue_init(&c->node_ops);
+  for (QfsOp *op = g_queue_pop_head(&batch); op != NULL; op = g_queue_pop_head(&batch))
+    if (!node_step(c, op))
+      g_queue_push_tail(&c->node_ops, op);
+}
+
+/* ---- SYNC: fsync(2) ---- */
+
+typedef struct {
+  QfsOp *op;
+  guint n_hashes;
+  guint64 hashes[2];
+  gboolean everywhere;
+  QfsNodeSet acked, waiting;
+  guint refs;
+} Sync;
+
+static gboolean sync_enough(QfsCoordinator *c, const Sync *sync) {
+  if (sync->everywhere) {
+    /* W of any K holders: at most K-W nodes of S may be missing. */
+    guint missing = qfs_set_size(c->view.in_sync & ~sync->acked);
+    return missing <= c->config.replicas - c->write_quorum;
+  }
+  for (guint i = 0; i < sync->n_hashes; i++)
+    if (qfs_set_size(qfs_holders(c, sync->hashes[i]) & sync->acked) < c->write_quorum)
+      return FALSE;
+  return TRUE;
+}
+
+static void sync_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  Sync *sync = data;
+  sync->waiting &= ~QFS_NODE_BIT(peer->index);
+  if (reply != NULL && qfs_peer_reply_ok(c, peer, reply))
+    sync->acked |= QFS_NODE_BIT(peer->index);
+  if (sync_enough(c, sync))
+    qfs_op_finish(c, sync->op, QFS_OK);
+  else if (sync->waiting == 0)
+    qfs_op_finish(c, sync->op, QFS_UNKNOWN);
+  if (--sync->refs == 0) {
+    qfs_op_unref(c, sync->op);
+    g_free(sync);
+  }
+}
+
+/* What was acknowledged is at W holders in memory order: a barrier at those makes it durable. Holders
+ * that have not applied everything yet do not count, their barrier comes after it in their queue. */
+static void sync_send(QfsCoordinator *c, QfsOp *op, const QfsRecord *record) {
+  Sync *sync = g_new0(Sync, 1);
+  sync->op = qfs_op_ref(op);
+  sync->everywhere = op->request->key == NULL;
+  QfsNodeSet nodes = c->view.in_sync;
+  if (!sync->everywhere) {
+    sync->hashes[sync->n_hashes++] = qfs_key_hash(op->request->key);
+    if (record != NULL && !qfs_object_is_none(record->object))
+      sync->hashes[sync->n_hashes++] = record->object.placement;
+    nodes = 0;
+    for (guint i = 0; i < sync->n_hashes; i++)
+      nodes |= qfs_holders(c, sync->hashes[i]);
+  }
+  nodes &= qfs_peers_in(c, PEER_TRUSTED);
+  sync->waiting = nodes;
+  sync->refs = qfs_set_size(nodes);
+  if (nodes == 0) {
+    qfs_op_unref(c, sync->op);
+    g_free(sync);
+    qfs_op_finish(c, op, QFS_NO_QUORUM);
+    return;
+  }
+  for (; nodes != 0; nodes &= nodes - 1) {
+    QfsPeer *peer = &c->peer[__builtin_ctzll(nodes) + 1];
+    qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_SYNC, peer->index), sync_reply, sync);
+  }
+}
+
+static void sync_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
+  QfsOp *op = data;
+  if (op->request != NULL) {
+    if (status == QFS_OK)
+      sync_send(c, op, record);
+    else
+      qfs_op_finish(c, op, status);
+  }
+  qfs_op_unref(c, op);
+}
+
+static void sync_step(QfsCoordinator *c, QfsOp *op) {
+  if (qfs_op_is_dead(c, op) || !qfs_op_may_write(c, op))
+    return;
+  op->sent = TRUE;
+  if (op->request->key == NULL)
+    sync_send(c, op, NULL);
+  else
+    qfs_fetch(c, op->request->key, sync_fetched, qfs_op_ref(op));
+}
+
+void qfs_op_sync(QfsCoordinator *c, QfsRequest *request) {
+  QfsOp *op = qfs_op_new(c, request, sync_step);
+  qfs_wake_at(c, op->deadline_us);
+  sync_step(c, op);
+}

@@ -1,0 +1,142 @@
+/* op_remove.c - REMOVE: a tombstone over a key; rmdir's emptiness check. */
+#include "cluster/private.h"
+
+enum { LOCK, BASE, EMPTY, PLAN, SENT };
+
+static void remove_step(QfsCoordinator *c, QfsOp *op);
+
+static void base_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
+  QfsOp *op = data;
+  if (!op->dead) {
+    if (status != QFS_OK) {
+      qfs_op_finish(c, op, status);
+    } else {
+      qfs_key_set_base(op->key, record);
+      op->stage = BASE;
+      remove_step(c, op);
+    }
+  }
+  qfs_op_unref(c, op);
+}
+
+static void emptiness_known(QfsCoordinator *c, QfsStatus status, gboolean empty, gpointer data) {
+  QfsOp *op = data;
+  if (!op->dead) {
+    if (status != QFS_OK || !empty) {
+      qfs_op_finish(c, op, status != QFS_OK ? status : QFS_NOT_EMPTY);
+    } else {
+      op->stage = PLAN;
+      remove_step(c, op);
+    }
+  }
+  qfs_op_unref(c, op);
+}
+
+static QfsStatus check(const QfsRequest *request, const QfsRecord *base) {
+  gboolean exists = qfs_record_exists(base);
+  if (!exists)
+    return request->flags & (QFS_REMOVE_MUST_EXIST | QFS_REMOVE_DIRECTORY) ? QFS_NOT_FOUND : QFS_OK;
+  if ((request->flags & QFS_REMOVE_NON_DIRECTORY) && base->kind == QFS_KIND_DIRECTORY)
+    return QFS_IS_DIRECTORY;
+  if ((request->flags & QFS_REMOVE_DIRECTORY) && base->kind != QFS_KIND_DIRECTORY)
+    return QFS_NOT_DIRECTORY;
+  return QFS_OK;
+}
+
+/* FALSE: parked, waiting or answered. */
+static gboolean check_base(QfsCoordinator *c, QfsOp *op) {
+  QfsRecord *base = op->key->newest;
+  QfsStatus status = check(op->request, base);
+  if (status != QFS_OK) {
+    if (qfs_key_wait_acked(op->key, op))
+      qfs_op_finish(c, op, status);
+    return FALSE;
+  }
+  if (!qfs_record_exists(base) || base->kind != QFS_KIND_DIRECTORY) {
+    op->stage = PLAN;
+    return TRUE;
+  }
+  /* No child may come while we look: creations below wait for `removing`, we for those under way. */
+  if (!op->removing) {
+    op->removing = TRUE;
+    g_hash_table_add(c->removing, g_strdup(op->key->key));
+  }
+  if (g_hash_table_contains(c->creating, op->key->key)) {
+    qfs_op_park(c, op);
+    return FALSE;
+  }
+  op->stage = EMPTY;
+  qfs_list_is_empty(c, op->key->key, emptiness_known, qfs_op_ref(op));
+  return FALSE;
+}
+
+/* TRUE: answered or waiting. */
+static gboolean is_superseded(QfsCoordinator *c, QfsOp *op) {
+  QfsRecord *stored = op->key->newest;
+  if (qfs_record_compare(op->result, stored) > 0)
+    return FALSE;
+  if (!qfs_key_wait_acked(op->key, op)) {
+    g_clear_pointer(&op->result, qfs_record_unref);
+    g_clear_pointer(&op->base, qfs_record_unref);
+    op->stage = BASE;
+    return TRUE;
+  }
+  op->request->superseded = qfs_record_compare(op->result, stored) < 0;
+  op->request->superseded_by = stored->timestamp;
+  op->request->record = qfs_record_ref(stored);
+  qfs_op_finish(c, op, QFS_OK);
+  return TRUE;
+}
+
+static void send_tombstone(QfsCoordinator *c, QfsOp *op) {
+  QfsRequest *request = op->request;
+  QfsRecord *newest = op->key->newest;
+  guint64 stored = newest != NULL ? newest->timestamp : 0;
+  /* At the last timestamp a tombstone still wins, by the tie rule. */
+  gboolean last = stored == G_MAXUINT64 && qfs_record_exists(newest);
+  if (request->flags & QFS_REMOVE_TIMESTAMP)
+    op->timestamp = request->timestamp;
+  else if (last || (stored == G_MAXUINT64 && newest != NULL))
+    op->timestamp = G_MAXUINT64;
+  else if (!qfs_op_timestamp(c, op, stored))
+    return;
+  op->base = newest != NULL ? qfs_record_ref(newest) : NULL;
+  op->result = qfs_record_new_tombstone(op->key->key, op->timestamp);
+  op->result->attr.mtime_ns = 0;
+  if (is_superseded(c, op))
+    return;
+  op->stage = SENT;
+  gboolean durable = (request->flags & QFS_REMOVE_DURABLE) != 0;
+  qfs_op_ref(op);
+  qfs_op_send_record(c, op, durable);
+  if (op->base != NULL && !qfs_object_is_none(op->base->object))
+    qfs_garbage_add(c, op->result->seq, QFS_DISCARD_OBJECT, op->base->object, NULL);
+  qfs_op_unref(c, op);
+}
+
+static void remove_step(QfsCoordinator *c, QfsOp *op) {
+  if (qfs_op_is_dead(c, op) || op->stage == EMPTY || op->stage == SENT)
+    return;
+  if (!qfs_op_lock_keys(c, op))
+    return;
+  if (op->stage == LOCK) {
+    if (!qfs_op_may_write(c, op))
+      return;
+    if (!op->key->have_base) {
+      qfs_fetch(c, op->key->key, base_fetched, qfs_op_ref(op));
+      return;
+    }
+    op->stage = BASE;
+  }
+  if (op->stage == BASE && !check_base(c, op))
+    return;
+  if (op->stage == PLAN && qfs_op_may_write(c, op))
+    send_tombstone(c, op);
+}
+
+void qfs_op_remove(QfsCoordinator *c, QfsRequest *request) {
+  c->stat_puts++;
+  QfsOp *op = qfs_op_new(c, request, remove_step);
+  op->key = qfs_key_use(c, request->key);
+  remove_step(c, op);
+}

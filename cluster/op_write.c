@@ -1,0 +1,561 @@
+/* op_write.c - WRITE, CREATE, SETATTR: read the newest version, plan the next one, send it.
+ *
+ *   parents -> lock -> base -> checks -> parent -> plan -> bases of chunks -> chunks -> record
+ *
+ * The record is the commit point: chunks are invisible until a record names their version.
+ */
+#include "cluster/private.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+enum { PARENTS, LOCK, BASE, PARENT, PLAN, CHUNK_BASES, CHUNKS, RECORD };
+
+#define CHUNKS_PER_MESSAGE 16
+
+static void write_step(QfsCoordinator *c, QfsOp *op);
+
+/* ---- base ---- */
+
+static void base_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
+  QfsOp *op = data;
+  if (!op->dead) {
+    if (status != QFS_OK) {
+      qfs_op_finish(c, op, status);
+    } else {
+      qfs_key_set_base(op->key, record);
+      op->stage = BASE;
+      write_step(c, op);
+    }
+  }
+  qfs_op_unref(c, op);
+}
+
+static void parent_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
+  QfsOp *op = data;
+  if (!op->dead) {
+    if (status == QFS_OK)
+      status = qfs_check_parent(op->key->key, record);
+    if (status != QFS_OK) {
+      qfs_op_finish(c, op, status);
+    } else {
+      op->stage = PLAN;
+      write_step(c, op);
+    }
+  }
+  qfs_op_unref(c, op);
+}
+
+/* ---- missing parents (QFS_WRITE_PARENTS) ---- */
+
+static void parent_made(QfsCoordinator *c, QfsOp *sub, QfsStatus status) {
+  QfsOp *op = sub->internal_data;
+  if (!op->dead) {
+    if (status != QFS_OK && status != QFS_EXISTS)
+      qfs_op_finish(c, op, status);
+    else
+      write_step(c, op);
+  }
+  qfs_op_unref(c, op);
+}
+
+static void prefix_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
+  QfsOp *op = data;
+  if (op->dead) {
+    qfs_op_unref(c, op);
+    return;
+  }
+  const char *key = op->request->key;
+  g_autofree char *prefix = g_strndup(key, op->tries);
+  if (status != QFS_OK) {
+    qfs_op_finish(c, op, status);
+  } else if (!qfs_record_exists(record)) {
+    QfsRequest *request = qfs_request_new(QFS_REQUEST_CREATE, prefix, NULL, NULL);
+    request->kind = QFS_KIND_DIRECTORY;
+    request->attr = op->request->attr;
+    request->attr.mode = S_IFDIR | 0755;
+    request->now_ns = op->request->now_ns;
+    QfsOp *sub = qfs_op_new(c, request, write_step);
+    sub->key = qfs_key_use(c, prefix);
+    sub->stage = LOCK;
+    sub->internal = parent_made;
+    sub->internal_data = qfs_op_ref(op);
+    write_step(c, sub);
+  } else if (record->kind != QFS_KIND_DIRECTORY) {
+    qfs_op_finish(c, op, QFS_NOT_DIRECTORY);
+  } else {
+    write_step(c, op);
+  }
+  qfs_op_unref(c, op);
+}
+
+/* op->tries is the length of the prefix looked at last. */
+static void next_parent(QfsCoordinator *c, QfsOp *op) {
+  const char *key = op->request->key;
+  const char *slash = strchr(key + (op->tries > 0 ? op->tries + 1 : 0), '/');
+  if (slash == NULL) {
+    op->stage = LOCK;
+    op->tries = 0;
+    write_step(c, op);
+    return;
+  }
+  op->tries = (guint)(slash - key);
+  g_autofree char *prefix = g_strndup(key, op->tries);
+  qfs_fetch(c, prefix, prefix_fetched, qfs_op_ref(op));
+}
+
+/* ---- checks against the base ---- */
+
+static QfsStatus check_kind(const QfsRequest *request, const QfsRecord *base) {
+  gboolean exists = qfs_record_exists(base);
+  if (request->type == QFS_REQUEST_CREATE)
+    return exists ? QFS_EXISTS : QFS_OK;
+  if (request->type == QFS_REQUEST_SETATTR) {
+    if (!exists)
+      return QFS_NOT_FOUND;
+    if ((request->mask & QFS_ATTR_SIZE) && base->kind == QFS_KIND_DIRECTORY)
+      return QFS_IS_DIRECTORY;
+    if ((request->mask & QFS_ATTR_SIZE) && base->kind != QFS_KIND_VALUE)
+      return QFS_INVALID;
+    return QFS_OK;
+  }
+  if ((request->flags & QFS_WRITE_EXCLUSIVE) && exists)
+    return QFS_EXISTS;
+  if (!exists)
+    return request->flags & QFS_WRITE_CREATE ? QFS_OK : QFS_NOT_FOUND;
+  if (base->kind == QFS_KIND_DIRECTORY)
+    return QFS_IS_DIRECTORY;
+  return base->kind == QFS_KIND_VALUE ? QFS_OK : QFS_INVALID;
+}
+
+static QfsStatus check_limits(const QfsRequest *request) {
+  gsize len = request->data != NULL ? g_bytes_get_size(request->data) : 0;
+  if (request->offset > QFS_VALUE_MAX || request->offset + len > QFS_VALUE_MAX ||
+      ((request->mask & QFS_ATTR_SIZE) && request->attr.size > QFS_VALUE_MAX))
+    return QFS_TOO_BIG;
+  return QFS_OK;
+}
+
+/* FALSE: answered, or waiting for an acknowledgement that the answer depends on. */
+static gboolean checks_pass(QfsCoordinator *c, QfsOp *op) {
+  QfsRequest *request = op->request;
+  QfsRecord *base = op->key->newest;
+  QfsStatus status = check_kind(request, base);
+  guint64 stored = base != NULL ? base->timestamp : 0;
+  gboolean cas = request->type == QFS_REQUEST_WRITE && (request->flags & QFS_WRITE_IF_TIMESTAMP);
+  if (status == QFS_OK && cas && (qfs_record_exists(base) ? stored : 0) != request->if_timestamp)
+    status = QFS_STALE;
+  if (status == QFS_OK)
+    status = check_limits(request);
+  if (status == QFS_OK)
+    return TRUE;
+  if (qfs_key_wait_acked(op->key, op)) {
+    if (status == QFS_EXISTS && base != NULL)
+      request->record = qfs_record_ref(base);
+    qfs_op_finish(c, op, status);
+  }
+  return FALSE;
+}
+
+/* ---- the new version ---- */
+
+static void touch(QfsRecord *record, const QfsRequest *request, gboolean data_changed) {
+  if (request->now_ns == 0)
+    return;
+  record->attr.ctime_ns = request->now_ns;
+  if (data_changed)
+    record->attr.mtime_ns = request->now_ns;
+}
+
+static void set_created(QfsRecord *record, const QfsRequest *request) {
+  record->attr = request->attr;
+  record->attr.size = 0;
+  if (record->kind == QFS_KIND_VALUE && (record->attr.mode & S_IFMT) == 0)
+    record->attr.mode |= S_IFREG;
+  if (record->attr.atime_ns == 0)
+    record->attr.atime_ns = request->now_ns;
+  if (record->attr.btime_ns == 0)
+    record->attr.btime_ns = request->now_ns;
+  if (record->attr.mtime_ns == 0)
+    record->attr.mtime_ns = request->now_ns;
+  if (record->attr.ctime_ns == 0)
+    record->attr.ctime_ns = request->now_ns;
+}
+
+static void set_tail(QfsRecord *record, GBytes *tail) {
+  g_bytes_unref(record->tail);
+  record->tail = g_bytes_ref(tail);
+}
+
+static void take_plan(QfsCoordinator *c, QfsOp *op, QfsPlan *plan) {
+  QfsRecord *record = op->result;
+  op->plan = plan;
+  record->attr.size = plan->size;
+  record->tail_offset = plan->tail_offset;
+  set_tail(record, plan->tail);
+  if (plan->drops_object)
+    record->object = (QfsObjectId){0, 0};
+  if (!plan->needs_object)
+    record->object = (QfsObjectId){0, 0};
+  else if (qfs_object_is_none(record->object))
+    record->object = (QfsObjectId){op->key->hash, ++c->next_object};
+}
+
+static void plan_write(QfsCoordinator *c, QfsOp *op) {
+  QfsRequest *request = op->request;
+  QfsRecord *base = op->base, *record = op->result;
+  gboolean replace = (request->flags & QFS_WRITE_REPLACE) || !qfs_record_exists(base);
+  if (!qfs_record_exists(base)) {
+    record->kind = QFS_KIND_VALUE;
+    set_created(record, request);
+  } else {
+    touch(record, request, TRUE);
+    if (!(request->flags & QFS_WRITE_KEEP_SETID))
+      record->attr.mode &= ~(guint32)(S_ISUID | ((record->attr.mode & S_IXGRP) ? S_ISGID : 0));
+  }
+  if (request->flags & QFS_WRITE_STAGED) {
+    record->object = request->object;
+    record->attr.size = record->tail_offset = request->staged_size;
+    g_autoptr(GBytes) nothing = g_bytes_new_static("", 0);
+    set_tail(record, nothing);
+    record->digest = request->object.unique;
+    return;
+  }
+  g_autoptr(GBytes) data =
+      request->data != NULL ? g_bytes_ref(request->data) : g_bytes_new_static("", 0);
+  if (request->flags & QFS_WRITE_APPEND)
+    request->offset = replace ? 0 : base->attr.size;
+  take_plan(c, op, qfs_plan_write(base, replace, request->offset, data));
+  gsize len;
+  gconstpointer bytes = g_bytes_get_data(data, &len);
+  guint64 chain[3] = {replace ? 0 : base->digest, request->offset, qfs_digest(bytes, len)};
+  record->digest = replace && request->offset == 0 ? chain[2] : qfs_digest(chain, sizeof chain);
+}
+
+static void plan_setattr(QfsCoordinator *c, QfsOp *op) {
+  QfsRequest *request = op->request;
+  QfsAttr *attr = &op->result->attr;
+  const QfsAttr *wish = &request->attr;
+  guint mask = request->mask;
+  if (mask & QFS_ATTR_SIZE) {
+    take_plan(c, op, qfs_plan_truncate(op->base, wish->size));
+    guint64 chain[2] = {op->base->digest, wish->size};
+    op->result->digest = qfs_digest(chain, sizeof chain);
+  }
+  touch(op->result, request, (mask & QFS_ATTR_SIZE) != 0);
+  if (mask & QFS_ATTR_MODE)
+    attr->mode = (attr->mode & S_IFMT) | (wish->mode & ~(guint32)S_IFMT);
+  if (mask & QFS_ATTR_UID)
+    attr->uid = wish->uid;
+  if (mask & QFS_ATTR_GID)
+    attr->gid = wish->gid;
+  if (mask & QFS_ATTR_ATIME)
+    attr->atime_ns = wish->atime_ns;
+  if (mask & QFS_ATTR_MTIME)
+    attr->mtime_ns = wish->mtime_ns;
+  if (mask & QFS_ATTR_CTIME)
+    attr->ctime_ns = wish->ctime_ns;
+  if ((mask & QFS_ATTR_XATTRS) && request->data != NULL) {
+    g_bytes_unref(op->result->xattrs);
+    op->result->xattrs = g_bytes_ref(request->data);
+  }
+}
+
+static void plan_create(QfsOp *op) {
+  QfsRequest *request = op->request;
+  QfsRecord *record = op->result;
+  record->kind = request->kind;
+  set_created(record, request);
+  record->attr.rdev = request->attr.rdev;
+  if (request->data != NULL) {
+    set_tail(record, request->data);
+    record->attr.size = g_bytes_get_size(request->data);
+    record->digest = qfs_digest(g_bytes_get_data(request->data, NULL), record->attr.size);
+  }
+}
+
+/* Explicit timestamps: an older version than the stored one is ignored, successfully. TRUE: answered or
+ * waiting until the stored one is acknowledged. */
+static gboolean is_superseded(QfsCoordinator *c, QfsOp *op) {
+  QfsRecord *stored = op->key->newest;
+  if (qfs_record_compare(op->result, stored) > 0)
+    return FALSE;
+  if (!qfs_key_wait_acked(op->key, op)) {
+    g_clear_pointer(&op->result, qfs_record_unref);
+    g_clear_pointer(&op->base, qfs_record_unref);
+    g_clear_pointer(&op->plan, qfs_plan_free);
+    op->stage = BASE;
+    return TRUE;
+  }
+  op->request->superseded = qfs_record_compare(op->result, stored) < 0;
+  op->request->superseded_by = stored->timestamp;
+  op->request->record = qfs_record_ref(stored);
+  qfs_op_finish(c, op, QFS_OK);
+  return TRUE;
+}
+
+static QfsRecord *start_result(QfsOp *op) {
+  if (qfs_record_exists(op->base))
+    return qfs_record_copy(op->base);
+  return qfs_record_new(op->key->key);
+}
+
+/* FALSE: parked or answered. */
+static gboolean make_plan(QfsCoordinator *c, QfsOp *op) {
+  QfsRequest *request = op->request;
+  QfsRecord *newest = op->key->newest;
+  gboolean is_explicit =
+      request->type == QFS_REQUEST_WRITE && (request->flags & QFS_WRITE_TIMESTAMP);
+  if (is_explicit)
+    op->timestamp = request->timestamp;
+  else if (!qfs_op_timestamp(c, op, newest != NULL ? newest->timestamp : 0))
+    return FALSE;
+  op->base = newest != NULL ? qfs_record_ref(newest) : NULL;
+  op->result = start_result(op);
+  op->result->timestamp = op->timestamp;
+  if (request->type == QFS_REQUEST_WRITE)
+    plan_write(c, op);
+  else if (request->type == QFS_REQUEST_SETATTR)
+    plan_setattr(c, op);
+  else
+    plan_create(op);
+  return !is_superseded(c, op);
+}
+
+/* ---- chunks ---- */
+
+static void chunks_acked(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  QfsOp *op = data;
+  if (--op->left == 0) {
+    op->stage = RECORD;
+    write_step(c, op);
+  }
+  qfs_op_unref(c, op);
+}
+
+static void send_chunks(QfsCoordinator *c, QfsOp *op) {
+  gboolean durable = c->config.sync || (op->request && (op->request->flags & QFS_WRITE_DURABLE));
+  op->stage = CHUNKS;
+  op->sent = TRUE;
+  guint n = op->chunks->len;
+  op->left = (n + CHUNKS_PER_MESSAGE - 1) / CHUNKS_PER_MESSAGE;
+  for (guint from = 0; from < n; from += CHUNKS_PER_MESSAGE) {
+    GPtrArray *part = qfs_chunks_new();
+    for (guint i = from; i < MIN(n, from + CHUNKS_PER_MESSAGE); i++)
+      g_ptr_array_add(part, g_steal_pointer(&op->chunks->pdata[i]));
+    qfs_object_send_chunks(c, op->result->object, part, durable, qfs_op_ref(op), chunks_acked);
+  }
+  qfs_wake_at(c, op->deadline_us);
+}
+
+static void add_chunk(QfsOp *op, const QfsPlanChunk *planned, GBytes *base) {
+  QfsChunk *chunk = g_new0(QfsChunk, 1);
+  chunk->object = op->result->object;
+  chunk->index = planned->index;
+  chunk->version = op->timestamp;
+  chunk->data = qfs_plan_chunk_data(planned, base);
+  g_ptr_array_add(op->chunks, chunk);
+}
+
+static void next_chunk_base(QfsCoordinator *c, QfsOp *op);
+
+static void chunk_base_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
+  QfsOp *op = data;
+  if (op->dead) {
+    qfs_op_unref(c, op);
+    return;
+  }
+  if (read->status != QFS_OK) {
+    if (++op->tries > c->config.nodes ||
+        (!qfs_read_failed(c, op->base->object.placement, read) && read->status == QFS_IO))
+      qfs_op_finish(c, op, read->status);
+    else
+      next_chunk_base(c, op);
+  } else {
+    const QfsPlanChunk *planned = &g_array_index(op->plan->chunks, QfsPlanChunk, op->chunk_next);
+    add_chunk(op, planned, read->chunks[0] != NULL ? read->chunks[0]->data : NULL);
+    op->chunk_next++;
+    op->tries = 0;
+    next_chunk_base(c, op);
+  }
+  qfs_op_unref(c, op);
+}
+
+static void next_chunk_base(QfsCoordinator *c, QfsOp *op) {
+  GArray *chunks = op->plan->chunks;
+  while (op->chunk_next < chunks->len) {
+    const QfsPlanChunk *planned = &g_array_index(chunks, QfsPlanChunk, op->chunk_next);
+    if (planned->need_base) {
+      QfsObjectId id = op->base->object;
+      guint node = qfs_pick(c, id.placement, qfs_object_readable(c, id, op->base->timestamp));
+      if (node == 0) {
+        qfs_op_park(c, op);
+        return;
+      }
+      QfsRead *read = qfs_read_new(QFS_READ_CHUNKS, node, NULL);
+      read->object = id;
+      read->index = planned->index;
+      read->count = 1;
+      read->version = op->base->timestamp;
+      qfs_read_start(c, read, chunk_base_read, qfs_op_ref(op));
+      return;
+    }
+    add_chunk(op, planned, NULL);
+    op->chunk_next++;
+  }
+  if (qfs_op_may_write(c, op))
+    send_chunks(c, op);
+}
+
+/* ---- garbage of the version that was replaced ---- */
+
+static void leave_garbage(QfsCoordinator *c, QfsOp *op) {
+  const QfsRecord *base = op->base, *record = op->result;
+  if (base == NULL || qfs_object_is_none(base->object))
+    return;
+  if (!qfs_object_equal(base->object, record->object)) {
+    qfs_garbage_add(c, record->seq, QFS_DISCARD_OBJECT, base->object, NULL);
+    return;
+  }
+  GPtrArray *older = NULL;
+  for (guint i = 0; op->plan != NULL && i < op->plan->chunks->len; i++) {
+    const QfsPlanChunk *planned = &g_array_index(op->plan->chunks, QfsPlanChunk, i);
+    if (!planned->had_base)
+      continue;
+    if (older == NULL)
+      older = qfs_chunks_new();
+    QfsChunk *chunk = g_new0(QfsChunk, 1);
+    chunk->object = record->object;
+    chunk->index = planned->index;
+    chunk->version = record->timestamp;
+    g_ptr_array_add(older, chunk);
+  }
+  if (older != NULL)
+    qfs_garbage_add(c, record->seq, QFS_DISCARD_OLDER, record->object, older);
+}
+
+/* ---- stage: pieces of an object that no record names yet ---- */
+
+static void staged(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  QfsOp *op = data;
+  if (--op->left == 0) {
+    if (op->request != NULL)
+      op->request->object = op->result->object;
+    qfs_op_finish(c, op, QFS_OK);
+  }
+  qfs_op_unref(c, op);
+}
+
+static void stage_step(QfsCoordinator *c, QfsOp *op) {
+  if (qfs_op_is_dead(c, op) || op->sent || !qfs_op_may_write(c, op))
+    return;
+  QfsRequest *request = op->request;
+  op->result = qfs_record_new(op->key->key);
+  op->result->object = request->object;
+  if (qfs_object_is_none(request->object))
+    op->result->object = (QfsObjectId){op->key->hash, ++c->next_object};
+  gsize len = g_bytes_get_size(request->data);
+  GPtrArray *part = NULL;
+  for (gsize done = 0; done < len; done += QFS_CHUNK_SIZE) {
+    if (part == NULL)
+      part = qfs_chunks_new();
+    QfsChunk *chunk = g_new0(QfsChunk, 1);
+    chunk->object = op->result->object;
+    chunk->index = (request->offset + done) / QFS_CHUNK_SIZE;
+    chunk->data = g_bytes_new_from_bytes(request->data, done, MIN(len - done, QFS_CHUNK_SIZE));
+    g_ptr_array_add(part, chunk); /* version 0: below whatever timestamp the record will have */
+  }
+  if (part == NULL) {
+    request->object = op->result->object;
+    qfs_op_finish(c, op, QFS_OK);
+    return;
+  }
+  op->sent = TRUE;
+  op->left = 1;
+  qfs_object_send_chunks(c, op->result->object, part, FALSE, qfs_op_ref(op), staged);
+  qfs_wake_at(c, op->deadline_us);
+}
+
+/* ---- the steps ---- */
+
+static void write_locked(QfsCoordinator *c, QfsOp *op) {
+  if (op->stage == LOCK) {
+    if (!qfs_op_may_write(c, op))
+      return;
+    if (!op->key->have_base) {
+      qfs_fetch(c, op->key->key, base_fetched, qfs_op_ref(op));
+      return;
+    }
+    op->stage = BASE;
+  }
+  if (op->stage == BASE) {
+    if (!checks_pass(c, op))
+      return;
+    const char *key = op->key->key;
+    gboolean creates = !qfs_record_exists(op->key->newest);
+    op->stage = PLAN;
+    if (creates && key[0] != '\0' && key[0] != '/') {
+      if (!qfs_op_begin_creating(c, op, key)) {
+        op->stage = BASE;
+        return;
+      }
+      op->stage = PARENT;
+      g_autofree char *parent = qfs_key_parent(key);
+      qfs_fetch(c, parent, parent_fetched, qfs_op_ref(op));
+      return;
+    }
+  }
+  if (op->stage == PLAN) {
+    if (!qfs_op_may_write(c, op) || !make_plan(c, op))
+      return;
+    op->stage = CHUNK_BASES;
+    op->tries = 0;
+    op->chunks = qfs_chunks_new();
+    if (op->plan == NULL || op->plan->chunks->len == 0)
+      op->stage = RECORD;
+  }
+  if (op->stage == CHUNK_BASES) {
+    next_chunk_base(c, op);
+    return;
+  }
+  if (op->stage == RECORD) {
+    if (!c->view_stable) { /* not before the epoch is settled; sent or not, it goes on then */
+      qfs_op_park(c, op);
+      return;
+    }
+    if (!op->sent && !qfs_op_may_write(c, op))
+      return;
+    gboolean durable = op->request && (op->request->flags & QFS_WRITE_DURABLE);
+    op->stage = RECORD + 1;
+    qfs_op_ref(op);
+    qfs_op_send_record(c, op, durable);
+    leave_garbage(c, op);
+    qfs_op_unref(c, op);
+  }
+}
+
+static void write_step(QfsCoordinator *c, QfsOp *op) {
+  if (qfs_op_is_dead(c, op))
+    return;
+  if (op->stage == PARENTS) {
+    next_parent(c, op);
+    return;
+  }
+  if (!qfs_op_lock_keys(c, op))
+    return;
+  write_locked(c, op);
+}
+
+void qfs_op_write(QfsCoordinator *c, QfsRequest *request) {
+  c->stat_puts++;
+  QfsOp *op = qfs_op_new(c, request, write_step);
+  op->key = qfs_key_use(c, request->key);
+  gboolean is_write = request->type == QFS_REQUEST_WRITE;
+  if (is_write && (request->flags & QFS_WRITE_STAGE)) {
+    op->step = stage_step;
+    stage_step(c, op);
+    return;
+  }
+  op->stage = is_write && (request->flags & QFS_WRITE_PARENTS) ? PARENTS : LOCK;
+  write_step(c, op);
+}

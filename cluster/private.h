@@ -1,0 +1,363 @@
+/* private.h - the coordinator's parts, shared by its files only.
+ *
+ *   coordinator.c  life, events, peers          rpc.c      requests to nodes, repetition, suspicion
+ *   view.c         epochs and the in-sync set    flight.c   replicated writes on their way
+ *   keys.c         per-key order                 fetch.c    the newest record of a key
+ *   op.c           requests and deadlines        op_get.c, op_write.c, op_remove.c, op_rename.c, op_node.c
+ *   objects.c      pins, garbage                 settle.c   durability in the background
+ *   recovery.c     start, and loss of all trusted nodes      catchup.c  one returning node
+ *
+ * Everything here runs under the environment's one-event-at-a-time rule; nothing blocks.
+ */
+#pragma once
+
+#include "cluster/clock.h"
+#include "cluster/coordinator.h"
+#include "cluster/placement.h"
+#include "cluster/plan.h"
+
+G_BEGIN_DECLS
+
+typedef struct QfsOp QfsOp;
+typedef struct QfsFlight QfsFlight;
+typedef struct QfsCatchup QfsCatchup;
+typedef struct QfsRecovery QfsRecovery;
+
+/* ---- peers: what the coordinator knows of a node ---- */
+
+/* CLOSED -> OPENING -> KNOWN -> (TRUSTED | JOINING -> TRUSTED); any -> CLOSED; TRUSTED, JOINING, KNOWN ->
+ * SUSPECT (silent) -> OPENING (greeted anew). */
+typedef enum {
+  PEER_CLOSED,   /* no process */
+  PEER_OPENING,  /* started, not yet answered HELLO */
+  PEER_KNOWN,    /* answered; holds nothing that counts yet */
+  PEER_JOINING,  /* catching up: gets every new write, counts for nothing */
+  PEER_TRUSTED,  /* member of S and has everything that S promises */
+  PEER_SUSPECT,  /* silent for too long; its process may live */
+} QfsPeerState;
+
+typedef struct {
+  guint index;
+  QfsPeerState state;
+  guint64 incarnation;
+  guint64 process;        /* incarnation of the running process; 0: none */
+  gint64 opening_since_us;
+  gboolean wanted;        /* to be up: the operator did not close it */
+  gboolean crashed;       /* closed by QFS_NODE_CRASH */
+  gboolean rebuild;       /* what it holds is not to be believed: wipe before joining */
+  char *reason;           /* why it failed; NULL: it did not */
+  gint64 retry_at_us;     /* failed: try to open again then */
+  guint retries;
+  QfsNodeMeta meta;       /* as of HELLO */
+  QfsReplicaStats stats;
+  gint64 silent_since_us; /* oldest unanswered request; 0: none */
+  guint64 outstanding;
+  QfsCatchup *catchup;    /* JOINING */
+  gboolean stopping;      /* node_stop asked for, not yet gone */
+} QfsPeer;
+
+/* ---- requests to nodes ---- */
+
+/* `reply` NULL: the node is gone or was greeted anew; the outcome is unknown. */
+typedef void (*QfsRpcDone)(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data);
+
+typedef struct {
+  guint64 cookie;
+  guint node;
+  gint64 sent_us, first_us;
+  guint tries;
+  QfsMessage *message;   /* kept for repetition */
+  QfsRpcDone done;
+  gpointer data;
+} QfsRpc;
+
+/* Takes `message` over; sets epoch, incarnation and cookie. */
+void qfs_rpc_send(QfsCoordinator *c, QfsPeer *peer, QfsMessage *message, QfsRpcDone done,
+                  gpointer data);
+void qfs_rpc_receive(QfsCoordinator *c, QfsMessage *reply);
+void qfs_rpc_drop_peer(QfsCoordinator *c, QfsPeer *peer); /* ends its requests with NULL replies */
+void qfs_rpc_tick(QfsCoordinator *c, gint64 now_us);
+
+/* ---- replicated writes ---- */
+
+typedef void (*QfsFlightDone)(QfsCoordinator *c, QfsFlight *flight, gpointer data);
+
+struct QfsFlight {
+  guint64 seq;
+  QfsMessage *message;     /* template; records are cut down to each node's own */
+  guint n_hashes;
+  guint64 *hashes;         /* one per record; or one for all that the message carries */
+  gboolean split;          /* node gets only the records it holds (hashes[i] belongs to record i) */
+  QfsNodeSet acked, outstanding, full;
+  gboolean quorum;
+  QfsFlightDone on_quorum; /* once; NULL after it was called */
+  QfsFlightDone on_complete; /* once, when every holder has it; the flight is freed afterwards */
+  QfsFlightDone on_refused;  /* no space anywhere, nothing applied; the flight is freed afterwards; or NULL */
+  gpointer data;
+  GList link;              /* in c->flights, by seq */
+};
+
+/* Numbers and sends a flight; hashes are copied. Must be called only while writes are possible. */
+QfsFlight *qfs_flight_start(QfsCoordinator *c, QfsMessage *message, const guint64 *hashes,
+                            guint n_hashes, gboolean split, gpointer data, QfsFlightDone on_quorum,
+                            QfsFlightDone on_complete, QfsFlightDone on_refused);
+void qfs_flights_dispatch(QfsCoordinator *c);          /* after a view change or a new joiner */
+void qfs_flights_forget_peer(QfsCoordinator *c, QfsPeer *peer, gboolean lost); /* its outstanding bits */
+QfsNodeSet qfs_flight_targets(QfsCoordinator *c, const QfsFlight *flight);
+
+/* ---- per-key order ---- */
+
+typedef struct {
+  char *key;
+  guint64 hash;
+  guint uses;             /* ops that plan or wait, flights not complete */
+  QfsOp *planner;
+  GQueue waiting;         /* QfsOp wanting to plan */
+  gboolean have_base;     /* acked and newest mean something */
+  GQueue ack_waiters;     /* QfsOp to be stepped when an acknowledgement changes `acked` */
+  QfsRecord *acked;       /* newest acknowledged version, NULL: absent */
+  QfsRecord *newest;      /* newest sent version */
+} QfsKey;
+
+QfsKey *qfs_key_find(QfsCoordinator *c, const char *key);
+QfsKey *qfs_key_use(QfsCoordinator *c, const char *key);   /* finds or makes; uses++ */
+void qfs_key_done(QfsCoordinator *c, QfsKey *key);         /* uses--; may free */
+/* Lets `op` plan on key: TRUE at once, or FALSE and op->step is called when its turn comes. */
+gboolean qfs_key_lock(QfsKey *key, QfsOp *op);
+/* TRUE: nothing in flight is newer than what was acknowledged; else op is stepped after the next one. */
+gboolean qfs_key_wait_acked(QfsKey *key, QfsOp *op);
+void qfs_key_acked(QfsCoordinator *c, QfsKey *key, QfsRecord *record);
+void qfs_key_set_base(QfsKey *key, QfsRecord *record);
+void qfs_key_unlock(QfsCoordinator *c, QfsKey *key, QfsOp *op);
+guint64 qfs_key_counter(QfsCoordinator *c, guint64 hash);  /* changes whenever the key's state may have */
+void qfs_key_bump(QfsCoordinator *c, guint64 hash);
+
+/* ---- the newest record of a key ---- */
+
+/* status QFS_OK: `record` (may be a tombstone or NULL); else why not. Called once, perhaps at once. */
+typedef void (*QfsFetchDone)(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data);
+void qfs_fetch(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data);
+void qfs_fetch_read_done(QfsCoordinator *c, QfsRead *read);
+
+/* Direct reads: every QfsRead's owner points to one of these. */
+typedef void (*QfsReadDone)(QfsCoordinator *c, QfsRead *read, gpointer data);
+typedef struct {
+  QfsReadDone done;
+  gpointer data;
+  guint64 incarnation;
+} QfsReadOwner;
+void qfs_read_start(QfsCoordinator *c, QfsRead *read, QfsReadDone done, gpointer data);
+/* Nodes that may answer for `hash` alone: trusted members of H(hash, B). */
+QfsNodeSet qfs_readable(const QfsCoordinator *c, guint64 hash);
+guint qfs_pick(QfsCoordinator *c, guint64 hash, QfsNodeSet among); /* a node of the set; 0: it is empty */
+/* A read failed at `node`: demote it if others can answer. TRUE: ask another one. */
+gboolean qfs_read_failed(QfsCoordinator *c, guint64 hash, QfsRead *read);
+
+/* ---- operations ---- */
+
+struct QfsOp {
+  QfsRequest *request;    /* NULL once answered */
+  gint64 deadline_us;
+  GList link;             /* in c->ops, by deadline */
+  guint refs;             /* request unanswered, callbacks, flights, waiting for a lock */
+  void (*step)(QfsCoordinator *c, QfsOp *op);
+  guint stage;
+  gboolean sent;          /* something left for a node: outcome no longer certain */
+  gboolean dead;          /* answered before anything was sent: unwind */
+  gboolean stalled;       /* in c->stalled */
+  gboolean creating;      /* counted in c->creating for the key's parent */
+  gboolean removing;      /* its key is in c->removing */
+  void (*internal)(QfsCoordinator *c, QfsOp *op, QfsStatus status); /* answer to the coordinator itself */
+  gpointer internal_data;
+  QfsKey *key, *key2;
+  gboolean locked, locked2;
+  QfsRecord *base, *base2, *parent;
+  QfsRecord *result, *result2;
+  QfsPlan *plan;
+  guint64 timestamp;
+  GPtrArray *chunks;      /* QfsChunk being prepared */
+  guint chunk_next;
+  guint left;             /* callbacks still to come in this stage */
+  QfsStatus failure;
+  guint64 counter;
+  guint tries;
+  gpointer extra;         /* of the kind of op; freed by extra_free */
+  GDestroyNotify extra_free;
+};
+
+QfsOp *qfs_op_new(QfsCoordinator *c, QfsRequest *request, void (*step)(QfsCoordinator *, QfsOp *));
+QfsOp *qfs_op_ref(QfsOp *op);
+void qfs_op_unref(QfsCoordinator *c, QfsOp *op);
+void qfs_op_finish(QfsCoordinator *c, QfsOp *op, QfsStatus status); /* answers; op lives on for its refs */
+/* FALSE: writes are not possible now; the op is parked (TRUE soon) or was refused. */
+gboolean qfs_op_may_write(QfsCoordinator *c, QfsOp *op);
+void qfs_ops_resume(QfsCoordinator *c);   /* what stalled for a view or the clock */
+void qfs_ops_tick(QfsCoordinator *c, gint64 now_us);
+void qfs_op_release(QfsCoordinator *c, QfsOp *op); /* gives up its plan locks */
+/* At the head of every step: TRUE when the op was answered already; a lock that just came is passed on. */
+gboolean qfs_op_is_dead(QfsCoordinator *c, QfsOp *op);
+gboolean qfs_op_timestamp(QfsCoordinator *c, QfsOp *op, guint64 above); /* FALSE: parked or failed */
+void qfs_op_park(QfsCoordinator *c, QfsOp *op); /* stepped again after the next event */
+/* Locks key (and key2, in name order). TRUE: both are held. */
+gboolean qfs_op_lock_keys(QfsCoordinator *c, QfsOp *op);
+/* Sends the records of a planned op; answers at the quorum. The op's locks are given up. */
+void qfs_op_send_record(QfsCoordinator *c, QfsOp *op, gboolean durable);
+/* Registers a creation below the parent of op's key: FALSE: parked, the directory is being removed. */
+gboolean qfs_op_begin_creating(QfsCoordinator *c, QfsOp *op, const char *key);
+QfsStatus qfs_check_parent(const char *key, const QfsRecord *parent);
+
+void qfs_op_get(QfsCoordinator *c, QfsRequest *request);
+void qfs_op_read(QfsCoordinator *c, QfsRequest *request);
+void qfs_op_list(QfsCoordinator *c, QfsRequest *request);
+void qfs_op_write(QfsCoordinator *c, QfsRequest *request);
+void qfs_op_remove(QfsCoordinator *c, QfsRequest *request);
+void qfs_op_rename(QfsCoordinator *c, QfsRequest *request);
+void qfs_op_sync(QfsCoordinator *c, QfsRequest *request);
+void qfs_op_node(QfsCoordinator *c, QfsRequest *request);
+void qfs_op_node_poll(QfsCoordinator *c); /* after peers or settling changed */
+
+/* The first child of `dir` that exists, other than those in `except`: for emptiness checks. */
+typedef void (*QfsEmptyDone)(QfsCoordinator *c, QfsStatus status, gboolean empty, gpointer data);
+void qfs_list_is_empty(QfsCoordinator *c, const char *dir, QfsEmptyDone done, gpointer data);
+
+/* ---- objects ---- */
+
+typedef struct {
+  QfsObjectId id;
+  guint pins;
+  GPtrArray *flights;     /* chunk flights not complete */
+} QfsObject;
+
+QfsObject *qfs_object_find(QfsCoordinator *c, QfsObjectId id);
+QfsObject *qfs_object_use(QfsCoordinator *c, QfsObjectId id);
+void qfs_object_release_if_idle(QfsCoordinator *c, QfsObject *object);
+/* Chunks flight; registers it with its object until complete. */
+QfsFlight *qfs_object_send_chunks(QfsCoordinator *c, QfsObjectId id, GPtrArray *chunks, gboolean durable,
+                                  gpointer data, QfsFlightDone on_quorum);
+/* Nodes that have every chunk of the object up to `version`. */
+QfsNodeSet qfs_object_readable(QfsCoordinator *c, QfsObjectId id, guint64 version);
+/* Garbage: removed once operation `seq` is settled and nobody pins the object. Takes `chunks` over. */
+void qfs_garbage_add(QfsCoordinator *c, guint64 seq, QfsDiscard discard, QfsObjectId id,
+                     GPtrArray *chunks);
+void qfs_garbage_collect(QfsCoordinator *c);
+
+/* ---- views ---- */
+
+/* Looks whether S should change and whether quorum is there; starts a proposal if so. */
+void qfs_view_evaluate(QfsCoordinator *c);
+void qfs_view_propose(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base);
+/* May S shrink to `in_sync` without leaving a key with no holder that is whole? */
+gboolean qfs_view_allows(const QfsCoordinator *c, QfsNodeSet in_sync);
+/* Does the node's file belong to this view: same generation, no older copy? */
+gboolean qfs_view_accepts(const QfsView *view, const QfsNodeMeta *meta, guint64 settled);
+void qfs_view_update_blocked(QfsCoordinator *c);
+guint qfs_view_majority(const QfsCoordinator *c);
+QfsNodeSet qfs_peers_in(const QfsCoordinator *c, QfsPeerState state);
+QfsNodeSet qfs_peers_alive(const QfsCoordinator *c); /* answer messages */
+gboolean qfs_can_write(const QfsCoordinator *c);
+QfsNodeSet qfs_holders(const QfsCoordinator *c, guint64 hash);  /* H(hash, S) */
+gboolean qfs_is_blocked(const QfsCoordinator *c, guint64 hash); /* an unseen newer version may exist */
+
+/* ---- settling ---- */
+void qfs_settle_dirty(QfsCoordinator *c);
+void qfs_settle_now(QfsCoordinator *c);
+void qfs_settle_tick(QfsCoordinator *c, gint64 now_us);
+
+gboolean qfs_is_settled(const QfsCoordinator *c);
+void qfs_ceiling_raise(QfsCoordinator *c);
+
+/* ---- start and return ---- */
+void qfs_recovery_consider(QfsCoordinator *c);
+void qfs_recovery_peer_changed(QfsCoordinator *c, QfsPeer *peer);
+void qfs_recovery_view_done(QfsCoordinator *c);
+void qfs_recovery_free(QfsCoordinator *c);
+void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer);
+void qfs_catchup_stop(QfsCoordinator *c, QfsPeer *peer);
+void qfs_catchup_consider(QfsCoordinator *c);
+gboolean qfs_catchup_ready(const QfsPeer *peer);
+guint qfs_catchup_progress(const QfsPeer *peer);
+
+/* ---- peers ---- */
+void qfs_peer_start(QfsCoordinator *c, QfsPeer *peer);
+void qfs_peer_greet(QfsCoordinator *c, QfsPeer *peer);
+void qfs_peer_lost(QfsCoordinator *c, QfsPeer *peer, QfsPeerState state);
+void qfs_peer_fail(QfsCoordinator *c, QfsPeer *peer, const char *reason, gboolean rebuild);
+/* Every reply passes here: QFS_IO means that the node failed. FALSE: the reply is of no use. */
+gboolean qfs_peer_reply_ok(QfsCoordinator *c, QfsPeer *peer, const QfsMessage *reply);
+void qfs_log(QfsCoordinator *c, GLogLevelFlags level, const char *format, ...) G_GNUC_PRINTF(3, 4);
+void qfs_wake_at(QfsCoordinator *c, gint64 at_us);
+/* Bookkeeping that may be due after any event. */
+/* The number of the next flight; records and chunks of it carry it. */
+guint64 qfs_next_seq(QfsCoordinator *c);
+void qfs_after_event(QfsCoordinator *c);
+
+#define QFS_KEY_COUNTERS 4096
+#define QFS_SETTLE_DELAY_US (300 * 1000)
+#define QFS_CEILING_AHEAD_MS 60000
+
+struct QfsCoordinator {
+  QfsEnv *env;
+  QfsCoordinatorConfig config;
+  guint write_quorum;             /* W */
+  QfsPeer peer[QFS_NODES_MAX + 1]; /* from 1 */
+  char *failure;
+  gboolean serving, closing;
+
+  /* views */
+  QfsView view;                   /* durable at a majority */
+  gboolean view_known;
+  gboolean view_stable;           /* no proposal under way */
+  gboolean quorum;                /* a majority of the nodes answers and S may be changed at will */
+  QfsView proposal;
+  QfsNodeSet proposal_acked, proposal_sent;
+  guint64 proposal_id;
+  guint64 proposal_ceiling;
+  gboolean view_stale;            /* nodes may have promised an epoch newer than the view's */
+  guint64 epoch_seen;             /* greatest epoch ever seen or proposed */
+  gboolean view_dirty;            /* peers changed: qfs_after_event looks again */
+  QfsNodeSet seen;                /* nodes whose operations past the settled mark have been taken in */
+  gboolean blocked;               /* some keys may have newer versions at nodes not seen */
+  gboolean phase_known;           /* the sets since S was last equal to B are all in `phase` */
+  guint n_phase;
+  QfsNodeSet phase[QFS_VIEW_SETS_MAX];
+  guint64 phase_seq;              /* operations of the phase are above this */
+
+  /* sequence */
+  guint64 counter;
+  guint64 last_seq;                 /* of the flight being made: qfs_next_seq */
+  guint64 n_issued, n_issued_at_settle, n_settled;
+  QfsClock clock;
+  gboolean raising_ceiling;
+
+  /* in flight */
+  GQueue flights;                 /* QfsFlight by seq */
+  GHashTable *rpcs;               /* cookie -> QfsRpc */
+  guint64 next_cookie;
+  guint64 next_incarnation;
+  GQueue ops;                     /* QfsOp by deadline */
+  GQueue stalled;                 /* QfsOp waiting for a view or the clock */
+  GHashTable *keys;               /* key -> QfsKey */
+  guint64 key_counters[QFS_KEY_COUNTERS];
+  GHashTable *creating;           /* directory -> number of creations under way below it */
+  GHashTable *removing;           /* directories whose removal is being checked */
+  GHashTable *objects;            /* QfsObjectId* -> QfsObject */
+  GQueue garbage;                 /* QfsGarbage by seq */
+  guint64 next_object;
+  GQueue node_ops;                /* QfsOp of QFS_REQUEST_NODE and SYNC that wait for settling */
+  GPtrArray *reads;               /* QfsRead under way, for closing */
+
+  /* settling */
+  guint64 settled;                /* mark: durable on all holders */
+  guint64 settled_told;           /* value that every in-sync node has been told */
+  gboolean settling;
+  guint64 settle_mark, settle_told_next;
+  QfsNodeSet settle_waiting;
+  gint64 settle_at_us;            /* 0: nothing to settle */
+  guint64 settle_id;
+
+  QfsRecovery *recovery;
+  gint64 wake_us;                 /* wish that the environment knows of; 0: none */
+  guint64 stat_puts, stat_gets, stat_acked, stat_timed_out, stat_refused;
+};
+
+G_END_DECLS

@@ -1,0 +1,472 @@
+/* recovery.c - start of the store, and the return from losing too many trusted nodes at once.
+ *
+ * From the newest view that a majority remembers: every member of its S that opened becomes a member of a
+ * new epoch's S; then all operations past the settled mark that any node holds are completed on all
+ * holders, before anybody counts as in sync. Keys of which too few holders were seen stay blocked.
+ */
+#include "cluster/private.h"
+
+#include <string.h>
+
+#define SCAN_LIMIT 256
+#define WRITE_WINDOW 64
+
+typedef struct {
+  QfsChunk id;             /* no data */
+  QfsNodeSet at;
+} FoundChunk;
+
+struct QfsRecovery {
+  guint64 generation;      /* callbacks of an earlier attempt are ignored */
+  gboolean writing;
+  QfsNodeSet members, scanned;
+  guint left;              /* scans under way */
+  GHashTable *records;     /* key -> QfsRecord, newest */
+  GHashTable *committed;   /* QfsObjectId -> newest timestamp of a record that names it (guint64 *) */
+  GHashTable *chunks;      /* FoundChunk set, keyed by itself */
+  GHashTable *intents;     /* id set */
+  GPtrArray *todo_records, *todo_chunks;
+  guint next_record, next_chunk, in_flight;
+};
+
+typedef struct {
+  guint64 generation;
+  guint node;
+  FoundChunk *chunk;
+} Step;
+
+static Step *step_new(QfsRecovery *r, guint node) {
+  Step *step = g_new0(Step, 1);
+  step->generation = r->generation;
+  step->node = node;
+  return step;
+}
+
+/* Is the callback of the recovery that is under way now? */
+static gboolean is_current(QfsCoordinator *c, const Step *step) {
+  return c->recovery != NULL && c->recovery->generation == step->generation;
+}
+
+static guint found_hash(gconstpointer p) {
+  const FoundChunk *f = p;
+  return (guint)(f->id.object.unique ^ f->id.index * 31 ^ f->id.version);
+}
+
+static gboolean found_equal(gconstpointer a, gconstpointer b) {
+  const QfsChunk *x = &((const FoundChunk *)a)->id, *y = &((const FoundChunk *)b)->id;
+  return qfs_object_equal(x->object, y->object) && x->index == y->index && x->version == y->version;
+}
+
+static guint object_hash(gconstpointer p) {
+  const QfsObjectId *id = p;
+  return (guint)(id->unique ^ id->placement);
+}
+
+static gboolean object_equal(gconstpointer a, gconstpointer b) {
+  return qfs_object_equal(*(const QfsObjectId *)a, *(const QfsObjectId *)b);
+}
+
+void qfs_recovery_free(QfsCoordinator *c) {
+  QfsRecovery *r = c->recovery;
+  if (r == NULL)
+    return;
+  c->recovery = NULL;
+  g_hash_table_unref(r->records);
+  g_hash_table_unref(r->committed);
+  g_hash_table_unref(r->chunks);
+  g_hash_table_unref(r->intents);
+  g_clear_pointer(&r->todo_records, g_ptr_array_unref);
+  g_clear_pointer(&r->todo_chunks, g_ptr_array_unref);
+  g_free(r);
+}
+
+/* ---- which view ---- */
+
+static gboolean somebody_opens(QfsCoordinator *c) {
+  gint64 now = c->env->now_us(c->env), patience = (gint64)c->config.timeout_ms * 1000;
+  for (guint i = 1; i <= c->config.nodes; i++)
+    if (c->peer[i].state == PEER_OPENING && now - c->peer[i].opening_since_us < patience) {
+      qfs_wake_at(c, c->peer[i].opening_since_us + patience);
+      return TRUE;
+    }
+  return FALSE;
+}
+
+static void adopt_view(QfsCoordinator *c, const QfsView *view) {
+  c->view = *view;
+  c->view_known = c->view_stable = TRUE;
+  guint64 ceiling = 0;
+  for (guint i = 1; i <= c->config.nodes; i++) {
+    QfsPeer *peer = &c->peer[i];
+    if (peer->state != PEER_KNOWN || !peer->meta.has_view)
+      continue;
+    ceiling = MAX(ceiling, peer->meta.ceiling);
+    if (peer->meta.view.epoch <= view->epoch)
+      c->settled = MAX(c->settled, peer->meta.settled);
+  }
+  c->settled_told = c->settled;
+  c->last_seq = MAX(c->last_seq, c->settled);
+  qfs_clock_init(&c->clock, c->config.coordinator_id, ceiling, ceiling);
+  for (guint i = 1; i <= c->config.nodes; i++) {
+    QfsPeer *peer = &c->peer[i];
+    if (peer->state == PEER_KNOWN && !qfs_view_accepts(&c->view, &peer->meta, c->settled)) {
+      peer->rebuild = TRUE;
+      if (view->epoch == 0)
+        continue;
+      qfs_log(c, G_LOG_LEVEL_WARNING,
+              "node %u: its replica is new or an older copy: it is rebuilt from its peers", i);
+    }
+  }
+}
+
+static gboolean choose_new_store(QfsCoordinator *c) {
+  for (guint i = 1; i <= c->config.nodes; i++)
+    if (c->peer[i].state != PEER_KNOWN || c->peer[i].meta.has_view)
+      return FALSE;
+  QfsView view = {.nodes = c->config.nodes, .replicas = c->config.replicas};
+  view.in_sync = view.base = qfs_set_all(c->config.nodes);
+  g_strlcpy(view.store, c->config.store, sizeof view.store);
+  adopt_view(c, &view);
+  for (guint i = 1; i <= c->config.nodes; i++)
+    c->peer[i].rebuild = FALSE;
+  return TRUE;
+}
+
+static gboolean choose_view(QfsCoordinator *c) {
+  if (c->config.create && choose_new_store(c))
+    return TRUE;
+  guint n = 0;
+  const QfsView *newest = NULL;
+  for (guint i = 1; i <= c->config.nodes; i++) {
+    QfsPeer *peer = &c->peer[i];
+    if (peer->state != PEER_KNOWN || !peer->meta.has_view)
+      continue;
+    n++;
+    if (newest == NULL || peer->meta.view.epoch > newest->epoch)
+      newest = &peer->meta.view;
+  }
+  if (n < qfs_view_majority(c))
+    return FALSE;
+  adopt_view(c, newest);
+  return TRUE;
+}
+
+/* ---- scanning ---- */
+
+static void scan_records(QfsCoordinator *c, QfsPeer *peer, guint64 after_seq, const char *after);
+static void scan_chunks(QfsCoordinator *c, QfsPeer *peer, guint64 after_seq, const QfsChunk *after);
+static void write_more(QfsCoordinator *c);
+
+static void take_record(QfsRecovery *r, QfsRecord *record) {
+  QfsRecord *known = g_hash_table_lookup(r->records, record->key);
+  if (known == NULL || qfs_record_compare(record, known) > 0)
+    g_hash_table_replace(r->records, record->key, qfs_record_ref(record));
+}
+
+static void scan_finished(QfsCoordinator *c) {
+  QfsRecovery *r = c->recovery;
+  if (--r->left > 0)
+    return;
+  GHashTableIter iter;
+  gpointer value;
+  r->todo_records = g_ptr_array_new();
+  g_hash_table_iter_init(&iter, r->records);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    QfsRecord *record = value;
+    g_ptr_array_add(r->todo_records, record);
+    if (!qfs_object_is_none(record->object)) {
+      guint64 *newest = g_hash_table_lookup(r->committed, &record->object);
+      if (newest == NULL)
+        g_hash_table_insert(r->committed, g_memdup2(&record->object, sizeof record->object),
+                            g_memdup2(&record->timestamp, sizeof record->timestamp));
+      else
+        *newest = MAX(*newest, record->timestamp);
+    }
+  }
+  r->todo_chunks = g_ptr_array_new();
+  g_hash_table_iter_init(&iter, r->chunks);
+  while (g_hash_table_iter_next(&iter, NULL, &value))
+    g_ptr_array_add(r->todo_chunks, value);
+  c->seen |= r->scanned;
+  qfs_view_update_blocked(c);
+  r->writing = TRUE;
+  write_more(c);
+}
+
+static gboolean scan_reply_ok(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, Step *step) {
+  return reply != NULL && is_current(c, step) && qfs_peer_reply_ok(c, peer, reply) &&
+         is_current(c, step);
+}
+
+static void intents_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  g_autofree Step *step = data;
+  if (!scan_reply_ok(c, peer, reply, step))
+    return;
+  for (guint i = 0; reply->intents != NULL && i < reply->intents->len; i++) {
+    QfsIntent *intent = reply->intents->pdata[i];
+    g_hash_table_add(c->recovery->intents, g_memdup2(&intent->id, sizeof intent->id));
+    for (guint j = 0; j < intent->records->len; j++)
+      take_record(c->recovery, intent->records->pdata[j]);
+  }
+  scan_finished(c);
+}
+
+static void chunks_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  g_autofree Step *step = data;
+  if (!scan_reply_ok(c, peer, reply, step))
+    return;
+  for (guint i = 0; reply->chunks != NULL && i < reply->chunks->len; i++) {
+    QfsChunk *chunk = reply->chunks->pdata[i];
+    FoundChunk probe = {.id = *chunk};
+    FoundChunk *found = g_hash_table_lookup(c->recovery->chunks, &probe);
+    if (found == NULL) {
+      found = g_new0(FoundChunk, 1);
+      found->id = *chunk;
+      found->id.data = NULL;
+      g_hash_table_add(c->recovery->chunks, found);
+    }
+    found->at |= QFS_NODE_BIT(peer->index);
+  }
+  if (reply->more && reply->chunks->len > 0) {
+    QfsChunk *last = reply->chunks->pdata[reply->chunks->len - 1];
+    scan_chunks(c, peer, last->seq, last);
+    return;
+  }
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_INTENTS, peer->index);
+  qfs_rpc_send(c, peer, message, intents_reply, step_new(c->recovery, peer->index));
+}
+
+static void scan_chunks(QfsCoordinator *c, QfsPeer *peer, guint64 after_seq, const QfsChunk *after) {
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_SCAN_CHUNKS, peer->index);
+  message->after_seq = after_seq;
+  message->limit = SCAN_LIMIT;
+  if (after != NULL) {
+    message->chunks = qfs_chunks_new();
+    QfsChunk *position = g_memdup2(after, sizeof *after);
+    position->data = NULL;
+    g_ptr_array_add(message->chunks, position);
+  }
+  qfs_rpc_send(c, peer, message, chunks_reply, step_new(c->recovery, peer->index));
+}
+
+static void records_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  g_autofree Step *step = data;
+  if (!scan_reply_ok(c, peer, reply, step))
+    return;
+  for (guint i = 0; reply->records != NULL && i < reply->records->len; i++)
+    take_record(c->recovery, reply->records->pdata[i]);
+  if (reply->more && reply->records->len > 0) {
+    QfsRecord *last = reply->records->pdata[reply->records->len - 1];
+    scan_records(c, peer, last->seq, last->key);
+    return;
+  }
+  scan_chunks(c, peer, c->settled, NULL);
+}
+
+static void scan_records(QfsCoordinator *c, QfsPeer *peer, guint64 after_seq, const char *after) {
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_SCAN_RECORDS, peer->index);
+  message->after_seq = after_seq;
+  message->key = g_strdup(after);
+  message->limit = SCAN_LIMIT;
+  qfs_rpc_send(c, peer, message, records_reply, step_new(c->recovery, peer->index));
+}
+
+/* ---- completing what was found ---- */
+
+static gint by_key(gconstpointer a, gconstpointer b) {
+  return strcmp((*(QfsRecord *const *)a)->key, (*(QfsRecord *const *)b)->key);
+}
+
+static gint by_seq(gconstpointer a, gconstpointer b) {
+  const QfsChunk *x = &(*(FoundChunk *const *)a)->id, *y = &(*(FoundChunk *const *)b)->id;
+  if (x->seq != y->seq)
+    return x->seq < y->seq ? -1 : 1;
+  return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static void recovery_end(QfsCoordinator *c) {
+  QfsRecovery *r = c->recovery;
+  g_autoptr(GList) ids = g_list_sort(g_hash_table_get_keys(r->intents), NULL);
+  for (GList *link = ids; link != NULL; link = link->next)
+    for (guint i = 1; i <= c->config.nodes; i++)
+      if (qfs_set_has(r->scanned & qfs_peers_alive(c), i)) {
+        QfsMessage *message = qfs_message_new(QFS_MESSAGE_COMMIT, i);
+        message->id = *(guint64 *)link->data;
+        message->records = qfs_records_new();
+        qfs_rpc_send(c, &c->peer[i], message, NULL, NULL);
+      }
+  for (guint i = 1; i <= c->config.nodes; i++)
+    if (qfs_set_has(r->members, i))
+      c->peer[i].state = PEER_TRUSTED;
+  if (r->todo_records->len > 0 || r->todo_chunks->len > 0)
+    qfs_log(c, G_LOG_LEVEL_MESSAGE, "recovered %u records and %u chunks written before the last stop",
+            r->todo_records->len, r->todo_chunks->len);
+  qfs_recovery_free(c);
+  c->serving = TRUE;
+  c->view_dirty = TRUE;
+  qfs_settle_dirty(c);
+}
+
+static void recovery_one_done(QfsCoordinator *c) {
+  c->recovery->in_flight--;
+  write_more(c);
+}
+
+static void flight_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  g_autofree Step *step = data;
+  if (is_current(c, step))
+    recovery_one_done(c);
+}
+
+static void write_record(QfsCoordinator *c, const QfsRecord *record) {
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_APPLY, 0);
+  message->records = qfs_records_new();
+  QfsRecord *copy = qfs_record_copy(record);
+  copy->seq = qfs_next_seq(c);
+  g_ptr_array_add(message->records, copy);
+  guint64 hash = qfs_key_hash(record->key);
+  c->recovery->in_flight++;
+  qfs_flight_start(c, message, &hash, 1, FALSE, step_new(c->recovery, 0), NULL, flight_complete, NULL);
+}
+
+static void chunk_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  g_autofree Step *step = data;
+  if (!scan_reply_ok(c, peer, reply, step))
+    return;
+  if (reply->chunks == NULL || reply->chunks->len == 0) {
+    recovery_one_done(c);
+    return;
+  }
+  QfsChunk *chunk = reply->chunks->pdata[0];
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_CHUNKS, 0);
+  message->chunks = qfs_chunks_new();
+  QfsChunk *copy = g_memdup2(chunk, sizeof *chunk);
+  g_bytes_ref(copy->data);
+  copy->seq = qfs_next_seq(c);
+  g_ptr_array_add(message->chunks, copy);
+  qfs_flight_start(c, message, &copy->object.placement, 1, FALSE, step_new(c->recovery, 0), NULL,
+                   flight_complete, NULL);
+}
+
+static void discarded(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  g_autofree Step *step = data;
+  if (scan_reply_ok(c, peer, reply, step))
+    recovery_one_done(c);
+}
+
+static GPtrArray *chunk_name(const QfsChunk *id) {
+  GPtrArray *chunks = qfs_chunks_new();
+  QfsChunk *chunk = g_memdup2(id, sizeof *id);
+  chunk->data = NULL;
+  g_ptr_array_add(chunks, chunk);
+  return chunks;
+}
+
+static void write_chunk(QfsCoordinator *c, FoundChunk *found) {
+  QfsRecovery *r = c->recovery;
+  guint64 *newest = g_hash_table_lookup(r->committed, &found->id.object);
+  gboolean committed = newest != NULL && *newest >= found->id.version;
+  QfsNodeSet at = found->at & qfs_peers_alive(c);
+  if (committed) {
+    if ((qfs_holders(c, found->id.object.placement) & ~found->at) == 0 || at == 0)
+      return;
+    QfsPeer *peer = &c->peer[__builtin_ctzll(at) + 1];
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_CHUNK_GET, peer->index);
+    message->chunks = chunk_name(&found->id);
+    r->in_flight++;
+    qfs_rpc_send(c, peer, message, chunk_found, step_new(r, peer->index));
+    return;
+  }
+  if (c->blocked)
+    return; /* its record may be at a node that was not seen */
+  for (; at != 0; at &= at - 1) {
+    QfsPeer *peer = &c->peer[__builtin_ctzll(at) + 1];
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_DISCARD, peer->index);
+    message->discard = QFS_DISCARD_VERSION;
+    message->chunks = chunk_name(&found->id);
+    r->in_flight++;
+    qfs_rpc_send(c, peer, message, discarded, step_new(r, peer->index));
+  }
+}
+
+static void write_more(QfsCoordinator *c) {
+  QfsRecovery *r = c->recovery;
+  if (r->next_chunk == 0 && r->next_record == 0) {
+    g_ptr_array_sort(r->todo_records, by_key);
+    g_ptr_array_sort(r->todo_chunks, by_seq);
+  }
+  while (r->in_flight < WRITE_WINDOW && r->next_chunk < r->todo_chunks->len)
+    write_chunk(c, r->todo_chunks->pdata[r->next_chunk++]);
+  while (r->in_flight < WRITE_WINDOW && r->next_record < r->todo_records->len)
+    write_record(c, r->todo_records->pdata[r->next_record++]);
+  if (r->in_flight == 0 && r->next_chunk == r->todo_chunks->len &&
+      r->next_record == r->todo_records->len)
+    recovery_end(c);
+}
+
+/* ---- beginning ---- */
+
+void qfs_recovery_view_done(QfsCoordinator *c) {
+  QfsRecovery *r = c->recovery;
+  for (guint i = 1; i <= c->config.nodes; i++)
+    if (qfs_set_has(r->members, i))
+      c->peer[i].state = PEER_JOINING;
+  for (guint i = 1; i <= c->config.nodes; i++) {
+    gboolean known = c->peer[i].state == PEER_KNOWN && !c->peer[i].rebuild;
+    if (qfs_set_has(r->members, i) || known)
+      r->scanned |= QFS_NODE_BIT(i);
+  }
+  r->left = qfs_set_size(r->scanned);
+  for (guint i = 1; i <= c->config.nodes; i++)
+    if (qfs_set_has(r->scanned, i))
+      scan_records(c, &c->peer[i], c->settled, NULL);
+}
+
+/* A node came or went while recovering: begin again with those that are there now. */
+void qfs_recovery_peer_changed(QfsCoordinator *c, QfsPeer *peer) {
+  QfsRecovery *r = c->recovery;
+  if (r == NULL || !qfs_set_has(r->members | r->scanned, peer->index))
+    return;
+  for (guint i = 1; i <= c->config.nodes; i++)
+    if (c->peer[i].state == PEER_JOINING && qfs_set_has(r->members, i))
+      c->peer[i].state = PEER_KNOWN;
+  qfs_recovery_free(c);
+  c->proposal_id = 0;
+  c->view_stable = TRUE;
+  c->view_stale = TRUE;
+  c->view_dirty = TRUE;
+}
+
+static void recovery_start(QfsCoordinator *c, QfsNodeSet members) {
+  static guint64 generations; /* only compared for equality */
+  QfsRecovery *r = g_new0(QfsRecovery, 1);
+  r->generation = ++generations;
+  r->members = members;
+  r->records = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)qfs_record_unref);
+  r->committed = g_hash_table_new_full(object_hash, object_equal, g_free, g_free);
+  r->chunks = g_hash_table_new_full(found_hash, found_equal, g_free, NULL);
+  r->intents = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+  c->recovery = r;
+  c->quorum = FALSE;
+  qfs_view_propose(c, members, c->view.base);
+}
+
+void qfs_recovery_consider(QfsCoordinator *c) {
+  if (c->recovery != NULL || c->failure != NULL || c->closing)
+    return;
+  if (!c->view_known && (somebody_opens(c) || !choose_view(c)))
+    return;
+  QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
+  if (c->serving && qfs_view_allows(c, trusted))
+    return;
+  QfsNodeSet members = trusted;
+  for (guint i = 1; i <= c->config.nodes; i++)
+    if (c->peer[i].state == PEER_KNOWN && !c->peer[i].rebuild)
+      members |= QFS_NODE_BIT(i);
+  members &= c->view.in_sync;
+  if (!qfs_view_allows(c, members) || somebody_opens(c))
+    return;
+  if (qfs_set_size(qfs_peers_alive(c)) < qfs_view_majority(c))
+    return;
+  recovery_start(c, members);
+}

@@ -1,0 +1,380 @@
+/* store.c - see store.h. Everything that is made is noted first, so that a failed open can unmake
+ * it. */
+#include "cluster/store.h"
+
+#include "cluster/store_conf.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct QfsStore {
+  char *dir;
+  QfsStoreConf conf;       /* node_dirs: those given by name */
+  QfsStoreConf unfinished; /* of a creation that was interrupted; nodes 0: none */
+  char *node_dirs[QFS_NODES_MAX];
+  gboolean is_new;
+  gboolean ready;
+  int lock_fd;
+  gboolean made_lock;
+  GPtrArray *made_dirs; /* paths, parents first */
+};
+
+static void set_errno_error(GError **error, const char *what, const char *path, int err) {
+  g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_FAILED, "cannot %s %s: %s", what, path,
+              g_strerror(err));
+}
+
+/* Configuration: no file is touched. */
+
+static gboolean check_config(const QfsEngineConfig *config, GError **error) {
+  g_autofree char *line = NULL;
+  if (config->store == NULL || *config->store == '\0')
+    line = g_strdup("store: no directory given");
+  else if (config->nodes < 1 || config->nodes > QFS_NODES_MAX)
+    line = g_strdup_printf("nodes=%u is not between 1 and %d", config->nodes, QFS_NODES_MAX);
+  else if (config->replicas < 1)
+    line = g_strdup("replicas=0: at least one is needed");
+  else if (config->replicas > config->nodes)
+    line = g_strdup_printf("replicas=%u is more than nodes=%u", config->replicas, config->nodes);
+  for (guint i = 0; line == NULL && i < QFS_NODES_MAX; i++)
+    if (config->node_dirs[i] != NULL && i >= config->nodes)
+      line = g_strdup_printf("node%u=%s: there are only %u nodes", i + 1, config->node_dirs[i],
+                             config->nodes);
+    else if (config->node_dirs[i] != NULL && *config->node_dirs[i] == '\0')
+      line = g_strdup_printf("node%u= names no directory", i + 1);
+  if (line == NULL)
+    return TRUE;
+  g_set_error_literal(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG, line);
+  return FALSE;
+}
+
+static char *default_node_dir(const char *dir, guint node) {
+  g_autofree char *name = g_strdup_printf("node-%u", node);
+  return g_build_filename(dir, name, NULL);
+}
+
+/* The places of the nodes: as configured now, else as the store remembers, else the default. */
+static gboolean place_nodes(QfsStore *store, const QfsEngineConfig *config, GError **error) {
+  g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+  for (guint i = 0; i < config->nodes; i++) {
+    if (config->node_dirs[i] != NULL) {
+      g_free(store->conf.node_dirs[i]);
+      store->conf.node_dirs[i] = g_canonicalize_filename(config->node_dirs[i], NULL);
+    }
+    g_free(store->node_dirs[i]);
+    store->node_dirs[i] = store->conf.node_dirs[i] != NULL ? g_strdup(store->conf.node_dirs[i])
+                                                           : default_node_dir(store->dir, i + 1);
+    if (!g_hash_table_add(seen, store->node_dirs[i])) {
+      g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG, "%s is given to two nodes",
+                  store->node_dirs[i]);
+      return FALSE;
+    }
+  }
+  return TRUE;
+}
+
+static gboolean check_size(const QfsStore *store, const QfsStoreConf *conf,
+                           const QfsEngineConfig *config, GError **error) {
+  if (conf->nodes == config->nodes && conf->replicas == config->replicas)
+    return TRUE;
+  g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG,
+              "store %s has %u nodes and %u replicas; opening it with nodes=%u, replicas=%u is not "
+              "supported",
+              store->dir, conf->nodes, conf->replicas, config->nodes, config->replicas);
+  return FALSE;
+}
+
+/* Directories and the lock. */
+
+static gboolean make_dirs(QfsStore *store, const char *path, GError **error) {
+  if (g_file_test(path, G_FILE_TEST_IS_DIR))
+    return TRUE;
+  g_autofree char *parent = g_path_get_dirname(path);
+  if (strcmp(parent, path) != 0 && !make_dirs(store, parent, error))
+    return FALSE;
+  if (g_mkdir(path, 0700) < 0) {
+    set_errno_error(error, "make directory", path, errno);
+    return FALSE;
+  }
+  g_ptr_array_add(store->made_dirs, g_strdup(path));
+  return TRUE;
+}
+
+/* The file behind `fd` may have been removed by its holder between our open and our lock. */
+static gboolean is_still_at(int fd, const char *path) {
+  struct stat by_fd, by_path;
+  return fstat(fd, &by_fd) == 0 && stat(path, &by_path) == 0 && by_fd.st_ino == by_path.st_ino &&
+         by_fd.st_dev == by_path.st_dev;
+}
+
+static void set_locked_error(const QfsStore *store, int fd, GError **error) {
+  char text[32] = "";
+  const gssize len = pread(fd, text, sizeof text - 1, 0);
+  const long pid = len > 0 ? strtol(text, NULL, 10) : 0;
+  if (pid > 0)
+    g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_LOCKED,
+                "store %s is in use by another mount (process %ld)", store->dir, pid);
+  else
+    g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_LOCKED,
+                "store %s is in use by another mount", store->dir);
+}
+
+static gboolean write_pid(int fd) {
+  char text[32];
+  const int len = g_snprintf(text, sizeof text, "%ld\n", (long)getpid());
+  return ftruncate(fd, 0) == 0 && pwrite(fd, text, (gsize)len, 0) == len;
+}
+
+static gboolean take_lock(QfsStore *store, GError **error) {
+  g_autofree char *path = g_build_filename(store->dir, "lock", NULL);
+  for (;;) {
+    const gboolean was_there = g_file_test(path, G_FILE_TEST_EXISTS);
+    const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+      set_errno_error(error, "open", path, errno);
+      return FALSE;
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+      if (errno == EWOULDBLOCK)
+        set_locked_error(store, fd, error);
+      else
+        set_errno_error(error, "lock", path, errno);
+      close(fd);
+      return FALSE;
+    }
+    if (!is_still_at(fd, path)) {
+      close(fd);
+      continue;
+    }
+    store->lock_fd = fd;
+    store->made_lock = !was_there;
+    if (write_pid(fd))
+      return TRUE;
+    set_errno_error(error, "write", path, errno);
+    return FALSE;
+  }
+}
+
+static gboolean holds_replica(const char *node_dir) {
+  g_autofree char *path = g_build_filename(node_dir, "replica.db", NULL);
+  return g_file_test(path, G_FILE_TEST_EXISTS);
+}
+
+/* Only the files of a replica: whatever else lies in the directory is not ours. */
+static void remove_replica(const char *node_dir) {
+  g_autoptr(GDir) dir = g_dir_open(node_dir, 0, NULL);
+  const char *name = NULL;
+  while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
+    g_autofree char *path = g_build_filename(node_dir, name, NULL);
+    if (g_str_has_prefix(name, "replica."))
+      g_unlink(path);
+  }
+}
+
+/* A store whose store.conf is gone: what a majority of its replicas remembers. */
+
+typedef struct {
+  guint found, unreadable, agreeing;
+  QfsView *view; /* of the greatest epoch; NULL: no replica has one */
+} Survey;
+
+static void survey_one(Survey *survey, const char *node_dir, guint node) {
+  if (!holds_replica(node_dir))
+    return;
+  survey->found++;
+  g_autoptr(QfsReplica) replica = qfs_sqlite_replica_open(node_dir, node, FALSE, FALSE, NULL);
+  g_autofree QfsNodeMeta *meta = g_new0(QfsNodeMeta, 1);
+  if (replica == NULL || !replica->ops->meta_load(replica, meta, NULL)) {
+    survey->unreadable++;
+    return;
+  }
+  if (!meta->has_view)
+    return;
+  if (survey->view != NULL && strcmp(survey->view->store, meta->view.store) == 0)
+    survey->agreeing++;
+  else
+    survey->agreeing = 1;
+  if (survey->view == NULL || meta->view.epoch > survey->view->epoch) {
+    g_free(survey->view);
+    survey->view = g_memdup2(&meta->view, sizeof meta->view);
+  }
+}
+
+/* *out_found FALSE: there is no store here. */
+static gboolean recover_conf(QfsStore *store, const QfsEngineConfig *config, gboolean *out_found,
+                             GError **error) {
+  Survey survey = {0};
+  for (guint i = 0; i < QFS_NODES_MAX; i++) {
+    g_autofree char *fallback = default_node_dir(store->dir, i + 1);
+    survey_one(&survey, store->node_dirs[i] != NULL ? store->node_dirs[i] : fallback, i + 1);
+  }
+  g_autofree QfsView *view = survey.view;
+  *out_found = survey.found > 0;
+  if (survey.found == 0)
+    return TRUE;
+  if (view == NULL || survey.agreeing < view->nodes / 2 + 1) {
+    g_set_error(
+        error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_FAILED,
+        "store %s has no store.conf, and its replicas (%u found, %u unreadable) do not tell "
+        "what it was",
+        store->dir, survey.found, survey.unreadable);
+    return FALSE;
+  }
+  QfsStoreConf conf = {.nodes = view->nodes, .replicas = view->replicas};
+  if (!check_size(store, &conf, config, error))
+    return FALSE;
+  store->conf.nodes = conf.nodes;
+  store->conf.replicas = conf.replicas;
+  g_strlcpy(store->conf.uuid, view->store, sizeof store->conf.uuid);
+  return TRUE;
+}
+
+/* Opening. */
+
+static gboolean read_conf(QfsStore *store, const QfsEngineConfig *config, gboolean *out_found,
+                          GError **error) {
+  qfs_store_conf_clear(&store->conf);
+  qfs_store_conf_clear(&store->unfinished);
+  store->conf = store->unfinished = (QfsStoreConf){0};
+  if (!qfs_store_conf_read(store->dir, &store->conf, out_found, error))
+    return FALSE;
+  if (*out_found && store->conf.creating) {
+    store->unfinished = store->conf;
+    store->conf = (QfsStoreConf){0};
+    *out_found = FALSE;
+  } else if (*out_found && !check_size(store, &store->conf, config, error)) {
+    return FALSE;
+  }
+  return place_nodes(store, config, error);
+}
+
+/* D3: back to nothing. Only in the places that the unfinished store named. */
+static void remove_unfinished(const QfsStore *store) {
+  for (guint i = 0; i < store->unfinished.nodes; i++) {
+    g_autofree char *fallback = default_node_dir(store->dir, i + 1);
+    const char *named = store->unfinished.node_dirs[i];
+    remove_replica(named != NULL ? named : fallback);
+  }
+}
+
+/* A directory that was given by name must not hold another store's replica, and its parent must be
+ * there: a missing one means a disk that is not mounted. */
+static gboolean check_new_node_dirs(const QfsStore *store, guint nodes, GError **error) {
+  for (guint i = 0; i < nodes; i++) {
+    const char *dir = store->node_dirs[i];
+    g_autofree char *parent = g_path_get_dirname(dir);
+    if (holds_replica(dir)) {
+      g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG,
+                  "node%u=%s already holds a replica of another store", i + 1, dir);
+      return FALSE;
+    }
+    if (store->conf.node_dirs[i] != NULL && !g_file_test(parent, G_FILE_TEST_IS_DIR)) {
+      g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG,
+                  "node%u=%s: directory %s is missing", i + 1, dir, parent);
+      return FALSE;
+    }
+  }
+  return TRUE;
+}
+
+static gboolean begin_new(QfsStore *store, const QfsEngineConfig *config, GError **error) {
+  if (!check_new_node_dirs(store, config->nodes, error))
+    return FALSE;
+  g_autofree char *uuid = g_uuid_string_random();
+  g_strlcpy(store->conf.uuid, uuid, sizeof store->conf.uuid);
+  store->conf.nodes = config->nodes;
+  store->conf.replicas = config->replicas;
+  store->conf.creating = TRUE;
+  store->is_new = TRUE;
+  if (!qfs_store_conf_write(store->dir, &store->conf, error))
+    return FALSE;
+  for (guint i = 0; i < config->nodes; i++)
+    if (!make_dirs(store, store->node_dirs[i], error))
+      return FALSE;
+  return TRUE;
+}
+
+QfsStore *qfs_store_open(const QfsEngineConfig *config, GError **error) {
+  if (!check_config(config, error))
+    return NULL;
+  g_autoptr(QfsStore) store = g_new0(QfsStore, 1);
+  store->dir = g_canonicalize_filename(config->store, NULL);
+  store->lock_fd = -1;
+  store->made_dirs = g_ptr_array_new_with_free_func(g_free);
+
+  /* Once before anything is made, for a clear refusal; again under the lock, for the truth. */
+  gboolean found = FALSE;
+  if (!read_conf(store, config, &found, error) || !make_dirs(store, store->dir, error) ||
+      !take_lock(store, error) || !read_conf(store, config, &found, error))
+    return NULL;
+  if (store->unfinished.nodes > 0)
+    remove_unfinished(store);
+  else if (!found && !recover_conf(store, config, &found, error))
+    return NULL;
+  if (!found && !begin_new(store, config, error))
+    return NULL;
+  return g_steal_pointer(&store);
+}
+
+gboolean qfs_store_is_new(const QfsStore *store) {
+  return store->is_new;
+}
+
+const char *qfs_store_uuid(const QfsStore *store) {
+  return store->conf.uuid;
+}
+
+const char *qfs_store_dir(const QfsStore *store) {
+  return store->dir;
+}
+
+const char *qfs_store_node_dir(const QfsStore *store, guint node) {
+  g_assert(node >= 1 && node <= store->conf.nodes);
+  return store->node_dirs[node - 1];
+}
+
+gboolean qfs_store_ready(QfsStore *store, GError **error) {
+  QfsStoreConf ready = store->conf;
+  ready.creating = FALSE;
+  if (!qfs_store_conf_write(store->dir, &ready, error))
+    return FALSE;
+  store->conf.creating = FALSE;
+  store->ready = TRUE;
+  return TRUE;
+}
+
+/* D2. */
+static void unmake(QfsStore *store) {
+  g_autofree char *conf = g_build_filename(store->dir, "store.conf", NULL);
+  g_autofree char *lock = g_build_filename(store->dir, "lock", NULL);
+  if (store->is_new && !store->ready) {
+    for (guint i = 0; i < store->conf.nodes; i++)
+      remove_replica(store->node_dirs[i]);
+    g_unlink(conf);
+  }
+  if (store->made_lock && !store->ready)
+    g_unlink(lock);
+  for (guint i = store->made_dirs->len; !store->ready && i > 0; i--)
+    g_rmdir(g_ptr_array_index(store->made_dirs, i - 1));
+}
+
+void qfs_store_close(QfsStore *store) {
+  if (store == NULL)
+    return;
+  unmake(store);
+  if (store->lock_fd >= 0)
+    close(store->lock_fd);
+  qfs_store_conf_clear(&store->conf);
+  qfs_store_conf_clear(&store->unfinished);
+  for (guint i = 0; i < QFS_NODES_MAX; i++)
+    g_free(store->node_dirs[i]);
+  g_ptr_array_unref(store->made_dirs);
+  g_free(store->dir);
+  g_free(store);
+}

@@ -1,0 +1,243 @@
+/* view.c - epochs: who is in sync, remembered by a majority before it counts.
+ *
+ * A proposal carries a new epoch with a new in-sync set S. While it is under way nothing is
+ * acknowledged and nothing new is sent; when a majority of all nodes and every member of S have it on
+ * stable storage it becomes the view, and what is in flight is looked at again under the new S.
+ * S never shrinks so far that some key's base holders (H(key, B)) are all outside: then the old view
+ * stays, writes are refused, and gets go on at the trusted nodes.
+ */
+#include "cluster/private.h"
+
+guint qfs_view_majority(const QfsCoordinator *c) { return c->config.nodes / 2 + 1; }
+
+QfsNodeSet qfs_peers_in(const QfsCoordinator *c, QfsPeerState state) {
+  QfsNodeSet set = 0;
+  for (guint i = 1; i <= c->config.nodes; i++)
+    if (c->peer[i].state == state)
+      set |= QFS_NODE_BIT(i);
+  return set;
+}
+
+QfsNodeSet qfs_peers_alive(const QfsCoordinator *c) {
+  return qfs_peers_in(c, PEER_KNOWN) | qfs_peers_in(c, PEER_JOINING) | qfs_peers_in(c, PEER_TRUSTED);
+}
+
+QfsNodeSet qfs_holders(const QfsCoordinator *c, guint64 hash) {
+  return qfs_placement_holders(hash, c->view.in_sync, c->config.replicas);
+}
+
+gboolean qfs_view_allows(const QfsCoordinator *c, QfsNodeSet in_sync) {
+  return qfs_set_size(c->view.base & ~in_sync) <= c->config.replicas - 1;
+}
+
+gboolean qfs_view_accepts(const QfsView *view, const QfsNodeMeta *meta, guint64 settled) {
+  guint i = meta->node - 1;
+  if (!meta->has_view || meta->generation == 0)
+    return FALSE;
+  if (meta->generation != view->generation[i] && meta->generation != view->next_generation[i])
+    return FALSE;
+  gboolean member = qfs_set_has(view->in_sync, meta->node);
+  guint64 least = member ? settled : view->left_mark[i];
+  return meta->mark >= least && (member || view->left_mark[i] != 0 || settled == 0);
+}
+
+gboolean qfs_can_write(const QfsCoordinator *c) {
+  return c->serving && c->view_stable && c->quorum && c->recovery == NULL;
+}
+
+/* Fewer than enough holders of some epoch's set have been seen: an acknowledged version may be hidden. */
+gboolean qfs_is_blocked(const QfsCoordinator *c, guint64 hash) {
+  if (!c->blocked)
+    return FALSE;
+  for (guint i = 0; i < c->view.n_unsettled; i++) {
+    QfsNodeSet holders = qfs_placement_holders(hash, c->view.unsettled[i], c->config.replicas);
+    guint size = qfs_set_size(holders);
+    if (c->view.unsettled[i] == 0)
+      return TRUE; /* too many sets to remember: no claim can be made */
+    if (size >= c->write_quorum && qfs_set_size(holders & c->seen) < size - c->write_quorum + 1)
+      return TRUE;
+  }
+  return FALSE;
+}
+
+void qfs_view_update_blocked(QfsCoordinator *c) {
+  gboolean blocked = FALSE;
+  for (guint i = 0; i < c->view.n_unsettled; i++) {
+    QfsNodeSet set = c->view.unsettled[i];
+    guint size = MIN(qfs_set_size(set), c->config.replicas);
+    guint missing = qfs_set_size(set & ~c->seen);
+    if (set == 0 || (size >= c->write_quorum && missing >= c->write_quorum))
+      blocked = TRUE;
+  }
+  if (c->blocked && !blocked)
+    qfs_log(c, G_LOG_LEVEL_MESSAGE, "all unsettled writes are accounted for again");
+  else if (blocked && !c->blocked)
+    qfs_log(c, G_LOG_LEVEL_WARNING,
+            "the store was not closed cleanly and too many nodes are missing: keys whose newest "
+            "version may be at them are not available");
+  c->blocked = blocked;
+}
+
+static void add_set(QfsNodeSet *sets, guint *n, QfsNodeSet set) {
+  for (guint i = 0; i < *n; i++)
+    if (sets[i] == set)
+      return;
+  if (*n == QFS_VIEW_SETS_MAX)
+    sets[QFS_VIEW_SETS_MAX - 1] = 0;
+  else
+    sets[(*n)++] = set;
+}
+
+static void note_phase(QfsCoordinator *c) {
+  if (c->view.in_sync == c->view.base) {
+    c->phase_known = TRUE;
+    c->n_phase = 0;
+    c->phase_seq = c->last_seq;
+  }
+  add_set(c->phase, &c->n_phase, c->view.in_sync);
+}
+
+/* ---- proposals ---- */
+
+static void proposal_done(QfsCoordinator *c) {
+  QfsNodeSet old = c->view.in_sync;
+  c->view = c->proposal;
+  c->view_known = TRUE;
+  c->view_stable = TRUE;
+  c->clock.ceiling = MAX(c->clock.ceiling, c->proposal_ceiling);
+  for (guint i = 1; i <= c->config.nodes; i++)
+    if (qfs_set_has(c->view.in_sync, i) && c->peer[i].state == PEER_JOINING) {
+      qfs_catchup_stop(c, &c->peer[i]);
+      c->peer[i].state = PEER_TRUSTED;
+      c->seen |= QFS_NODE_BIT(i);
+      qfs_log(c, G_LOG_LEVEL_MESSAGE, "node %u is in sync", i);
+    }
+  note_phase(c);
+  if (c->recovery == NULL)
+    qfs_view_update_blocked(c);
+  c->view_dirty = TRUE;
+  if (c->recovery != NULL)
+    qfs_recovery_view_done(c);
+  if (old != c->view.in_sync)
+    qfs_settle_dirty(c);
+  qfs_flights_dispatch(c);
+}
+
+static void proposal_check(QfsCoordinator *c) {
+  if (c->view_stable || c->proposal_id == 0)
+    return;
+  if (qfs_set_size(c->proposal_acked) < qfs_view_majority(c))
+    return;
+  if ((c->proposal.in_sync & ~c->proposal_acked) != 0)
+    return;
+  c->proposal_id = 0;
+  proposal_done(c);
+}
+
+static void proposal_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  g_autofree guint64 *id = data;
+  if (reply == NULL || !qfs_peer_reply_ok(c, peer, reply)) {
+    if (reply != NULL && reply->status == QFS_NO_SPACE)
+      qfs_peer_fail(c, peer, reply->reason ? reply->reason : "disk full", FALSE);
+    return;
+  }
+  if (*id != c->proposal_id)
+    return;
+  peer->meta.generation = c->proposal.next_generation[peer->index - 1] != 0
+                              ? c->proposal.next_generation[peer->index - 1]
+                              : c->proposal.generation[peer->index - 1];
+  peer->meta.has_view = TRUE;
+  c->proposal_acked |= QFS_NODE_BIT(peer->index);
+  proposal_check(c);
+}
+
+static void set_generations(QfsCoordinator *c, QfsView *view, QfsNodeSet raised) {
+  for (guint i = 1; i <= c->config.nodes; i++) {
+    QfsPeer *peer = &c->peer[i];
+    if (!qfs_set_has(qfs_peers_alive(c), i))
+      continue;
+    if (peer->rebuild)
+      view->left_mark[i - 1] = 0;
+    view->generation[i - 1] = peer->meta.generation;
+    view->next_generation[i - 1] = 0;
+    if (qfs_set_has(raised, i) || peer->meta.generation == 0)
+      view->next_generation[i - 1] = (c->env->random(c->env) >> 1) | 1;
+  }
+}
+
+void qfs_view_propose(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base) {
+  QfsView *view = &c->proposal;
+  *view = c->view;
+  view->epoch = ++c->epoch_seen;
+  view->in_sync = in_sync;
+  view->base = base;
+  for (guint i = 1; i <= c->config.nodes; i++)
+    if (qfs_set_has(c->view.in_sync & ~in_sync, i))
+      view->left_mark[i - 1] = c->settled;
+  set_generations(c, view, c->recovery ? in_sync : in_sync & ~c->view.in_sync);
+  if (qfs_is_settled(c) && !c->blocked && c->recovery == NULL)
+    view->n_unsettled = 0;
+  add_set(view->unsettled, &view->n_unsettled, in_sync);
+
+  c->view_stable = FALSE;
+  c->proposal_id = view->epoch;
+  c->proposal_acked = 0;
+  c->proposal_ceiling =
+      qfs_clock_wanted_ceiling(&c->clock, c->env->wall_ms(c->env), QFS_CEILING_AHEAD_MS);
+  QfsNodeSet alive = qfs_peers_alive(c);
+  c->proposal_sent = alive;
+  for (; alive != 0; alive &= alive - 1) {
+    QfsPeer *peer = &c->peer[__builtin_ctzll(alive) + 1];
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_VIEW, peer->index);
+    message->view = g_memdup2(view, sizeof *view);
+    message->ceiling = c->proposal_ceiling;
+    if (qfs_set_has(in_sync, peer->index))
+      message->mark = message->settled = c->settled;
+    guint64 *id = g_memdup2(&c->proposal_id, sizeof c->proposal_id);
+    qfs_rpc_send(c, peer, message, proposal_reply, id);
+  }
+}
+
+/* The members that S should have now. */
+static QfsNodeSet wanted_members(QfsCoordinator *c) {
+  QfsNodeSet ready = 0;
+  for (guint i = 1; i <= c->config.nodes; i++)
+    if (c->peer[i].state == PEER_JOINING && qfs_catchup_ready(&c->peer[i]))
+      ready |= QFS_NODE_BIT(i);
+  return (c->view.in_sync & qfs_peers_in(c, PEER_TRUSTED)) | ready;
+}
+
+void qfs_view_evaluate(QfsCoordinator *c) {
+  if (!c->view_known || c->recovery != NULL)
+    return;
+  QfsNodeSet want = wanted_members(c);
+  QfsNodeSet alive = qfs_peers_alive(c);
+  gboolean majority = qfs_set_size(alive) >= qfs_view_majority(c);
+  gboolean had = c->quorum;
+  c->quorum = majority && qfs_view_allows(c, want);
+  if (had && !c->quorum)
+    qfs_log(c, G_LOG_LEVEL_WARNING, "no quorum: %u of %u nodes answer, %u in sync: writes are refused",
+            qfs_set_size(alive), c->config.nodes, qfs_set_size(want));
+  else if (!had && c->quorum)
+    qfs_log(c, G_LOG_LEVEL_MESSAGE, "quorum: writes are possible");
+  if (!c->quorum) {
+    if (!c->view_stable && !majority) {
+      /* The proposal can't come through: go back to the view that is known to be durable. Nodes that
+       * promised the newer epoch will be proposed a newer one still. */
+      c->proposal_id = 0;
+      c->view_stable = TRUE;
+      c->view_stale = TRUE;
+    }
+    return;
+  }
+  if (c->view_stable && want == c->view.in_sync && !c->view_stale) {
+    gboolean fold = c->view.n_unsettled > 1 && qfs_is_settled(c) && !c->blocked;
+    if (!fold)
+      return;
+  } else if (!c->view_stable && want == c->proposal.in_sync &&
+             (c->proposal_sent & ~alive & ~c->proposal_acked) == 0) {
+    return; /* on its way */
+  }
+  c->view_stale = FALSE;
+  qfs_view_propose(c, want, c->view.base);
+}

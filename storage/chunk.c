@@ -1,0 +1,241 @@
+/* chunk.c - chunk rows of a SQLite replica.
+ *
+ * A row is (object, index, version): writing a part of a value adds a row of a higher version,
+ * readers of the old version still find theirs, and older rows are trimmed later. Object and
+ * version are stored with their sign bit flipped (schema.c), so order by SQL is order as unsigned.
+ *
+ * One thread at a time, like the connection.
+ */
+#include "storage/chunk.h"
+
+#include "storage/checksum.h"
+
+enum {
+  COLUMN_OBJECT_PLACEMENT,
+  COLUMN_OBJECT_UNIQUE,
+  COLUMN_INDEX,
+  COLUMN_VERSION,
+  COLUMN_SEQ,
+  COLUMN_CHECKSUM,
+  COLUMN_HEAD_CHECKSUM,
+  COLUMN_DATA,
+};
+
+void qfs_chunk_free(QfsChunk *chunk) {
+  if (chunk == NULL)
+    return;
+  g_clear_pointer(&chunk->data, g_bytes_unref);
+  g_free(chunk);
+}
+
+/* Binds ?1 and ?2 (the object), ?3 (the index). */
+static void bind_place(sqlite3_stmt *statement, QfsObjectId object, guint64 index) {
+  g_assert(index <= G_MAXINT64); /* SQL orders it */
+  qfs_bind_ordered(statement, 1, object.placement);
+  qfs_bind_ordered(statement, 2, object.unique);
+  qfs_bind_u64(statement, 3, index);
+}
+
+static void bind_chunk(sqlite3_stmt *statement, const QfsChunk *chunk) {
+  guint64 checksum =
+      qfs_chunk_checksum(chunk->object, chunk->index, chunk->version, chunk->seq, chunk->data);
+
+  bind_place(statement, chunk->object, chunk->index);
+  qfs_bind_ordered(statement, 4, chunk->version);
+  qfs_bind_u64(statement, 5, chunk->seq);
+  qfs_bind_u64(statement, 6, checksum);
+  qfs_bind_u64(
+      statement, 7,
+      qfs_chunk_head_checksum(chunk->object, chunk->index, chunk->version, chunk->seq, checksum));
+  qfs_bind_bytes(statement, 8, chunk->data);
+}
+
+static gboolean run_with_chunk(QfsConnection *connection, QfsSql id, const QfsChunk *chunk,
+                               GError **error) {
+  sqlite3_stmt *statement = qfs_connection_statement(connection, id, error);
+
+  if (statement == NULL)
+    return FALSE;
+  bind_chunk(statement, chunk);
+  return qfs_connection_run(connection, statement, error);
+}
+
+gboolean qfs_chunk_store_put(QfsReplica *replica, const QfsChunk *chunk, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+
+  if (!qfs_connection_may_write(connection, error))
+    return FALSE;
+  g_assert(chunk->data != NULL && g_bytes_get_size(chunk->data) <= QFS_CHUNK_SIZE);
+  g_assert(chunk->seq <= G_MAXINT64);
+  /* New rows are the rule. */
+  if (!run_with_chunk(connection, QFS_SQL_CHUNK_INSERT, chunk, error))
+    return qfs_connection_wrote(connection, FALSE);
+  if (sqlite3_changes64(connection->db) > 0) {
+    connection->counters.chunks++;
+    return TRUE;
+  }
+  return qfs_connection_wrote(connection,
+                              run_with_chunk(connection, QFS_SQL_CHUNK_UPDATE, chunk, error));
+}
+
+/* The chunk in the current row, verified (S4); NULL with CORRUPT. */
+static QfsChunk *read_chunk(QfsConnection *connection, sqlite3_stmt *row, gboolean with_data,
+                            GError **error) {
+  g_autoptr(QfsChunk) chunk = g_new0(QfsChunk, 1);
+  guint64 checksum = qfs_column_u64(row, COLUMN_CHECKSUM);
+
+  chunk->object.placement = qfs_column_ordered(row, COLUMN_OBJECT_PLACEMENT);
+  chunk->object.unique = qfs_column_ordered(row, COLUMN_OBJECT_UNIQUE);
+  chunk->index = qfs_column_u64(row, COLUMN_INDEX);
+  chunk->version = qfs_column_ordered(row, COLUMN_VERSION);
+  chunk->seq = qfs_column_u64(row, COLUMN_SEQ);
+  if (with_data)
+    chunk->data = qfs_column_bytes(row, COLUMN_DATA);
+
+  gboolean is_intact =
+      qfs_column_u64(row, COLUMN_HEAD_CHECKSUM) ==
+          qfs_chunk_head_checksum(chunk->object, chunk->index, chunk->version, chunk->seq,
+                                  checksum) &&
+      (!with_data || checksum == qfs_chunk_checksum(chunk->object, chunk->index, chunk->version,
+                                                    chunk->seq, chunk->data));
+  if (!is_intact) {
+    qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_CORRUPT, error,
+                             "chunk %" G_GUINT64_FORMAT " of object %" G_GINT64_MODIFIER
+                             "x-%" G_GINT64_MODIFIER "x does not match its checksum",
+                             chunk->index, chunk->object.placement, chunk->object.unique);
+    return NULL;
+  }
+  return g_steal_pointer(&chunk);
+}
+
+gboolean qfs_chunk_store_get(QfsReplica *replica, QfsObjectId object, guint64 index,
+                             guint64 max_version, QfsChunk **out_chunk, gboolean *out_newer,
+                             GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_CHUNK_GET, error);
+  g_autoptr(QfsChunk) found = NULL;
+  gboolean row, newer = FALSE;
+
+  if (statement == NULL)
+    return FALSE;
+  g_autoptr(QfsCursor) cursor = statement;
+  bind_place(cursor, object, index);
+  qfs_bind_ordered(cursor, 4, max_version);
+  /* At most two rows: the one that is wanted, and one that is too new. */
+  while (found == NULL) {
+    if (!qfs_connection_step(connection, cursor, &row, error))
+      return FALSE;
+    if (!row)
+      break;
+    if (qfs_column_ordered(cursor, COLUMN_VERSION) > max_version) {
+      newer = TRUE;
+      continue;
+    }
+    found = read_chunk(connection, cursor, TRUE, error);
+    if (found == NULL)
+      return FALSE;
+  }
+  if (out_newer != NULL)
+    *out_newer = newer;
+  *out_chunk = g_steal_pointer(&found);
+  return TRUE;
+}
+
+/* Runs a DELETE of chunk rows whose first three parameters are bound by bind_place. */
+static gboolean delete_rows(QfsConnection *connection, QfsSql id, QfsObjectId object, guint64 index,
+                            guint64 version, GError **error) {
+  if (!qfs_connection_may_write(connection, error))
+    return FALSE;
+  sqlite3_stmt *statement = qfs_connection_statement(connection, id, error);
+  if (statement == NULL)
+    return qfs_connection_wrote(connection, FALSE);
+  bind_place(statement, object, index);
+  if (sqlite3_bind_parameter_count(statement) >= 4)
+    qfs_bind_ordered(statement, 4, version);
+  if (!qfs_connection_run(connection, statement, error))
+    return qfs_connection_wrote(connection, FALSE);
+  guint64 changes = (guint64)sqlite3_changes64(connection->db);
+  connection->counters.chunks -= MIN(changes, connection->counters.chunks);
+  return TRUE;
+}
+
+gboolean qfs_chunk_store_trim(QfsReplica *replica, QfsObjectId object, guint64 index, guint64 keep,
+                              GError **error) {
+  return delete_rows(qfs_connection(replica), QFS_SQL_CHUNK_TRIM, object, index, keep, error);
+}
+
+gboolean qfs_chunk_store_remove(QfsReplica *replica, QfsObjectId object, guint64 index,
+                                guint64 version, GError **error) {
+  return delete_rows(qfs_connection(replica), QFS_SQL_CHUNK_REMOVE, object, index, version, error);
+}
+
+gboolean qfs_chunk_store_drop(QfsReplica *replica, QfsObjectId object, guint limit,
+                              gboolean *out_more, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+  gboolean row;
+
+  if (!delete_rows(connection, QFS_SQL_CHUNK_DROP, object, limit, 0, error)) /* ?3: LIMIT */
+    return FALSE;
+  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_CHUNK_ANY, error);
+  if (statement == NULL)
+    return qfs_connection_wrote(connection, FALSE);
+  g_autoptr(QfsCursor) cursor = statement;
+  qfs_bind_ordered(cursor, 1, object.placement);
+  qfs_bind_ordered(cursor, 2, object.unique);
+  if (!qfs_connection_step(connection, cursor, &row, error))
+    return qfs_connection_wrote(connection, FALSE);
+  *out_more = row;
+  return TRUE;
+}
+
+/* Binds the place that a scan goes on from. Without `after` it is above every row of after_seq. */
+static void bind_after(sqlite3_stmt *statement, guint64 after_seq, const QfsChunk *after) {
+  qfs_bind_u64(statement, 1, after_seq);
+  qfs_bind_ordered(statement, 2, after != NULL ? after->object.placement : G_MAXUINT64);
+  qfs_bind_ordered(statement, 3, after != NULL ? after->object.unique : G_MAXUINT64);
+  sqlite3_bind_int64(statement, 4, after != NULL ? (gint64)after->index : G_MAXINT64);
+  qfs_bind_ordered(statement, 5, after != NULL ? after->version : G_MAXUINT64);
+}
+
+gboolean qfs_chunk_store_scan(QfsReplica *replica, guint64 after_seq, const QfsChunk *after,
+                              gboolean with_data, guint limit, GPtrArray *out, gboolean *out_more,
+                              GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+  guint start = out->len;
+  sqlite3_stmt *statement = qfs_connection_statement(
+      connection, with_data ? QFS_SQL_CHUNK_SCAN_DATA : QFS_SQL_CHUNK_SCAN, error);
+
+  if (statement == NULL)
+    return FALSE;
+  if (after_seq > G_MAXINT64) { /* nothing can be above it */
+    *out_more = FALSE;
+    return TRUE;
+  }
+  g_autoptr(QfsCursor) cursor = statement;
+  bind_after(cursor, after_seq, after);
+  while (TRUE) {
+    gboolean row;
+    QfsChunk *chunk = NULL;
+    if (qfs_connection_step(connection, cursor, &row, error)) {
+      if (!row || out->len - start >= limit) {
+        *out_more = row;
+        return TRUE;
+      }
+      chunk = read_chunk(connection, cursor, with_data, error);
+    }
+    if (chunk == NULL) {
+      g_ptr_array_set_size(out, (int)start);
+      return FALSE;
+    }
+    g_ptr_array_add(out, chunk);
+  }
+}
+
+gboolean qfs_chunk_store_wipe(QfsConnection *connection, GError **error) {
+  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_CHUNK_CLEAR, error);
+
+  if (statement == NULL || !qfs_connection_run(connection, statement, error))
+    return FALSE;
+  connection->counters.chunks = 0;
+  return TRUE;
+}

@@ -1,0 +1,143 @@
+/* record.c - records in memory, the order of versions, and the anatomy of keys.
+ *
+ * Pure functions over immutable objects with an atomic reference count: any thread.
+ * The bytes that order and sums are computed from are defined in checksum.c.
+ *
+ * A key is split at its last '/', and (directory, name) joined by '/' is the key again. The store's
+ * own keys begin with '/'; so that "/x" and "x" stay different, slashes that lead up to the name
+ * belong to the directory: "/x" is "x" in "/". Splitting loses nothing for any sequence of bytes.
+ */
+#include "storage/record.h"
+
+#include <string.h>
+
+QfsRecord *qfs_record_new(const char *key) {
+  g_assert(key != NULL);
+  QfsRecord *record = g_new0(QfsRecord, 1);
+  g_atomic_ref_count_init(&record->refs);
+  record->key = g_strdup(key);
+  record->kind = QFS_KIND_TOMBSTONE;
+  record->tail = g_bytes_new_static("", 0);
+  record->xattrs = g_bytes_new_static("", 0);
+  return record;
+}
+
+QfsRecord *qfs_record_new_tombstone(const char *key, guint64 timestamp) {
+  QfsRecord *record = qfs_record_new(key);
+  record->timestamp = timestamp;
+  return record;
+}
+
+QfsRecord *qfs_record_copy(const QfsRecord *record) {
+  QfsRecord *copy = g_new(QfsRecord, 1);
+  *copy = *record;
+  g_atomic_ref_count_init(&copy->refs);
+  copy->key = g_strdup(record->key);
+  copy->tail = g_bytes_ref(record->tail);
+  copy->xattrs = g_bytes_ref(record->xattrs);
+  return copy;
+}
+
+QfsRecord *qfs_record_ref(const QfsRecord *record) {
+  QfsRecord *shared = (QfsRecord *)record; /* the count is the only field that ever changes (R1) */
+  g_atomic_ref_count_inc(&shared->refs);
+  return shared;
+}
+
+void qfs_record_unref(QfsRecord *record) {
+  if (record == NULL || !g_atomic_ref_count_dec(&record->refs))
+    return;
+  g_free(record->key);
+  g_bytes_unref(record->tail);
+  g_bytes_unref(record->xattrs);
+  g_free(record);
+}
+
+int qfs_record_compare(const QfsRecord *a, const QfsRecord *b) {
+  if (a == b)
+    return 0;
+  if (a == NULL || b == NULL)
+    return a == NULL ? -1 : 1;
+  if (a->timestamp != b->timestamp)
+    return a->timestamp < b->timestamp ? -1 : 1;
+
+  gboolean a_is_tombstone = a->kind == QFS_KIND_TOMBSTONE;
+  gboolean b_is_tombstone = b->kind == QFS_KIND_TOMBSTONE;
+  if (a_is_tombstone != b_is_tombstone)
+    return b_is_tombstone ? -1 : 1;
+
+  g_autoptr(GBytes) a_bytes = qfs_record_canonical(a);
+  g_autoptr(GBytes) b_bytes = qfs_record_canonical(b);
+  int order = g_bytes_compare(a_bytes, b_bytes); /* memcmp, then the shorter first */
+  return order < 0 ? -1 : order > 0 ? 1 : 0;
+}
+
+/* Length of the run of '/' that `key` begins with. */
+static gsize leading_slashes(const char *key) {
+  return strspn(key, "/");
+}
+
+void qfs_key_split(const char *key, gsize *out_dir_len, const char **out_name) {
+  const char *slash = strrchr(key, '/');
+
+  if (slash == NULL) {
+    *out_dir_len = 0;
+    *out_name = key;
+    return;
+  }
+  gsize dir_len = (gsize)(slash - key);
+  if (leading_slashes(key) == dir_len + 1)
+    dir_len++; /* nothing but slashes before the name: "/x" */
+  *out_dir_len = dir_len;
+  *out_name = slash + 1;
+}
+
+char *qfs_key_join(const char *dir, const char *name) {
+  if (dir[leading_slashes(dir)] == '\0')
+    return g_strconcat(dir, name, NULL); /* "" or slashes only */
+  return g_strconcat(dir, "/", name, NULL);
+}
+
+char *qfs_key_parent(const char *key) {
+  gsize dir_len;
+  const char *name;
+
+  qfs_key_split(key, &dir_len, &name);
+  if (*name == '\0' && leading_slashes(key) == dir_len)
+    dir_len = 0; /* the parent of "/" is "", so that walking upwards ends */
+  return g_strndup(key, dir_len);
+}
+
+static gboolean component_is_valid(const char *name, gsize len, gboolean is_first,
+                                   gboolean *out_too_long) {
+  static const char reserved[] = ".quorumfs";
+
+  if (len > QFS_NAME_MAX) {
+    *out_too_long = TRUE;
+    return FALSE;
+  }
+  if (len == 0 || (len == 1 && name[0] == '.') || (len == 2 && name[0] == '.' && name[1] == '.'))
+    return FALSE;
+  return !(is_first && len == sizeof reserved - 1 && memcmp(name, reserved, len) == 0);
+}
+
+gboolean qfs_key_is_valid(const char *key, gboolean *out_too_long) {
+  gboolean too_long_unused;
+  gboolean *too_long = out_too_long != NULL ? out_too_long : &too_long_unused;
+
+  *too_long = FALSE;
+  if (*key == '\0')
+    return TRUE;
+  if (strlen(key) > QFS_KEY_MAX) {
+    *too_long = TRUE;
+    return FALSE;
+  }
+  for (const char *name = key;;) {
+    gsize len = strcspn(name, "/");
+    if (!component_is_valid(name, len, name == key, too_long))
+      return FALSE;
+    if (name[len] == '\0')
+      return TRUE;
+    name += len + 1;
+  }
+}

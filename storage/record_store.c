@@ -1,0 +1,314 @@
+/* record_store.c - records of a SQLite replica: the last-writer rule, scans and listings.
+ *
+ * The rule (S1): what is stored is compared with what comes, in C and as unsigned. Timestamps
+ * decide nearly always, so only the head of the stored row is read, and its sum verified: a
+ * timestamp that rotted must not turn a newer version away. Equal timestamps read the whole row.
+ *
+ * One thread at a time, like the connection.
+ */
+#include "storage/record_store.h"
+#include "storage/row.h"
+
+#include <string.h>
+
+/* A scan stops after about this much. */
+#define SCAN_BYTES (1024 * 1024)
+
+/* The stored row of `key` in `shape` (whole or head); *out_record NULL when there is none. */
+static gboolean read_row(QfsConnection *connection, const char *key, QfsRowShape shape,
+                         QfsRecord **out_record, gboolean *out_hint, GError **error) {
+  gboolean row;
+  sqlite3_stmt *statement = qfs_connection_statement(
+      connection, shape == QFS_ROW_WHOLE ? QFS_SQL_RECORD_GET : QFS_SQL_RECORD_HEAD, error);
+
+  if (statement == NULL)
+    return FALSE;
+  g_autoptr(QfsCursor) cursor = statement;
+  qfs_row_bind_key(cursor, 1, key);
+  if (!qfs_connection_step(connection, cursor, &row, error))
+    return FALSE;
+  QfsRecord *record = NULL;
+  if (row) {
+    record = qfs_row_read(connection, cursor, shape, out_hint, error);
+    if (record == NULL)
+      return FALSE;
+  }
+  *out_record = record;
+  return TRUE;
+}
+
+gboolean qfs_record_store_get(QfsReplica *replica, const char *key, QfsRecord **out_record,
+                              GError **error) {
+  return read_row(qfs_connection(replica), key, QFS_ROW_WHOLE, out_record, NULL, error);
+}
+
+/* Counts a row in (+1) or out (-1). A count that rot made wrong stays at 0. */
+static void count_row(QfsConnection *connection, gboolean is_tombstone, int change) {
+  guint64 *counter =
+      is_tombstone ? &connection->counters.tombstones : &connection->counters.records;
+  if (change > 0)
+    (*counter)++;
+  else if (*counter > 0)
+    (*counter)--;
+}
+
+/* Stores `record` whatever is there; old_kind < 0: nothing is there. */
+static gboolean put_row(QfsConnection *connection, const QfsRecord *record, gboolean hint,
+                        int old_kind, GError **error) {
+  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_RECORD_PUT, error);
+
+  if (statement == NULL)
+    return FALSE;
+  sqlite3_bind_int(statement, 1, hint ? 1 : 0);
+  qfs_row_bind(statement, 2, record, hint);
+  if (!qfs_connection_run(connection, statement, error))
+    return FALSE;
+  if (old_kind >= 0)
+    count_row(connection, old_kind == QFS_KIND_TOMBSTONE, -1);
+  count_row(connection, record->kind == QFS_KIND_TOMBSTONE, +1);
+  return TRUE;
+}
+
+/* Kind of the row of `key` without a look at its sum; -1: there is none. */
+static gboolean stored_kind(QfsConnection *connection, const char *key, int *out_kind,
+                            GError **error) {
+  gboolean row;
+  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_RECORD_KIND, error);
+
+  if (statement == NULL)
+    return FALSE;
+  g_autoptr(QfsCursor) cursor = statement;
+  qfs_row_bind_key(cursor, 1, key);
+  if (!qfs_connection_step(connection, cursor, &row, error))
+    return FALSE;
+  *out_kind = row ? MAX(sqlite3_column_int(cursor, 0), 0) : -1;
+  return TRUE;
+}
+
+/* Repair overwrites rows that are corrupt, so the old row is not verified. */
+static gboolean apply_by_force(QfsConnection *connection, const QfsRecord *record, gboolean hint,
+                               QfsApplyResult *out_result, GError **error) {
+  int old_kind;
+
+  if (!stored_kind(connection, record->key, &old_kind, error) ||
+      !put_row(connection, record, hint, old_kind, error))
+    return FALSE;
+  *out_result = QFS_APPLY_APPLIED;
+  return TRUE;
+}
+
+/* The very version is stored: its seq may rise and its hint may be cleared. */
+static gboolean apply_same(QfsConnection *connection, const QfsRecord *stored,
+                           const QfsRecord *record, gboolean stored_hint, gboolean hint,
+                           GError **error) {
+  gboolean new_hint = stored_hint && hint;
+
+  if (record->seq <= stored->seq && new_hint == stored_hint)
+    return TRUE;
+  const QfsRecord *newest = record->seq > stored->seq ? record : stored;
+  return put_row(connection, newest, new_hint, (int)stored->kind, error);
+}
+
+static gboolean apply_by_rule(QfsConnection *connection, const QfsRecord *record, gboolean hint,
+                              QfsApplyResult *out_result, GError **error) {
+  g_autoptr(QfsRecord) head = NULL;
+  gboolean stored_hint = FALSE;
+
+  if (!read_row(connection, record->key, QFS_ROW_HEAD, &head, &stored_hint, error))
+    return FALSE;
+  int order; /* of what comes against what is stored */
+  g_autoptr(QfsRecord) whole = NULL;
+  if (head == NULL || head->timestamp != record->timestamp) {
+    order = head == NULL || record->timestamp > head->timestamp ? 1 : -1;
+  } else {
+    if (!read_row(connection, record->key, QFS_ROW_WHOLE, &whole, &stored_hint, error))
+      return FALSE;
+    order = qfs_record_compare(record, whole);
+  }
+
+  if (order > 0 && !put_row(connection, record, hint, head != NULL ? (int)head->kind : -1, error))
+    return FALSE;
+  if (order == 0 && !apply_same(connection, whole, record, stored_hint, hint, error))
+    return FALSE;
+  *out_result = order > 0 ? QFS_APPLY_APPLIED : order == 0 ? QFS_APPLY_SAME : QFS_APPLY_SUPERSEDED;
+  return TRUE;
+}
+
+gboolean qfs_record_store_apply(QfsReplica *replica, const QfsRecord *record, gboolean hint,
+                                gboolean force, QfsApplyResult *out_result, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+
+  if (!qfs_connection_may_write(connection, error))
+    return FALSE;
+  return qfs_connection_wrote(connection,
+                              force ? apply_by_force(connection, record, hint, out_result, error)
+                                    : apply_by_rule(connection, record, hint, out_result, error));
+}
+
+static gboolean remove_row(QfsConnection *connection, const char *key, GError **error) {
+  int kind;
+
+  if (!stored_kind(connection, key, &kind, error))
+    return FALSE;
+  if (kind < 0)
+    return TRUE;
+  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_RECORD_REMOVE, error);
+  if (statement == NULL)
+    return FALSE;
+  qfs_row_bind_key(statement, 1, key);
+  if (!qfs_connection_run(connection, statement, error))
+    return FALSE;
+  count_row(connection, kind == QFS_KIND_TOMBSTONE, -1);
+  return TRUE;
+}
+
+gboolean qfs_record_store_remove(QfsReplica *replica, const char *key, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+
+  if (!qfs_connection_may_write(connection, error))
+    return FALSE;
+  return qfs_connection_wrote(connection, remove_row(connection, key, error));
+}
+
+/* Appends rows of `cursor` to `out` until it ends (*out_more FALSE), or until `end` elements are
+ * there or
+ * `*bytes_left` is used up while another row follows (*out_more TRUE). Resets the cursor. */
+static gboolean collect(QfsConnection *connection, sqlite3_stmt *statement, QfsRowShape shape,
+                        gsize end, gssize *bytes_left, GPtrArray *out, gboolean *out_more,
+                        GError **error) {
+  g_autoptr(QfsCursor) cursor = statement;
+
+  while (TRUE) {
+    gboolean row;
+    if (!qfs_connection_step(connection, cursor, &row, error))
+      return FALSE;
+    if (!row || out->len >= end || *bytes_left <= 0) {
+      *out_more = row;
+      return TRUE;
+    }
+    QfsRecord *record = qfs_row_read(connection, cursor, shape, NULL, error);
+    if (record == NULL)
+      return FALSE;
+    *bytes_left -= (gssize)(sizeof *record + strlen(record->key) + g_bytes_get_size(record->tail) +
+                            g_bytes_get_size(record->xattrs));
+    g_ptr_array_add(out, record);
+  }
+}
+
+/* The rest of after_seq, then what is above it: SQLite finds the place in the index for an equality
+ * and one inequality, not for an inequality of pairs with an expression among them. */
+static gboolean scan_rows(QfsConnection *connection, guint64 after_seq, const char *after_key,
+                          gsize end, GPtrArray *out, gboolean *out_more, GError **error) {
+  gssize bytes_left = SCAN_BYTES;
+  sqlite3_stmt *statement;
+
+  if (after_key != NULL) {
+    statement = qfs_connection_statement(connection, QFS_SQL_RECORD_SCAN_EQUAL, error);
+    if (statement == NULL)
+      return FALSE;
+    qfs_bind_u64(statement, 1, after_seq);
+    sqlite3_bind_text(statement, 2, after_key, -1, SQLITE_STATIC);
+    if (!collect(connection, statement, QFS_ROW_WHOLE, end, &bytes_left, out, out_more, error))
+      return FALSE;
+    if (*out_more)
+      return TRUE;
+  }
+  statement = qfs_connection_statement(connection, QFS_SQL_RECORD_SCAN_ABOVE, error);
+  if (statement == NULL)
+    return FALSE;
+  qfs_bind_u64(statement, 1, after_seq);
+  return collect(connection, statement, QFS_ROW_WHOLE, end, &bytes_left, out, out_more, error);
+}
+
+gboolean qfs_record_store_scan(QfsReplica *replica, guint64 after_seq, const char *after_key,
+                               guint limit, GPtrArray *out, gboolean *out_more, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+  guint start = out->len;
+  gboolean opened, more = FALSE;
+
+  if (after_seq > G_MAXINT64) { /* nothing can be above it */
+    *out_more = FALSE;
+    return TRUE;
+  }
+  if (!qfs_connection_begin_read(connection, &opened, error))
+    return FALSE;
+  gboolean ok =
+      scan_rows(connection, after_seq, after_key, (gsize)start + limit, out, &more, error);
+  qfs_connection_end_read(connection, opened);
+  if (ok)
+    *out_more = more;
+  else
+    g_ptr_array_set_size(out, (int)start);
+  return ok;
+}
+
+gboolean qfs_record_store_list(QfsReplica *replica, const char *dir, const char *after, guint limit,
+                               GPtrArray *out, gboolean *out_more, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+  guint start = out->len;
+  gssize bytes_left = G_MAXSSIZE;
+  gboolean more = FALSE;
+  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_RECORD_LIST, error);
+
+  if (statement == NULL)
+    return FALSE;
+  sqlite3_bind_text(statement, 1, dir, -1, SQLITE_STATIC);
+  /* Names are not empty but for the root's, which is so left out. */
+  sqlite3_bind_text(statement, 2, after != NULL ? after : "", -1, SQLITE_STATIC);
+  gboolean ok = collect(connection, statement, QFS_ROW_LISTED, (gsize)start + limit, &bytes_left,
+                        out, &more, error);
+  if (ok)
+    *out_more = more;
+  else
+    g_ptr_array_set_size(out, (int)start);
+  return ok;
+}
+
+/* Keys of at most `limit` hint rows; each is verified, because a mark that rotted would cost a
+ * record. */
+static GPtrArray *hint_keys(QfsConnection *connection, guint64 up_to, guint limit, GError **error) {
+  g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_RECORD_HINTS, error);
+
+  if (statement == NULL)
+    return NULL;
+  g_autoptr(QfsCursor) cursor = statement;
+  sqlite3_bind_int64(cursor, 1, (gint64)MIN(up_to, (guint64)G_MAXINT64));
+  sqlite3_bind_int64(cursor, 2, limit);
+  while (TRUE) {
+    gboolean row;
+    if (!qfs_connection_step(connection, cursor, &row, error))
+      return NULL;
+    if (!row)
+      return g_steal_pointer(&keys);
+    g_autoptr(QfsRecord) record = qfs_row_read(connection, cursor, QFS_ROW_HEAD, NULL, error);
+    if (record == NULL)
+      return NULL;
+    g_ptr_array_add(keys, g_strdup(record->key));
+  }
+}
+
+gboolean qfs_record_store_hints_remove(QfsReplica *replica, guint64 up_to, guint limit,
+                                       guint *out_removed, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+
+  if (!qfs_connection_may_write(connection, error))
+    return FALSE;
+  g_autoptr(GPtrArray) keys = hint_keys(connection, up_to, limit, error);
+  if (keys == NULL)
+    return qfs_connection_wrote(connection, FALSE);
+  for (guint i = 0; i < keys->len; i++)
+    if (!remove_row(connection, g_ptr_array_index(keys, i), error))
+      return qfs_connection_wrote(connection, FALSE);
+  *out_removed = keys->len;
+  return TRUE;
+}
+
+gboolean qfs_record_store_wipe(QfsConnection *connection, GError **error) {
+  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_RECORD_CLEAR, error);
+
+  if (statement == NULL || !qfs_connection_run(connection, statement, error))
+    return FALSE;
+  connection->counters.records = connection->counters.tombstones = 0;
+  return TRUE;
+}

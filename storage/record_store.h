@@ -1,0 +1,22 @@
+/* record_store.h - records of a SQLite replica: see QfsReplicaOps for effects. Private to storage/.
+ */
+#pragma once
+
+#include "storage/connection.h"
+
+G_BEGIN_DECLS
+
+gboolean qfs_record_store_get(QfsReplica *replica, const char *key, QfsRecord **out_record,
+                              GError **error);
+gboolean qfs_record_store_apply(QfsReplica *replica, const QfsRecord *record, gboolean hint,
+                                gboolean force, QfsApplyResult *out_result, GError **error);
+gboolean qfs_record_store_remove(QfsReplica *replica, const char *key, GError **error);
+gboolean qfs_record_store_scan(QfsReplica *replica, guint64 after_seq, const char *after_key,
+                               guint limit, GPtrArray *out, gboolean *out_more, GError **error);
+gboolean qfs_record_store_list(QfsReplica *replica, const char *dir, const char *after, guint limit,
+                               GPtrArray *out, gboolean *out_more, GError **error);
+gboolean qfs_record_store_hints_remove(QfsReplica *replica, guint64 up_to, guint limit,
+                                       guint *out_removed, GError **error);
+gboolean qfs_record_store_wipe(QfsConnection *connection, GError **error);
+
+G_END_DECLS

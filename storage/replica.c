@@ -1,0 +1,297 @@
+/* replica.c - the SQLite implementation of QfsReplicaOps: opening, locking, closing, statistics.
+ *
+ * A replica's directory holds
+ *
+ *   replica.db, -wal, -shm  the file, its log, the log's index (schema.c)
+ *   replica.lock            flock'd by the writer while it is open; never deleted
+ *
+ * Opening as writer: take the lock; look at the schema before anything is changed; create or
+ * migrate it in one transaction; move what an earlier run left in the log into the file. That last
+ * step also mends a sync that failed: what was in the kernel's cache of the log is written again,
+ * to the file, and synced.
+ *
+ * SQLite's own locks belong to the process and vanish when any descriptor of the file is closed, so
+ * nothing here ever opens replica.db beside SQLite.
+ *
+ * Threading: one thread at a time per object; objects share nothing.
+ */
+#include "storage/chunk.h"
+#include "storage/connection.h"
+#include "storage/intent.h"
+#include "storage/meta.h"
+#include "storage/record_store.h"
+#include "storage/schema.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+G_DEFINE_QUARK(qfs - replica - error - quark, qfs_replica_error)
+
+static void set_system_error(const char *path, const char *what, int code, GError **error) {
+  gboolean is_full = code == ENOSPC || code == EDQUOT;
+  g_set_error(error, QFS_REPLICA_ERROR, is_full ? QFS_REPLICA_ERROR_NO_SPACE : QFS_REPLICA_ERROR_IO,
+              "%s: %s: %s", path, what, g_strerror(code));
+}
+
+static gboolean sync_directory(const char *dir, GError **error) {
+  int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  gboolean ok = fd >= 0 && fsync(fd) == 0;
+
+  if (!ok)
+    set_system_error(dir, "can't be synced", errno, error);
+  if (fd >= 0)
+    close(fd);
+  return ok;
+}
+
+/* Makes the directory, and its name durable in its parent. */
+static gboolean make_directory(const char *dir, GError **error) {
+  g_autofree char *parent = g_path_get_dirname(dir);
+
+  if (g_file_test(dir, G_FILE_TEST_IS_DIR))
+    return TRUE;
+  if (g_mkdir_with_parents(dir, 0700) != 0) {
+    set_system_error(dir, "can't be made", errno, error);
+    return FALSE;
+  }
+  return sync_directory(parent, error);
+}
+
+/* The open and locked lock file; -1 with `error`. */
+static int take_lock(const char *dir, GError **error) {
+  g_autofree char *path = g_build_filename(dir, "replica.lock", NULL);
+  int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+  if (fd < 0) {
+    set_system_error(path, "can't be opened", errno, error);
+    return -1;
+  }
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK)
+      g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_IO, "%s is in use by another process",
+                  dir);
+    else
+      set_system_error(path, "can't be locked", errno, error);
+    close(fd);
+    return -1;
+  }
+  return fd;
+}
+
+static gboolean file_exists(const char *dir) {
+  g_autofree char *path = g_build_filename(dir, "replica.db", NULL);
+  return g_access(path, F_OK) == 0;
+}
+
+/* Logs that a deleted file left behind must not be taken for a new one's. */
+static void remove_orphans(const char *dir) {
+  static const char *const names[] = {"replica.db-wal", "replica.db-shm", "replica.db-journal"};
+  for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
+    g_autofree char *path = g_build_filename(dir, names[i], NULL);
+    g_unlink(path);
+  }
+}
+
+static void set_absent_error(const char *dir, GError **error) {
+  g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_ABSENT, "%s holds no replica", dir);
+}
+
+/* Schema and first metadata of a file that has no tables, all or nothing. */
+static gboolean fill_new_file(QfsConnection *connection, guint32 node, GError **error) {
+  QfsNodeMeta meta = {.node = node};
+
+  /* Before the first page is written; ignored afterwards. */
+  if (!qfs_connection_exec(connection, "PRAGMA page_size = 4096; PRAGMA auto_vacuum = NONE",
+                           error) ||
+      !qfs_connection_start_log(connection, error) || !qfs_connection_begin(connection, error))
+    return FALSE;
+  if (!qfs_schema_create(connection, error) || !qfs_meta_store(&connection->base, &meta, error) ||
+      !qfs_connection_commit(connection, TRUE, error)) {
+    qfs_connection_rollback(connection);
+    return FALSE;
+  }
+  return sync_directory(connection->dir, error);
+}
+
+static gboolean migrate(QfsConnection *connection, GError **error) {
+  if (!qfs_connection_begin(connection, error))
+    return FALSE;
+  if (!qfs_schema_migrate(connection, error) || !qfs_connection_commit(connection, TRUE, error)) {
+    qfs_connection_rollback(connection);
+    return FALSE;
+  }
+  return TRUE;
+}
+
+static gboolean prepare_file(QfsConnection *connection, guint32 node, gboolean create,
+                             GError **error) {
+  QfsSchemaState state;
+
+  if (!qfs_schema_inspect(connection, &state, error))
+    return FALSE;
+  switch (state) {
+  case QFS_SCHEMA_EMPTY:
+    if (!create) {
+      set_absent_error(connection->dir, error);
+      return FALSE;
+    }
+    if (!fill_new_file(connection, node, error))
+      return FALSE;
+    break;
+  case QFS_SCHEMA_OLD:
+    if (!qfs_connection_start_log(connection, error) || !migrate(connection, error))
+      return FALSE;
+    break;
+  case QFS_SCHEMA_CURRENT:
+    if (!qfs_connection_start_log(connection, error))
+      return FALSE;
+    break;
+  }
+  return qfs_connection_checkpoint(connection, TRUE, error);
+}
+
+static void close_replica(QfsReplica *replica) {
+  qfs_connection_close(qfs_connection(replica));
+}
+
+static gboolean begin(QfsReplica *replica, GError **error) {
+  return qfs_connection_begin(qfs_connection(replica), error);
+}
+
+static gboolean commit(QfsReplica *replica, gboolean durable, GError **error) {
+  return qfs_connection_commit(qfs_connection(replica), durable, error);
+}
+
+static void rollback(QfsReplica *replica) {
+  qfs_connection_rollback(qfs_connection(replica));
+}
+
+static gboolean wipe(QfsReplica *replica, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+
+  if (!qfs_connection_may_write(connection, error))
+    return FALSE;
+  return qfs_connection_wrote(connection, qfs_record_store_wipe(connection, error) &&
+                                              qfs_chunk_store_wipe(connection, error) &&
+                                              qfs_intent_store_wipe(connection, error));
+}
+
+static gboolean checkpoint(QfsReplica *replica, gboolean everything, GError **error) {
+  return qfs_connection_checkpoint(qfs_connection(replica), everything, error);
+}
+
+static guint64 file_size(const char *dir, const char *name) {
+  g_autofree char *path = g_build_filename(dir, name, NULL);
+  struct stat st;
+  return stat(path, &st) == 0 ? (guint64)st.st_size : 0;
+}
+
+static gboolean stats(QfsReplica *replica, QfsReplicaStats *out_stats, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+  QfsCounters counters = connection->counters;
+  struct statvfs disk;
+
+  if (!connection->is_writer && !qfs_meta_load_counters(connection, &counters, error))
+    return FALSE;
+  if (statvfs(connection->dir, &disk) != 0) {
+    set_system_error(connection->dir, "can't be measured", errno, error);
+    return FALSE;
+  }
+  *out_stats = (QfsReplicaStats){
+      .records = counters.records,
+      .tombstones = counters.tombstones,
+      .chunks = counters.chunks,
+      .bytes =
+          file_size(connection->dir, "replica.db") + file_size(connection->dir, "replica.db-wal"),
+      .disk_total = (guint64)disk.f_blocks * disk.f_frsize,
+      .disk_free = (guint64)disk.f_bavail * disk.f_frsize,
+      .disk_files = disk.f_files,
+      .disk_files_free = disk.f_favail,
+  };
+  return TRUE;
+}
+
+static const QfsReplicaOps sqlite_ops = {
+    .close = close_replica,
+    .begin = begin,
+    .commit = commit,
+    .rollback = rollback,
+    .meta_load = qfs_meta_load,
+    .meta_store = qfs_meta_store,
+    .record_get = qfs_record_store_get,
+    .record_apply = qfs_record_store_apply,
+    .record_remove = qfs_record_store_remove,
+    .record_scan = qfs_record_store_scan,
+    .record_list = qfs_record_store_list,
+    .hints_remove = qfs_record_store_hints_remove,
+    .chunk_put = qfs_chunk_store_put,
+    .chunk_get = qfs_chunk_store_get,
+    .chunk_trim = qfs_chunk_store_trim,
+    .chunk_remove = qfs_chunk_store_remove,
+    .object_drop = qfs_chunk_store_drop,
+    .chunk_scan = qfs_chunk_store_scan,
+    .intent_put = qfs_intent_store_put,
+    .intent_get = qfs_intent_store_get,
+    .intent_remove = qfs_intent_store_remove,
+    .intent_list = qfs_intent_store_list,
+    .wipe = wipe,
+    .checkpoint = checkpoint,
+    .stats = stats,
+};
+
+QfsReplica *qfs_sqlite_replica_open(const char *dir, guint32 node, gboolean create,
+                                    gboolean sync_always, GError **error) {
+  if (!create && !file_exists(dir)) {
+    set_absent_error(dir, error);
+    return NULL;
+  }
+  if (create && !make_directory(dir, error))
+    return NULL;
+  int lock_fd = take_lock(dir, error);
+  if (lock_fd < 0)
+    return NULL;
+  if (create && !file_exists(dir))
+    remove_orphans(dir);
+
+  g_autoptr(QfsConnection) connection = qfs_connection_open(dir, TRUE, create, error);
+  if (connection == NULL) {
+    close(lock_fd);
+    return NULL;
+  }
+  connection->base.ops = &sqlite_ops;
+  connection->lock_fd = lock_fd;
+  connection->sync_always = sync_always;
+  if (!prepare_file(connection, node, create, error) ||
+      !qfs_meta_load_counters(connection, &connection->counters, error))
+    return NULL;
+  connection->committed_counters = connection->counters;
+  return &g_steal_pointer(&connection)->base;
+}
+
+QfsReplica *qfs_sqlite_replica_open_reader(const char *dir, GError **error) {
+  QfsSchemaState state;
+
+  if (!file_exists(dir)) {
+    set_absent_error(dir, error);
+    return NULL;
+  }
+  g_autoptr(QfsConnection) connection = qfs_connection_open(dir, FALSE, FALSE, error);
+  if (connection == NULL || !qfs_schema_inspect(connection, &state, error))
+    return NULL;
+  if (state == QFS_SCHEMA_EMPTY) {
+    set_absent_error(dir, error);
+    return NULL;
+  }
+  if (state == QFS_SCHEMA_OLD) {
+    qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_FORMAT, error,
+                             "has an older schema; its writer brings it up to date");
+    return NULL;
+  }
+  connection->base.ops = &sqlite_ops;
+  return &g_steal_pointer(&connection)->base;
+}

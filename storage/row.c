@@ -1,0 +1,138 @@
+/* row.c - records to and from the columns of a statement, with their sums.
+ *
+ * Whatever is read has been verified: the head's sum always, the record's sum when the tail was
+ * read. Kinds and types that can't be are taken as they come, and found by the sum.
+ *
+ * One thread at a time, like the connection.
+ */
+#include "storage/row.h"
+
+#include "storage/checksum.h"
+
+#include <string.h>
+
+/* Positions in HEAD; BODY is the same without hint. */
+enum {
+  COLUMN_HINT,
+  COLUMN_DIR,
+  COLUMN_NAME,
+  COLUMN_TIMESTAMP,
+  COLUMN_SEQ,
+  COLUMN_KIND,
+  COLUMN_MODE,
+  COLUMN_UID,
+  COLUMN_GID,
+  COLUMN_RDEV,
+  COLUMN_SIZE,
+  COLUMN_ATIME,
+  COLUMN_MTIME,
+  COLUMN_CTIME,
+  COLUMN_BTIME,
+  COLUMN_DIGEST,
+  COLUMN_OBJECT_PLACEMENT,
+  COLUMN_OBJECT_UNIQUE,
+  COLUMN_TAIL_OFFSET,
+  COLUMN_CHECKSUM,
+  COLUMN_HEAD_CHECKSUM,
+  COLUMN_XATTRS,
+  COLUMN_DATA,
+};
+G_STATIC_ASSERT(COLUMN_DATA == QFS_ROW_HEAD_COLUMNS);
+
+void qfs_row_bind_key(sqlite3_stmt *statement, int first, const char *key) {
+  gsize dir_len;
+  const char *name;
+
+  qfs_key_split(key, &dir_len, &name);
+  sqlite3_bind_text(statement, first, key, (int)dir_len, SQLITE_STATIC);
+  sqlite3_bind_text(statement, first + 1, name, -1, SQLITE_STATIC);
+}
+
+void qfs_row_bind(sqlite3_stmt *statement, int first, const QfsRecord *record, gboolean hint) {
+  const QfsAttr *attr = &record->attr;
+  guint64 checksum = qfs_record_checksum(record);
+  int base = first - COLUMN_DIR; /* parameter of a column */
+
+  g_assert(record->seq <= G_MAXINT64); /* SQL orders it */
+  qfs_row_bind_key(statement, first, record->key);
+  qfs_bind_u64(statement, base + COLUMN_TIMESTAMP, record->timestamp);
+  qfs_bind_u64(statement, base + COLUMN_SEQ, record->seq);
+  sqlite3_bind_int(statement, base + COLUMN_KIND, (int)record->kind);
+  sqlite3_bind_int64(statement, base + COLUMN_MODE, attr->mode);
+  sqlite3_bind_int64(statement, base + COLUMN_UID, attr->uid);
+  sqlite3_bind_int64(statement, base + COLUMN_GID, attr->gid);
+  qfs_bind_u64(statement, base + COLUMN_RDEV, attr->rdev);
+  qfs_bind_u64(statement, base + COLUMN_SIZE, attr->size);
+  sqlite3_bind_int64(statement, base + COLUMN_ATIME, attr->atime_ns);
+  sqlite3_bind_int64(statement, base + COLUMN_MTIME, attr->mtime_ns);
+  sqlite3_bind_int64(statement, base + COLUMN_CTIME, attr->ctime_ns);
+  sqlite3_bind_int64(statement, base + COLUMN_BTIME, attr->btime_ns);
+  qfs_bind_u64(statement, base + COLUMN_DIGEST, record->digest);
+  qfs_bind_u64(statement, base + COLUMN_OBJECT_PLACEMENT, record->object.placement);
+  qfs_bind_u64(statement, base + COLUMN_OBJECT_UNIQUE, record->object.unique);
+  qfs_bind_u64(statement, base + COLUMN_TAIL_OFFSET, record->tail_offset);
+  qfs_bind_u64(statement, base + COLUMN_CHECKSUM, checksum);
+  qfs_bind_u64(statement, base + COLUMN_HEAD_CHECKSUM,
+               qfs_record_head_checksum(record, checksum, hint));
+  qfs_bind_bytes(statement, base + COLUMN_XATTRS, record->xattrs);
+  qfs_bind_bytes(statement, base + COLUMN_DATA, record->tail);
+}
+
+/* The key of the row; NULL when there is none in it. */
+static char *read_key(sqlite3_stmt *row) {
+  const char *dir = (const char *)sqlite3_column_text(row, COLUMN_DIR);
+  const char *name = (const char *)sqlite3_column_text(row, COLUMN_NAME);
+  return dir != NULL && name != NULL ? qfs_key_join(dir, name) : NULL;
+}
+
+static QfsRecord *read_columns(sqlite3_stmt *row, gboolean with_tail) {
+  g_autofree char *key = read_key(row);
+  g_autoptr(QfsRecord) record = g_new0(QfsRecord, 1);
+  QfsAttr *attr = &record->attr;
+
+  g_atomic_ref_count_init(&record->refs);
+  record->key = key != NULL ? g_steal_pointer(&key) : g_strdup("");
+  record->timestamp = qfs_column_u64(row, COLUMN_TIMESTAMP);
+  record->seq = qfs_column_u64(row, COLUMN_SEQ);
+  record->kind = (QfsKind)sqlite3_column_int(row, COLUMN_KIND);
+  attr->mode = (guint32)sqlite3_column_int64(row, COLUMN_MODE);
+  attr->uid = (guint32)sqlite3_column_int64(row, COLUMN_UID);
+  attr->gid = (guint32)sqlite3_column_int64(row, COLUMN_GID);
+  attr->rdev = qfs_column_u64(row, COLUMN_RDEV);
+  attr->size = qfs_column_u64(row, COLUMN_SIZE);
+  attr->atime_ns = sqlite3_column_int64(row, COLUMN_ATIME);
+  attr->mtime_ns = sqlite3_column_int64(row, COLUMN_MTIME);
+  attr->ctime_ns = sqlite3_column_int64(row, COLUMN_CTIME);
+  attr->btime_ns = sqlite3_column_int64(row, COLUMN_BTIME);
+  record->digest = qfs_column_u64(row, COLUMN_DIGEST);
+  record->object.placement = qfs_column_u64(row, COLUMN_OBJECT_PLACEMENT);
+  record->object.unique = qfs_column_u64(row, COLUMN_OBJECT_UNIQUE);
+  record->tail_offset = qfs_column_u64(row, COLUMN_TAIL_OFFSET);
+  record->xattrs = qfs_column_bytes(row, COLUMN_XATTRS);
+  record->tail = with_tail ? qfs_column_bytes(row, COLUMN_DATA) : g_bytes_new_static("", 0);
+  return g_steal_pointer(&record);
+}
+
+QfsRecord *qfs_row_read(QfsConnection *connection, sqlite3_stmt *row, QfsRowShape shape,
+                        gboolean *out_hint, GError **error) {
+  gboolean with_tail =
+      shape == QFS_ROW_WHOLE ||
+      (shape == QFS_ROW_LISTED && sqlite3_column_int(row, COLUMN_KIND) == QFS_KIND_SYMLINK);
+  gint64 hint = sqlite3_column_int64(row, COLUMN_HINT);
+  guint64 checksum = qfs_column_u64(row, COLUMN_CHECKSUM);
+  g_autoptr(QfsRecord) record = read_columns(row, with_tail);
+
+  gboolean is_intact = (hint == 0 || hint == 1) && (guint)record->kind <= QFS_KIND_SPECIAL &&
+                       qfs_column_u64(row, COLUMN_HEAD_CHECKSUM) ==
+                           qfs_record_head_checksum(record, checksum, hint != 0) &&
+                       (!with_tail || checksum == qfs_record_checksum(record));
+  if (!is_intact) {
+    g_autofree char *key = g_strescape(record->key, NULL);
+    qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_CORRUPT, error,
+                             "the record of key \"%s\" does not match its checksum", key);
+    return NULL;
+  }
+  if (out_hint != NULL)
+    *out_hint = hint != 0;
+  return g_steal_pointer(&record);
+}

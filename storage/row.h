@@ -1,0 +1,33 @@
+/* row.h - records to and from the columns of a statement. Private to storage/.
+ *
+ * Positions follow the macros HEAD and BODY of statements.c. Threading: like the connection.
+ */
+#pragma once
+
+#include "storage/connection.h"
+
+G_BEGIN_DECLS
+
+/* What a row carries of the tail. */
+typedef enum {
+  QFS_ROW_WHOLE,  /* column `data` */
+  QFS_ROW_LISTED, /* column `data` only for symlinks, NULL for others */
+  QFS_ROW_HEAD,   /* no such column */
+} QfsRowShape;
+
+#define QFS_ROW_HEAD_COLUMNS 22
+/* Columns of a whole row; what a statement selects beside it comes after. */
+#define QFS_ROW_COLUMNS (QFS_ROW_HEAD_COLUMNS + 1)
+
+/* Binds ?first = directory and ?first+1 = name of `key`, which must live until the statement is
+ * reset. */
+void qfs_row_bind_key(sqlite3_stmt *statement, int first, const char *key);
+/* Binds the columns BODY from ?first on, sums included; `record` must live until the reset. */
+void qfs_row_bind(sqlite3_stmt *statement, int first, const QfsRecord *record, gboolean hint);
+
+/* The record in the current row, its sums verified (S4); NULL with CORRUPT. Without a tail in the
+ * row, the record's is empty. out_hint may be NULL. */
+QfsRecord *qfs_row_read(QfsConnection *connection, sqlite3_stmt *row, QfsRowShape shape,
+                        gboolean *out_hint, GError **error);
+
+G_END_DECLS
