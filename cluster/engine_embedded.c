@@ -53,10 +53,15 @@ static void embedded_free(Embedded *self) {
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Embedded, embedded_free)
 
+/* A store that does not serve can't settle anything either. */
+static gboolean nothing_is_left(const QfsCoordinator *coordinator) {
+  return qfs_coordinator_is_quiet(coordinator) || qfs_coordinator_is_stuck(coordinator);
+}
+
 static void embedded_close(QfsEngine *engine, guint timeout_ms) {
   Embedded *self = (Embedded *)engine;
   qfs_env_thread_shutdown(self->threads);
-  qfs_env_thread_wait(self->threads, qfs_coordinator_is_quiet, timeout_ms);
+  qfs_env_thread_wait(self->threads, nothing_is_left, timeout_ms);
   qfs_env_thread_stop(self->threads);
   embedded_free(self);
 }

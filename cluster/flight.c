@@ -25,6 +25,7 @@ QfsNodeSet qfs_flight_targets(QfsCoordinator *c, const QfsFlight *flight) {
 
 static void flight_free(QfsCoordinator *c, QfsFlight *flight) {
   g_queue_unlink(&c->flights, &flight->link);
+  c->flight_bytes -= flight->bytes;
   qfs_message_free(flight->message);
   g_free(flight->hashes);
   g_slice_free(QfsFlight, flight);
@@ -146,6 +147,8 @@ QfsFlight *qfs_flight_start(QfsCoordinator *c, QfsMessage *message, const guint6
   flight->on_quorum = on_quorum;
   flight->on_complete = on_complete;
   flight->on_refused = on_refused;
+  flight->bytes = qfs_message_size(message);
+  c->flight_bytes += flight->bytes;
   flight->link.data = flight;
   g_queue_push_tail_link(&c->flights, &flight->link);
   c->n_issued++;

@@ -104,7 +104,7 @@ static gboolean serve_sync(QfsNode *node, const QfsMessage *request, QfsMessage 
                            GError **error) {
   raise_marks(node, request);
   node->durable = TRUE;
-  return TRUE;
+  return node->replica->ops->stats(node->replica, &reply->stats, error);
 }
 
 static gboolean serve_wipe(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
@@ -322,6 +322,7 @@ static gboolean serve_one(QfsNode *node, const QfsMessage *request, QfsMessage *
   g_assert((guint)request->type < G_N_ELEMENTS(handlers));
   if (is_stale(node, request)) {
     reply->status = QFS_STALE;
+    reply->epoch = node->next.promised_epoch; /* what the coordinator has to go beyond */
     reply->epoch = node->next.promised_epoch;
     return TRUE;
   }

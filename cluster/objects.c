@@ -65,7 +65,7 @@ void qfs_coordinator_discard(QfsCoordinator *c, QfsObjectId id) {
 typedef struct {
   QfsObjectId id;
   gpointer data;
-  QfsFlightDone on_quorum;
+  QfsFlightDone on_quorum, on_refused;
 } ChunkFlight;
 
 static void chunks_quorum(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
@@ -74,16 +74,26 @@ static void chunks_quorum(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
     cf->on_quorum(c, flight, cf->data);
 }
 
-static void chunks_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
-  ChunkFlight *cf = data;
+static void chunks_forget(QfsCoordinator *c, QfsFlight *flight, ChunkFlight *cf) {
   QfsObject *object = qfs_object_find(c, cf->id);
   g_ptr_array_remove_fast(object->flights, flight);
   qfs_object_release_if_idle(c, object);
   g_free(cf);
 }
 
+static void chunks_refused(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  ChunkFlight *cf = data;
+  cf->on_refused(c, flight, cf->data);
+  chunks_forget(c, flight, cf);
+}
+
+static void chunks_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  chunks_forget(c, flight, data);
+}
+
 QfsFlight *qfs_object_send_chunks(QfsCoordinator *c, QfsObjectId id, GPtrArray *chunks,
-                                  gboolean durable, gpointer data, QfsFlightDone on_quorum) {
+                                  gboolean durable, gpointer data, QfsFlightDone on_quorum,
+                                  QfsFlightDone on_refused) {
   QfsMessage *message = qfs_message_new(QFS_MESSAGE_CHUNKS, 0);
   message->durable = durable;
   message->chunks = chunks;
@@ -94,8 +104,9 @@ QfsFlight *qfs_object_send_chunks(QfsCoordinator *c, QfsObjectId id, GPtrArray *
   cf->id = id;
   cf->data = data;
   cf->on_quorum = on_quorum;
+  cf->on_refused = on_refused;
   QfsFlight *flight = qfs_flight_start(c, message, &id.placement, 1, FALSE, cf, chunks_quorum,
-                                       chunks_complete, NULL);
+                                       chunks_complete, on_refused ? chunks_refused : NULL);
   g_ptr_array_add(qfs_object_use(c, id)->flights, flight);
   return flight;
 }

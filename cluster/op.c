@@ -174,8 +174,12 @@ static gboolean key_has_quorum(QfsCoordinator *c, const QfsKey *key) {
 
 gboolean qfs_op_may_write(QfsCoordinator *c, QfsOp *op) {
   if (qfs_can_write(c) && !c->view_dirty) {
-    if (key_has_quorum(c, op->key) && key_has_quorum(c, op->key2))
-      return TRUE;
+    if (key_has_quorum(c, op->key) && key_has_quorum(c, op->key2)) {
+      if (c->flight_bytes < QFS_FLIGHT_BYTES_MAX && c->flights.length < QFS_FLIGHTS_MAX)
+        return TRUE;
+      qfs_op_park(c, op);
+      return FALSE;
+    }
     qfs_op_finish(c, op, QFS_NO_QUORUM);
     return FALSE;
   }

@@ -324,13 +324,40 @@ static gboolean make_plan(QfsCoordinator *c, QfsOp *op) {
 
 /* ---- chunks ---- */
 
-static void chunks_acked(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
-  QfsOp *op = data;
+/* Some chunks found no space anywhere, so no record will name the others. */
+static void give_up_chunks(QfsCoordinator *c, QfsOp *op) {
+  GPtrArray *rows = qfs_chunks_new();
+  for (guint i = 0; i < op->plan->chunks->len; i++) {
+    QfsChunk *chunk = g_new0(QfsChunk, 1);
+    chunk->object = op->result->object;
+    chunk->index = g_array_index(op->plan->chunks, QfsPlanChunk, i).index;
+    chunk->version = op->timestamp;
+    g_ptr_array_add(rows, chunk);
+  }
+  qfs_garbage_add(c, c->last_seq, QFS_DISCARD_VERSION, op->result->object, rows);
+  qfs_op_finish(c, op, op->failure);
+  qfs_op_release(c, op);
+}
+
+static void chunks_landed(QfsCoordinator *c, QfsOp *op) {
   if (--op->left == 0) {
-    op->stage = RECORD;
-    write_step(c, op);
+    if (op->failure != QFS_OK) {
+      give_up_chunks(c, op);
+    } else {
+      op->stage = RECORD;
+      write_step(c, op);
+    }
   }
   qfs_op_unref(c, op);
+}
+
+static void chunks_acked(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  chunks_landed(c, data);
+}
+
+static void chunks_refused(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  ((QfsOp *)data)->failure = QFS_NO_SPACE;
+  chunks_landed(c, data);
 }
 
 static void send_chunks(QfsCoordinator *c, QfsOp *op) {
@@ -343,7 +370,8 @@ static void send_chunks(QfsCoordinator *c, QfsOp *op) {
     GPtrArray *part = qfs_chunks_new();
     for (guint i = from; i < MIN(n, from + CHUNKS_PER_MESSAGE); i++)
       g_ptr_array_add(part, g_steal_pointer(&op->chunks->pdata[i]));
-    qfs_object_send_chunks(c, op->result->object, part, durable, qfs_op_ref(op), chunks_acked);
+    qfs_object_send_chunks(c, op->result->object, part, durable, qfs_op_ref(op), chunks_acked,
+                           chunks_refused);
   }
   qfs_wake_at(c, op->deadline_us);
 }
@@ -446,6 +474,12 @@ static void staged(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
   qfs_op_unref(c, op);
 }
 
+static void stage_refused(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  QfsOp *op = data;
+  qfs_op_finish(c, op, QFS_NO_SPACE);
+  qfs_op_unref(c, op);
+}
+
 static void stage_step(QfsCoordinator *c, QfsOp *op) {
   if (qfs_op_is_dead(c, op) || op->sent || !qfs_op_may_write(c, op))
     return;
@@ -472,7 +506,7 @@ static void stage_step(QfsCoordinator *c, QfsOp *op) {
   }
   op->sent = TRUE;
   op->left = 1;
-  qfs_object_send_chunks(c, op->result->object, part, FALSE, qfs_op_ref(op), staged);
+  qfs_object_send_chunks(c, op->result->object, part, FALSE, qfs_op_ref(op), staged, stage_refused);
   qfs_wake_at(c, op->deadline_us);
 }
 

@@ -90,6 +90,7 @@ struct QfsFlight {
   gboolean split;          /* node gets only the records it holds (hashes[i] belongs to record i) */
   QfsNodeSet acked, outstanding, full;
   gboolean quorum;
+  gsize bytes;
   QfsFlightDone on_quorum; /* once; NULL after it was called */
   QfsFlightDone on_complete; /* once, when every holder has it; the flight is freed afterwards */
   QfsFlightDone on_refused;  /* no space anywhere, nothing applied; the flight is freed afterwards; or NULL */
@@ -233,7 +234,7 @@ QfsObject *qfs_object_use(QfsCoordinator *c, QfsObjectId id);
 void qfs_object_release_if_idle(QfsCoordinator *c, QfsObject *object);
 /* Chunks flight; registers it with its object until complete. */
 QfsFlight *qfs_object_send_chunks(QfsCoordinator *c, QfsObjectId id, GPtrArray *chunks, gboolean durable,
-                                  gpointer data, QfsFlightDone on_quorum);
+                                  gpointer data, QfsFlightDone on_quorum, QfsFlightDone on_refused);
 /* Nodes that have every chunk of the object up to `version`. */
 QfsNodeSet qfs_object_readable(QfsCoordinator *c, QfsObjectId id, guint64 version);
 /* Garbage: removed once operation `seq` is settled and nobody pins the object. Takes `chunks` over. */
@@ -293,6 +294,10 @@ void qfs_after_event(QfsCoordinator *c);
 
 #define QFS_KEY_COUNTERS 4096
 #define QFS_SETTLE_DELAY_US (300 * 1000)
+/* More than this on its way and new writes wait: memory stays bounded when a node is slow. */
+#define QFS_FLIGHT_BYTES_MAX (32u << 20)
+#define QFS_FLIGHTS_MAX 4096
+#define QFS_CLOSING_DELAY_US 2000
 #define QFS_CEILING_AHEAD_MS 60000
 
 struct QfsCoordinator {
@@ -331,6 +336,7 @@ struct QfsCoordinator {
 
   /* in flight */
   GQueue flights;                 /* QfsFlight by seq */
+  gsize flight_bytes;             /* payload of all of them */
   GHashTable *rpcs;               /* cookie -> QfsRpc */
   guint64 next_cookie;
   guint64 next_incarnation;

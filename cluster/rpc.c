@@ -14,7 +14,8 @@ void qfs_rpc_send(QfsCoordinator *c, QfsPeer *peer, QfsMessage *message, QfsRpcD
   gint64 now = c->env->now_us(c->env);
   message->node = peer->index;
   message->incarnation = peer->incarnation;
-  message->epoch = message->view != NULL ? message->view->epoch : c->view.epoch;
+  /* The newest epoch ever proposed: a node that promised it must not refuse what is sent beside it. */
+  message->epoch = c->epoch_seen;
   if (done != NULL) {
     QfsRpc *rpc = g_slice_new0(QfsRpc);
     rpc->cookie = message->cookie = ++c->next_cookie;

@@ -12,9 +12,10 @@ gboolean qfs_is_settled(const QfsCoordinator *c) {
 }
 
 void qfs_settle_dirty(QfsCoordinator *c) {
-  if (c->settle_at_us != 0)
+  gint64 at_us = c->env->now_us(c->env) + (c->closing ? QFS_CLOSING_DELAY_US : QFS_SETTLE_DELAY_US);
+  if (c->settle_at_us != 0 && c->settle_at_us <= at_us)
     return;
-  c->settle_at_us = c->env->now_us(c->env) + QFS_SETTLE_DELAY_US;
+  c->settle_at_us = at_us;
   qfs_wake_at(c, c->settle_at_us);
 }
 
@@ -37,11 +38,11 @@ static void settle_finish(QfsCoordinator *c) {
 
 static void settle_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
   g_autofree guint64 *id = data;
-  if (reply != NULL && !qfs_peer_reply_ok(c, peer, reply)) {
-    if (reply->status == QFS_NO_SPACE && qfs_set_size(qfs_peers_in(c, PEER_TRUSTED)) > 1)
-      qfs_peer_fail(c, peer, reply->reason ? reply->reason : "disk full", FALSE);
+  /* Without space for its mark a node has missed nothing: it stays, and the next round asks again. */
+  if (reply != NULL && !qfs_peer_reply_ok(c, peer, reply))
     reply = NULL;
-  }
+  else if (reply != NULL)
+    peer->stats = reply->stats;
   if (!c->settling || *id != c->settle_id)
     return;
   if (reply == NULL) {

@@ -9,6 +9,7 @@
 #include "storage/chunk.h"
 
 #include "storage/checksum.h"
+#include "storage/row.h"
 
 enum {
   COLUMN_OBJECT_PLACEMENT,
@@ -134,6 +135,8 @@ gboolean qfs_chunk_store_get(QfsReplica *replica, QfsObjectId object, guint64 in
     found = read_chunk(connection, cursor, TRUE, error);
     if (found == NULL)
       return FALSE;
+    if (!qfs_object_equal(found->object, object) || found->index != index)
+      return qfs_row_astray(connection, "chunks", error);
   }
   if (out_newer != NULL)
     *out_newer = newer;
@@ -188,6 +191,19 @@ gboolean qfs_chunk_store_drop(QfsReplica *replica, QfsObjectId object, guint lim
   return TRUE;
 }
 
+/* (seq, object, index, version) of a as against b. */
+static int compare_places(const QfsChunk *a, const QfsChunk *b) {
+  const guint64 pairs[][2] = {{a->seq, b->seq},
+                              {a->object.placement, b->object.placement},
+                              {a->object.unique, b->object.unique},
+                              {a->index, b->index},
+                              {a->version, b->version}};
+  for (guint i = 0; i < G_N_ELEMENTS(pairs); i++)
+    if (pairs[i][0] != pairs[i][1])
+      return pairs[i][0] < pairs[i][1] ? -1 : 1;
+  return 0;
+}
+
 /* Binds the place that a scan goes on from. Without `after` it is above every row of after_seq. */
 static void bind_after(sqlite3_stmt *statement, guint64 after_seq, const QfsChunk *after) {
   qfs_bind_u64(statement, 1, after_seq);
@@ -201,7 +217,7 @@ gboolean qfs_chunk_store_scan(QfsReplica *replica, guint64 after_seq, const QfsC
                               gboolean with_data, guint limit, GPtrArray *out, gboolean *out_more,
                               GError **error) {
   QfsConnection *connection = qfs_connection(replica);
-  guint start = out->len;
+  const guint start = out->len;
   sqlite3_stmt *statement = qfs_connection_statement(
       connection, with_data ? QFS_SQL_CHUNK_SCAN_DATA : QFS_SQL_CHUNK_SCAN, error);
 
@@ -213,21 +229,27 @@ gboolean qfs_chunk_store_scan(QfsReplica *replica, guint64 after_seq, const QfsC
   }
   g_autoptr(QfsCursor) cursor = statement;
   bind_after(cursor, after_seq, after);
-  while (TRUE) {
+  for (const QfsChunk *last = after;; last = g_ptr_array_index(out, out->len - 1)) {
     gboolean row;
-    QfsChunk *chunk = NULL;
-    if (qfs_connection_step(connection, cursor, &row, error)) {
-      if (!row || out->len - start >= limit) {
-        *out_more = row;
-        return TRUE;
-      }
+    g_autoptr(QfsChunk) chunk = NULL;
+    gboolean ok = qfs_connection_step(connection, cursor, &row, error);
+    if (ok && (!row || out->len - start >= limit)) {
+      *out_more = row;
+      return TRUE;
+    }
+    if (ok)
       chunk = read_chunk(connection, cursor, with_data, error);
+    /* Out of order, paging might go round for ever. */
+    if (chunk != NULL &&
+        !(last != NULL ? compare_places(last, chunk) < 0 : chunk->seq > after_seq)) {
+      qfs_row_astray(connection, "operations", error);
+      g_clear_pointer(&chunk, qfs_chunk_free);
     }
     if (chunk == NULL) {
       g_ptr_array_set_size(out, (int)start);
       return FALSE;
     }
-    g_ptr_array_add(out, chunk);
+    g_ptr_array_add(out, g_steal_pointer(&chunk));
   }
 }
 

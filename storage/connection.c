@@ -45,6 +45,8 @@ gboolean qfs_connection_fail(QfsConnection *connection, const char *what, GError
   int system_errno = sqlite3_system_errno(connection->db);
   gboolean by_system = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN;
 
+  if (code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC)
+    connection->has_failed = TRUE; /* Q4; SQLite syncs by itself in checkpoints and in new logs */
   g_set_error(error, QFS_REPLICA_ERROR, error_code(code, system_errno),
               "%s: %s: %s (SQLite %d%s%s)", connection->path, what, sqlite3_errmsg(connection->db),
               code, by_system && system_errno != 0 ? ", " : "",

@@ -32,6 +32,10 @@ static gboolean read_row(QfsConnection *connection, const char *key, QfsRowShape
     record = qfs_row_read(connection, cursor, shape, out_hint, error);
     if (record == NULL)
       return FALSE;
+    if (strcmp(record->key, key) != 0) {
+      qfs_record_unref(record);
+      return qfs_row_astray(connection, "keys", error);
+    }
   }
   *out_record = record;
   return TRUE;
@@ -81,7 +85,14 @@ static gboolean stored_kind(QfsConnection *connection, const char *key, int *out
   qfs_row_bind_key(cursor, 1, key);
   if (!qfs_connection_step(connection, cursor, &row, error))
     return FALSE;
-  *out_kind = row ? MAX(sqlite3_column_int(cursor, 0), 0) : -1;
+  if (row) {
+    const char *dir = (const char *)sqlite3_column_text(cursor, 0);
+    const char *name = (const char *)sqlite3_column_text(cursor, 1);
+    g_autofree char *found = dir != NULL && name != NULL ? qfs_key_join(dir, name) : NULL;
+    if (g_strcmp0(found, key) != 0)
+      return qfs_row_astray(connection, "keys", error);
+  }
+  *out_kind = row ? MAX(sqlite3_column_int(cursor, 2), 0) : -1;
   return TRUE;
 }
 
@@ -170,45 +181,76 @@ gboolean qfs_record_store_remove(QfsReplica *replica, const char *key, GError **
   return qfs_connection_wrote(connection, remove_row(connection, key, error));
 }
 
-/* Appends rows of `cursor` to `out` until it ends (*out_more FALSE), or until `end` elements are
- * there or
- * `*bytes_left` is used up while another row follows (*out_more TRUE). Resets the cursor. */
-static gboolean collect(QfsConnection *connection, sqlite3_stmt *statement, QfsRowShape shape,
-                        gsize end, gssize *bytes_left, GPtrArray *out, gboolean *out_more,
-                        GError **error) {
+/* A page of records that is being collected. */
+typedef struct {
+  GPtrArray *out;
+  gsize end; /* of `out` when it is full */
+  gssize bytes_left;
+  const char *dir;  /* a listing's directory; NULL: a scan */
+  guint64 last_seq; /* the place after which the next record must be ... */
+  const char *last; /* ... with the key of a scan (NULL: after last_seq), the name of a listing */
+} Page;
+
+/* Is the record where the index says it is? Otherwise paging might go round for ever. */
+static gboolean is_next(Page *page, const QfsRecord *record) {
+  gsize dir_len;
+  const char *name;
+
+  if (page->dir == NULL) {
+    gboolean is_above =
+        record->seq > page->last_seq || (record->seq == page->last_seq && page->last != NULL &&
+                                         strcmp(record->key, page->last) > 0);
+    page->last_seq = record->seq;
+    page->last = record->key;
+    return is_above;
+  }
+  qfs_key_split(record->key, &dir_len, &name);
+  gboolean is_child = strlen(page->dir) == dir_len && memcmp(page->dir, record->key, dir_len) == 0;
+  gboolean is_above = strcmp(name, page->last) > 0;
+  page->last = name;
+  return is_child && is_above;
+}
+
+/* Appends rows to the page until they end (*out_more FALSE) or it is full while another row follows
+ * (*out_more TRUE). Resets the statement. */
+static gboolean collect(QfsConnection *connection, sqlite3_stmt *statement, Page *page,
+                        gboolean *out_more, GError **error) {
   g_autoptr(QfsCursor) cursor = statement;
+  QfsRowShape shape = page->dir != NULL ? QFS_ROW_LISTED : QFS_ROW_WHOLE;
 
   while (TRUE) {
     gboolean row;
     if (!qfs_connection_step(connection, cursor, &row, error))
       return FALSE;
-    if (!row || out->len >= end || *bytes_left <= 0) {
+    if (!row || page->out->len >= page->end || page->bytes_left <= 0) {
       *out_more = row;
       return TRUE;
     }
     QfsRecord *record = qfs_row_read(connection, cursor, shape, NULL, error);
     if (record == NULL)
       return FALSE;
-    *bytes_left -= (gssize)(sizeof *record + strlen(record->key) + g_bytes_get_size(record->tail) +
-                            g_bytes_get_size(record->xattrs));
-    g_ptr_array_add(out, record);
+    g_ptr_array_add(page->out, record);
+    if (!is_next(page, record))
+      return qfs_row_astray(connection, page->dir != NULL ? "keys" : "operations", error);
+    page->bytes_left -= (gssize)(sizeof *record + strlen(record->key) +
+                                 g_bytes_get_size(record->tail) + g_bytes_get_size(record->xattrs));
   }
 }
 
 /* The rest of after_seq, then what is above it: SQLite finds the place in the index for an equality
  * and one inequality, not for an inequality of pairs with an expression among them. */
-static gboolean scan_rows(QfsConnection *connection, guint64 after_seq, const char *after_key,
-                          gsize end, GPtrArray *out, gboolean *out_more, GError **error) {
-  gssize bytes_left = SCAN_BYTES;
+static gboolean scan_rows(QfsConnection *connection, Page *page, gboolean *out_more,
+                          GError **error) {
+  guint64 after_seq = page->last_seq;
   sqlite3_stmt *statement;
 
-  if (after_key != NULL) {
+  if (page->last != NULL) {
     statement = qfs_connection_statement(connection, QFS_SQL_RECORD_SCAN_EQUAL, error);
     if (statement == NULL)
       return FALSE;
     qfs_bind_u64(statement, 1, after_seq);
-    sqlite3_bind_text(statement, 2, after_key, -1, SQLITE_STATIC);
-    if (!collect(connection, statement, QFS_ROW_WHOLE, end, &bytes_left, out, out_more, error))
+    sqlite3_bind_text(statement, 2, page->last, -1, SQLITE_STATIC);
+    if (!collect(connection, statement, page, out_more, error))
       return FALSE;
     if (*out_more)
       return TRUE;
@@ -217,13 +259,18 @@ static gboolean scan_rows(QfsConnection *connection, guint64 after_seq, const ch
   if (statement == NULL)
     return FALSE;
   qfs_bind_u64(statement, 1, after_seq);
-  return collect(connection, statement, QFS_ROW_WHOLE, end, &bytes_left, out, out_more, error);
+  return collect(connection, statement, page, out_more, error);
 }
 
 gboolean qfs_record_store_scan(QfsReplica *replica, guint64 after_seq, const char *after_key,
                                guint limit, GPtrArray *out, gboolean *out_more, GError **error) {
   QfsConnection *connection = qfs_connection(replica);
   guint start = out->len;
+  Page page = {.out = out,
+               .end = (gsize)start + limit,
+               .bytes_left = SCAN_BYTES,
+               .last_seq = after_seq,
+               .last = after_key};
   gboolean opened, more = FALSE;
 
   if (after_seq > G_MAXINT64) { /* nothing can be above it */
@@ -232,8 +279,7 @@ gboolean qfs_record_store_scan(QfsReplica *replica, guint64 after_seq, const cha
   }
   if (!qfs_connection_begin_read(connection, &opened, error))
     return FALSE;
-  gboolean ok =
-      scan_rows(connection, after_seq, after_key, (gsize)start + limit, out, &more, error);
+  gboolean ok = scan_rows(connection, &page, &more, error);
   qfs_connection_end_read(connection, opened);
   if (ok)
     *out_more = more;
@@ -246,17 +292,20 @@ gboolean qfs_record_store_list(QfsReplica *replica, const char *dir, const char 
                                GPtrArray *out, gboolean *out_more, GError **error) {
   QfsConnection *connection = qfs_connection(replica);
   guint start = out->len;
-  gssize bytes_left = G_MAXSSIZE;
+  Page page = {.out = out,
+               .end = (gsize)start + limit,
+               .bytes_left = G_MAXSSIZE,
+               .dir = dir,
+               /* Names are not empty but for the root's, which is so left out. */
+               .last = after != NULL ? after : ""};
   gboolean more = FALSE;
   sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_RECORD_LIST, error);
 
   if (statement == NULL)
     return FALSE;
   sqlite3_bind_text(statement, 1, dir, -1, SQLITE_STATIC);
-  /* Names are not empty but for the root's, which is so left out. */
-  sqlite3_bind_text(statement, 2, after != NULL ? after : "", -1, SQLITE_STATIC);
-  gboolean ok = collect(connection, statement, QFS_ROW_LISTED, (gsize)start + limit, &bytes_left,
-                        out, &more, error);
+  sqlite3_bind_text(statement, 2, page.last, -1, SQLITE_STATIC);
+  gboolean ok = collect(connection, statement, &page, &more, error);
   if (ok)
     *out_more = more;
   else
@@ -281,9 +330,14 @@ static GPtrArray *hint_keys(QfsConnection *connection, guint64 up_to, guint limi
       return NULL;
     if (!row)
       return g_steal_pointer(&keys);
-    g_autoptr(QfsRecord) record = qfs_row_read(connection, cursor, QFS_ROW_HEAD, NULL, error);
+    gboolean is_hint;
+    g_autoptr(QfsRecord) record = qfs_row_read(connection, cursor, QFS_ROW_HEAD, &is_hint, error);
     if (record == NULL)
       return NULL;
+    if (!is_hint || record->seq > up_to) {
+      qfs_row_astray(connection, "hints", error);
+      return NULL;
+    }
     g_ptr_array_add(keys, g_strdup(record->key));
   }
 }

@@ -136,3 +136,8 @@ QfsRecord *qfs_row_read(QfsConnection *connection, sqlite3_stmt *row, QfsRowShap
     *out_hint = hint != 0;
   return g_steal_pointer(&record);
 }
+
+gboolean qfs_row_astray(QfsConnection *connection, const char *what, GError **error) {
+  return qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_CORRUPT, error,
+                                  "the index of %s leads to the wrong row", what);
+}

@@ -30,4 +30,8 @@ void qfs_row_bind(sqlite3_stmt *statement, int first, const QfsRecord *record, g
 QfsRecord *qfs_row_read(QfsConnection *connection, sqlite3_stmt *row, QfsRowShape shape,
                         gboolean *out_hint, GError **error);
 
+/* The row is intact and not the one that was asked for: "PATH: the index of WHAT leads astray".
+ * FALSE. */
+gboolean qfs_row_astray(QfsConnection *connection, const char *what, GError **error);
+
 G_END_DECLS

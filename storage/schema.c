@@ -22,6 +22,11 @@
  * sums: `head_checksum` covers every column before `data`, with `checksum` among them, and
  * `checksum` covers the record with its data (checksum.c).
  *
+ * The tables with data are rowid tables, each with its key in an index: in a WITHOUT ROWID table
+ * every comparison with a row that overflows reads the whole row, and every search makes several.
+ * The price is that a damaged index may lead to another row, intact and with a good sum, so whoever
+ * reads by an index checks that it got what it asked for, and in order.
+ *
  * The index record_seq spells the key out, because (dir, name) does not sort like the key: "a/b"
  * comes after "a-" and before "a0".
  *
@@ -69,7 +74,7 @@ static const char create_sql[] =
     RECORD_COLUMNS
     "  data BLOB NOT NULL,              -- the value from tail_offset on; a symlink's target\n"
     "  PRIMARY KEY (dir, name)\n"
-    ") WITHOUT ROWID;\n"
+    ");\n"
     /* Catch-up reads in the order of operations. */
     "CREATE INDEX record_seq ON record (seq, " QFS_SCHEMA_KEY ");\n"
     "CREATE INDEX record_hint ON record (seq) WHERE hint = 1;\n"
@@ -86,7 +91,7 @@ static const char create_sql[] =
     "  head_checksum INTEGER NOT NULL,  -- XXH3 of everything but data\n"
     "  data BLOB NOT NULL,              -- up to 65536 bytes, what is missing reads as zeros\n"
     "  PRIMARY KEY (object_placement, object_unique, idx, version)\n"
-    ") WITHOUT ROWID;\n"
+    ");\n"
     "CREATE INDEX chunk_seq ON chunk (seq, object_placement, object_unique, idx, version);\n"
 
     /* Batches over several keys that were decided and are to be rolled forward. */
@@ -96,7 +101,7 @@ static const char create_sql[] =
     "  total INTEGER NOT NULL,          -- records of this batch, the same in every row\n" //
     RECORD_COLUMNS "  data BLOB NOT NULL,\n"
     "  PRIMARY KEY (id, pos)\n"
-    ") WITHOUT ROWID;\n"
+    ");\n"
 
     /* What the node knows about itself, by name; see meta.c. */
     "CREATE TABLE meta (\n"

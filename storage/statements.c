@@ -17,6 +17,16 @@
   " btime_ns, digest, object_placement, object_unique, tail_offset, checksum, head_checksum,"      \
   " xattrs, data"
 #define BODY_PLACES "?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?"
+#define BODY_EXCLUDED                                                                              \
+  "hint = excluded.hint, timestamp = excluded.timestamp, seq = excluded.seq,"                      \
+  " kind = excluded.kind, mode = excluded.mode, uid = excluded.uid,"                               \
+  " gid = excluded.gid, rdev = excluded.rdev, size = excluded.size,"                               \
+  " atime_ns = excluded.atime_ns, mtime_ns = excluded.mtime_ns,"                                   \
+  " ctime_ns = excluded.ctime_ns, btime_ns = excluded.btime_ns,"                                   \
+  " digest = excluded.digest, object_placement = excluded.object_placement,"                       \
+  " object_unique = excluded.object_unique, tail_offset = excluded.tail_offset,"                   \
+  " checksum = excluded.checksum, head_checksum = excluded.head_checksum,"                         \
+  " xattrs = excluded.xattrs, data = excluded.data"
 
 #define CHUNK_HEAD "object_placement, object_unique, idx, version, seq, checksum, head_checksum"
 #define CHUNK_IS "object_placement = ?1 AND object_unique = ?2"
@@ -45,9 +55,10 @@ const char *const qfs_sql_text[QFS_SQL_COUNT] = {
 
     [QFS_SQL_RECORD_GET] = "SELECT " HEAD ", data FROM record WHERE dir = ?1 AND name = ?2",
     [QFS_SQL_RECORD_HEAD] = "SELECT " HEAD " FROM record WHERE dir = ?1 AND name = ?2",
-    [QFS_SQL_RECORD_KIND] = "SELECT kind FROM record WHERE dir = ?1 AND name = ?2",
-    [QFS_SQL_RECORD_PUT] =
-        "INSERT OR REPLACE INTO record (hint, " BODY ") VALUES (?, " BODY_PLACES ")",
+    [QFS_SQL_RECORD_KIND] = "SELECT dir, name, kind FROM record WHERE dir = ?1 AND name = ?2",
+    /* A row keeps its place and its entry in the index of keys. */
+    [QFS_SQL_RECORD_PUT] = "INSERT INTO record (hint, " BODY ") VALUES (?, " BODY_PLACES ")"
+                           " ON CONFLICT (dir, name) DO UPDATE SET " BODY_EXCLUDED,
     [QFS_SQL_RECORD_REMOVE] = "DELETE FROM record WHERE dir = ?1 AND name = ?2",
     [QFS_SQL_RECORD_SCAN_EQUAL] = "SELECT " HEAD ", data FROM record WHERE seq = ?1"
                                   " AND " QFS_SCHEMA_KEY " > ?2 ORDER BY " QFS_SCHEMA_KEY,

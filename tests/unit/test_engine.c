@@ -1,0 +1,336 @@
+/* The embedded engine as its users see it: a real store of 5 nodes and 3 replicas on disk. */
+#include "cluster/engine.h"
+
+#include <glib/gstdio.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+#define DEADLINE_S 30
+
+typedef struct {
+  char *top;
+  QfsEngineConfig config;
+  QfsEngine *engine;
+} Fixture;
+
+static void open_engine(Fixture *f) {
+  g_autoptr(GError) error = NULL;
+  f->engine = qfs_engine_open_embedded(&f->config, NULL, NULL, &error);
+  g_assert_no_error(error);
+  g_assert_nonnull(f->engine);
+}
+
+static void close_engine(Fixture *f) {
+  qfs_engine_close(g_steal_pointer(&f->engine), 5000);
+}
+
+static void set_up(Fixture *f, gconstpointer data) {
+  f->top = g_dir_make_tmp("qfs-engine-XXXXXX", NULL);
+  f->config = (QfsEngineConfig){.nodes = 5, .replicas = 3, .timeout_ms = 2000};
+  f->config.store = g_build_filename(f->top, "store", NULL);
+  open_engine(f);
+}
+
+static void remove_tree(const char *path) {
+  g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+  const char *name = NULL;
+  while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
+    g_autofree char *child = g_build_filename(path, name, NULL);
+    remove_tree(child);
+  }
+  g_remove(path);
+}
+
+static void tear_down(Fixture *f, gconstpointer data) {
+  if (f->engine != NULL)
+    close_engine(f);
+  remove_tree(f->top);
+  g_free(f->config.store);
+  g_free(f->top);
+}
+
+/* Waiting for requests. */
+
+typedef struct {
+  pthread_mutex_t lock;
+  pthread_cond_t cond;
+  gboolean done;
+} Waiter;
+
+static void wake_waiter(QfsRequest *request, gpointer user_data) {
+  Waiter *waiter = user_data;
+  pthread_mutex_lock(&waiter->lock);
+  g_assert_false(waiter->done);
+  waiter->done = TRUE;
+  pthread_cond_signal(&waiter->cond);
+  pthread_mutex_unlock(&waiter->lock);
+}
+
+static QfsStatus run_request(Fixture *f, QfsRequest *request) {
+  Waiter waiter = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, FALSE};
+  request->done = wake_waiter;
+  request->user_data = &waiter;
+  request->now_ns = g_get_real_time() * 1000;
+  qfs_engine_submit(f->engine, request);
+  struct timespec until;
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += DEADLINE_S;
+  pthread_mutex_lock(&waiter.lock);
+  while (!waiter.done)
+    g_assert_cmpint(pthread_cond_timedwait(&waiter.cond, &waiter.lock, &until), ==, 0);
+  pthread_mutex_unlock(&waiter.lock);
+  return request->status;
+}
+
+static QfsStatus put(Fixture *f, const char *key, const char *value) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_WRITE, key, NULL, NULL);
+  request->flags = QFS_WRITE_REPLACE | QFS_WRITE_CREATE | QFS_WRITE_PARENTS;
+  request->attr.mode = S_IFREG | 0644;
+  request->data = g_bytes_new(value, strlen(value));
+  const QfsStatus status = run_request(f, request);
+  qfs_request_free(request);
+  return status;
+}
+
+/* The value, newly allocated; NULL with *out_status (may be NULL) otherwise. */
+static char *get(Fixture *f, const char *key, QfsStatus *out_status) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_GET, key, NULL, NULL);
+  const QfsStatus status = run_request(f, request);
+  char *value = NULL;
+  if (status == QFS_OK) {
+    const QfsRecord *record = request->record;
+    g_assert_cmpuint(record->tail_offset, ==, 0);
+    value = g_strndup(g_bytes_get_data(record->tail, NULL), record->attr.size);
+  }
+  if (out_status != NULL)
+    *out_status = status;
+  qfs_request_free(request);
+  return value;
+}
+
+static void assert_holds(Fixture *f, const char *key, const char *expected) {
+  QfsStatus status;
+  g_autofree char *value = get(f, key, &status);
+  if (status != (expected != NULL ? QFS_OK : QFS_NOT_FOUND))
+    g_error("get %s: %s", key, qfs_status_name(status));
+  g_assert_cmpstr(value, ==, expected);
+}
+
+static QfsStatus delete (Fixture *f, const char *key) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_REMOVE, key, NULL, NULL);
+  const QfsStatus status = run_request(f, request);
+  qfs_request_free(request);
+  return status;
+}
+
+static guint count_entries(Fixture *f, const char *dir) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_LIST, dir, NULL, NULL);
+  request->limit = 1000;
+  g_assert_cmpint(run_request(f, request), ==, QFS_OK);
+  g_assert_false(request->more);
+  const guint n = request->entries->len;
+  qfs_request_free(request);
+  return n;
+}
+
+static QfsStatus node_action(Fixture *f, guint node, QfsNodeAction action) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_NODE, NULL, NULL, NULL);
+  request->node = node;
+  request->action = action;
+  const QfsStatus status = run_request(f, request);
+  qfs_request_free(request);
+  return status;
+}
+
+/* All nodes in `set` in sync and everything settled. */
+static void wait_healthy(Fixture *f, guint n_in_sync) {
+  const gint64 until_us = g_get_monotonic_time() + DEADLINE_S * G_USEC_PER_SEC;
+  for (;;) {
+    QfsEngineStatus *status = qfs_engine_status(f->engine);
+    guint in_sync = 0;
+    for (guint i = 0; i < status->nodes; i++)
+      in_sync += status->node[i].in_sync ? 1 : 0;
+    const gboolean healthy = in_sync == n_in_sync && status->unsettled == 0 && status->quorum;
+    qfs_engine_status_free(status);
+    if (healthy)
+      return;
+    g_assert_cmpint(g_get_monotonic_time(), <, until_us);
+    g_usleep(1000);
+  }
+}
+
+/* Tests. */
+
+static void test_put_get(Fixture *f, gconstpointer data) {
+  /* What was put is got, listed, and gone after a delete. */
+  g_assert_cmpint(put(f, "colour", "blue"), ==, QFS_OK);
+  g_assert_cmpint(put(f, "a/b/c", "deep"), ==, QFS_OK);
+  assert_holds(f, "colour", "blue");
+  assert_holds(f, "a/b/c", "deep");
+  g_assert_cmpint(put(f, "colour", "red"), ==, QFS_OK);
+  assert_holds(f, "colour", "red");
+  g_assert_cmpuint(count_entries(f, ""), ==, 2);
+  g_assert_cmpint(delete (f, "colour"), ==, QFS_OK);
+  assert_holds(f, "colour", NULL);
+  g_assert_cmpuint(count_entries(f, ""), ==, 1);
+  g_assert_cmpint(put(f, "colour/x", "no"), ==, QFS_OK);
+  g_assert_cmpint(put(f, "a/b/c/d", "no"), ==, QFS_NOT_DIRECTORY);
+}
+
+static void test_restart(Fixture *f, gconstpointer data) {
+  /* Data survives a close and an open, and timestamps go on rising. */
+  for (guint i = 0; i < 100; i++) {
+    g_autofree char *key = g_strdup_printf("k%u", i);
+    g_assert_cmpint(put(f, key, key), ==, QFS_OK);
+  }
+  for (guint round = 0; round < 3; round++) {
+    close_engine(f);
+    open_engine(f);
+    for (guint i = 0; i < 100; i++) {
+      g_autofree char *key = g_strdup_printf("k%u", i);
+      assert_holds(f, key, key);
+    }
+    g_assert_cmpint(put(f, "k0", "k0"), ==, QFS_OK);
+    g_assert_cmpuint(count_entries(f, ""), ==, 100);
+  }
+}
+
+static void test_two_down(Fixture *f, gconstpointer data) {
+  /* Any two of five may be down: everything stays readable and writable, and comes back in sync. */
+  for (guint i = 0; i < 50; i++) {
+    g_autofree char *key = g_strdup_printf("k%u", i);
+    g_assert_cmpint(put(f, key, "before"), ==, QFS_OK);
+  }
+  g_assert_cmpint(node_action(f, 2, QFS_NODE_DOWN), ==, QFS_OK);
+  g_assert_cmpint(node_action(f, 4, QFS_NODE_CRASH), ==, QFS_OK);
+  for (guint i = 0; i < 50; i++) {
+    g_autofree char *key = g_strdup_printf("k%u", i);
+    assert_holds(f, key, "before");
+    g_assert_cmpint(put(f, key, "while"), ==, QFS_OK);
+  }
+  g_assert_cmpint(node_action(f, 2, QFS_NODE_UP), ==, QFS_OK);
+  g_assert_cmpint(node_action(f, 4, QFS_NODE_UP), ==, QFS_OK);
+  wait_healthy(f, 5);
+  g_assert_cmpint(node_action(f, 1, QFS_NODE_DOWN), ==, QFS_OK);
+  g_assert_cmpint(node_action(f, 3, QFS_NODE_DOWN), ==, QFS_OK);
+  for (guint i = 0; i < 50; i++) {
+    g_autofree char *key = g_strdup_printf("k%u", i);
+    assert_holds(f, key, "while");
+  }
+}
+
+static void test_majority_down(Fixture *f, gconstpointer data) {
+  /* With a majority down puts are refused, and work again once one node is back. */
+  g_assert_cmpint(put(f, "a", "1"), ==, QFS_OK);
+  for (guint node = 1; node <= 3; node++)
+    g_assert_cmpint(node_action(f, node, QFS_NODE_DOWN), ==, QFS_OK);
+  g_assert_cmpint(put(f, "a", "2"), ==, QFS_NO_QUORUM);
+  g_assert_cmpint(node_action(f, 1, QFS_NODE_UP), ==, QFS_OK);
+  wait_healthy(f, 3);
+  assert_holds(f, "a", "1");
+  g_assert_cmpint(put(f, "a", "3"), ==, QFS_OK);
+  assert_holds(f, "a", "3");
+}
+
+static void test_lost_replica(Fixture *f, gconstpointer data) {
+  /* A replica that was deleted while the store was closed is rebuilt. */
+  for (guint i = 0; i < 50; i++) {
+    g_autofree char *key = g_strdup_printf("k%u", i);
+    g_assert_cmpint(put(f, key, key), ==, QFS_OK);
+  }
+  wait_healthy(f, 5);
+  close_engine(f);
+  g_autofree char *dir = g_build_filename(f->config.store, "node-3", NULL);
+  remove_tree(dir);
+  open_engine(f);
+  wait_healthy(f, 5);
+  g_assert_cmpint(node_action(f, 1, QFS_NODE_DOWN), ==, QFS_OK);
+  g_assert_cmpint(node_action(f, 2, QFS_NODE_DOWN), ==, QFS_OK);
+  for (guint i = 0; i < 50; i++) {
+    g_autofree char *key = g_strdup_printf("k%u", i);
+    assert_holds(f, key, key);
+  }
+}
+
+static void test_second_mount(Fixture *f, gconstpointer data) {
+  /* A store in use is refused and goes on undisturbed; another size is refused after it was closed.
+   */
+  g_autoptr(GError) error = NULL;
+  g_assert_null(qfs_engine_open_embedded(&f->config, NULL, NULL, &error));
+  g_assert_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_LOCKED);
+  g_clear_error(&error);
+  g_assert_cmpint(put(f, "a", "1"), ==, QFS_OK);
+  close_engine(f);
+  f->config.replicas = 5;
+  g_assert_null(qfs_engine_open_embedded(&f->config, NULL, NULL, &error));
+  g_assert_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG);
+  guint nodes = 0;
+  g_assert_true(qfs_store_probe(f->config.store, &nodes, &f->config.replicas));
+  open_engine(f);
+  assert_holds(f, "a", "1");
+}
+
+typedef struct {
+  Fixture *f;
+  guint number;
+} Client;
+
+static gpointer run_client(gpointer data) {
+  Client *client = data;
+  g_autofree char *own = g_strdup_printf("own-%u", client->number);
+  for (guint i = 0; i < 200; i++) {
+    g_autofree char *value = g_strdup_printf("%u", i);
+    g_assert_cmpint(put(client->f, own, value), ==, QFS_OK);
+    assert_holds(client->f, own, value);
+    g_assert_cmpint(put(client->f, "shared", value), ==, QFS_OK);
+    g_autofree char *shared = get(client->f, "shared", NULL);
+    g_assert_nonnull(shared);
+  }
+  return NULL;
+}
+
+static void test_many_clients(Fixture *f, gconstpointer data) {
+  /* Threads that put and get at once, with a node going down and up: each sees its own writes. */
+  Client clients[4];
+  GThread *threads[4];
+  for (guint i = 0; i < 4; i++) {
+    clients[i] = (Client){.f = f, .number = i};
+    threads[i] = g_thread_new("client", run_client, &clients[i]);
+  }
+  g_assert_cmpint(node_action(f, 5, QFS_NODE_DOWN), ==, QFS_OK);
+  g_assert_cmpint(node_action(f, 5, QFS_NODE_UP), ==, QFS_OK);
+  for (guint i = 0; i < 4; i++)
+    g_thread_join(threads[i]);
+  wait_healthy(f, 5);
+}
+
+/* Not a check: prints what one thread gets and puts per second. */
+static void test_speed(Fixture *f, gconstpointer data) {
+  enum { ROUNDS = 20000 };
+  g_assert_cmpint(put(f, "k", "value"), ==, QFS_OK);
+  gint64 begun_us = g_get_monotonic_time();
+  for (guint i = 0; i < ROUNDS; i++)
+    g_assert_cmpint(put(f, "k", "value"), ==, QFS_OK);
+  g_test_message("put: %.1f us", (double)(g_get_monotonic_time() - begun_us) / ROUNDS);
+  begun_us = g_get_monotonic_time();
+  for (guint i = 0; i < ROUNDS; i++)
+    assert_holds(f, "k", "value");
+  g_test_message("get: %.1f us", (double)(g_get_monotonic_time() - begun_us) / ROUNDS);
+}
+
+int main(int argc, char **argv) {
+  g_test_init(&argc, &argv, NULL);
+  g_log_set_always_fatal(G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL);
+#define ADD(path, test) g_test_add("/cluster/engine/" path, Fixture, NULL, set_up, test, tear_down)
+  ADD("what-was-put-is-got-listed-and-deleted", test_put_get);
+  ADD("data-survives-restarts", test_restart);
+  ADD("two-of-five-may-be-down", test_two_down);
+  ADD("majority-down-refuses-puts", test_majority_down);
+  ADD("deleted-replica-is-rebuilt", test_lost_replica);
+  ADD("second-mount-is-refused", test_second_mount);
+  ADD("each-client-sees-its-own-writes", test_many_clients);
+  if (g_test_perf())
+    ADD("speed", test_speed);
+#undef ADD
+  return g_test_run();
+}
