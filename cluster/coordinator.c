@@ -187,6 +187,16 @@ void qfs_coordinator_shutdown(QfsCoordinator *c) {
 
 /* ---- peers ---- */
 
+void qfs_peer_judge(QfsCoordinator *c, QfsPeer *peer) {
+  const char *objection = qfs_view_objection(&c->view, &peer->meta, c->settled);
+  if (objection == NULL || peer->rebuild)
+    return;
+  peer->rebuild = TRUE;
+  if (c->view.epoch != 0)
+    qfs_log(c, G_LOG_LEVEL_WARNING, "node %u: its replica can't be used, %s: it is rebuilt from its peers",
+            peer->index, objection);
+}
+
 static void hello_done(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
   if (reply == NULL)
     return;
@@ -212,7 +222,7 @@ static void hello_done(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpoi
   peer->retry_at_us = 0;
   peer->state = PEER_KNOWN;
   if (c->view_known)
-    peer->rebuild = peer->rebuild || !qfs_view_accepts(&c->view, &peer->meta, c->settled);
+    qfs_peer_judge(c, peer);
   c->view_dirty = TRUE;
 }
 

@@ -24,7 +24,6 @@ QfsNodeSet qfs_flight_targets(QfsCoordinator *c, const QfsFlight *flight) {
 }
 
 static void flight_free(QfsCoordinator *c, QfsFlight *flight) {
-  g_queue_unlink(&c->flights, &flight->link);
   c->flight_bytes -= flight->bytes;
   qfs_message_free(flight->message);
   g_free(flight->hashes);
@@ -72,13 +71,17 @@ static void flight_check(QfsCoordinator *c, QfsFlight *flight) {
     flight->quorum = TRUE;
     if (flight->on_quorum != NULL)
       flight->on_quorum(c, flight, flight->data);
+    flight->on_quorum = NULL;
   }
   if (flight->quorum && (qfs_flight_targets(c, flight) & ~flight->acked) == 0) {
     if (flight->on_complete != NULL)
       flight->on_complete(c, flight, flight->data);
-    flight_free(c, flight);
+    flight->on_complete = NULL;
+    g_queue_unlink(&c->flights, &flight->link);
+    g_queue_push_tail_link(&c->retained, &flight->link);
   } else if (!flight->quorum && flight_is_refused(c, flight)) {
     flight->on_refused(c, flight, flight->data);
+    g_queue_unlink(&c->flights, &flight->link);
     flight_free(c, flight);
   }
 }
@@ -170,12 +173,53 @@ void qfs_flights_dispatch(QfsCoordinator *c) {
   }
 }
 
-void qfs_flights_forget_peer(QfsCoordinator *c, QfsPeer *peer, gboolean lost) {
-  for (GList *link = c->flights.head; link != NULL; link = link->next) {
+/* Puts a flight back among those on their way, by seq. */
+static void flight_revive(QfsCoordinator *c, QfsFlight *flight) {
+  g_queue_unlink(&c->retained, &flight->link);
+  GList *after = c->flights.head;
+  while (after != NULL && ((QfsFlight *)after->data)->seq < flight->seq)
+    after = after->next;
+  if (after == NULL)
+    g_queue_push_tail_link(&c->flights, &flight->link);
+  else
+    g_queue_insert_before_link(&c->flights, after, &flight->link);
+}
+
+/* Settled means: at all K holders of now. What is complete under the old S but not settled goes to the
+ * holders that the new S brought. */
+void qfs_flights_revive(QfsCoordinator *c) {
+  for (GList *link = c->retained.head; link != NULL;) {
+    GList *next = link->next;
     QfsFlight *flight = link->data;
-    flight->outstanding &= ~QFS_NODE_BIT(peer->index);
-    flight->full &= ~QFS_NODE_BIT(peer->index);
-    if (lost) /* it may come back with less than it had acknowledged */
-      flight->acked &= ~QFS_NODE_BIT(peer->index);
+    if ((qfs_flight_targets(c, flight) & ~flight->acked) != 0)
+      flight_revive(c, flight);
+    link = next;
   }
+}
+
+void qfs_flights_settled(QfsCoordinator *c) {
+  for (GList *link = c->retained.head; link != NULL;) {
+    GList *next = link->next;
+    QfsFlight *flight = link->data;
+    if (flight->seq <= c->settled) {
+      g_queue_unlink(&c->retained, link);
+      flight_free(c, flight);
+    }
+    link = next;
+  }
+}
+
+static void forget(GQueue *flights, QfsNodeSet bit, gboolean lost) {
+  for (GList *link = flights->head; link != NULL; link = link->next) {
+    QfsFlight *flight = link->data;
+    flight->outstanding &= ~bit;
+    flight->full &= ~bit;
+    if (lost) /* it may come back with less than it had acknowledged */
+      flight->acked &= ~bit;
+  }
+}
+
+void qfs_flights_forget_peer(QfsCoordinator *c, QfsPeer *peer, gboolean lost) {
+  forget(&c->flights, QFS_NODE_BIT(peer->index), lost);
+  forget(&c->retained, QFS_NODE_BIT(peer->index), lost);
 }

@@ -16,13 +16,14 @@ G_BEGIN_DECLS
 
 typedef enum {
   QFS_MESSAGE_HELLO,        /* -> meta, max_seq: what the node is and remembers */
-  QFS_MESSAGE_VIEW,         /* view, node's generation in it: durable before the reply */
+  QFS_MESSAGE_VIEW,         /* view; mark, settled, ceiling as SYNC: durable before the reply */
   QFS_MESSAGE_APPLY,        /* records (LWW; `force` replaces whatever is there), hint */
   QFS_MESSAGE_CHUNKS,       /* chunks */
   QFS_MESSAGE_INTENT,       /* id, records: the batch is durable as an intent, not visible */
   QFS_MESSAGE_COMMIT,       /* id, records: apply these (the node's part) and remove the intent */
   QFS_MESSAGE_DISCARD,      /* chunks (data NULL): garbage; see QfsDiscard */
-  QFS_MESSAGE_SYNC,         /* mark, settled, ceiling (0: leave each): everything before is durable */
+  QFS_MESSAGE_SYNC,         /* mark, settled, ceiling, id = new generation (0: leave each): everything
+                             * before is durable; -> stats */
   QFS_MESSAGE_READ,         /* key -> records[0] or none */
   QFS_MESSAGE_CHUNK_GET,    /* chunks[0] (object, index, version = greatest wanted) -> chunks[0] or none */
   QFS_MESSAGE_SCAN_RECORDS, /* after_seq, key, limit -> records, more */

@@ -89,11 +89,9 @@ static gboolean serve_ping(QfsNode *node, const QfsMessage *request, QfsMessage 
 static gboolean serve_view(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
                            GError **error) {
   const QfsView *view = request->view;
-  const guint64 raised = view->next_generation[node->number - 1];
   node->next.has_view = TRUE;
   node->next.view = *view;
   node->next.promised_epoch = view->epoch;
-  node->next.generation = raised != 0 ? raised : view->generation[node->number - 1];
   node->meta_changed = TRUE;
   node->durable = TRUE;
   raise_marks(node, request);
@@ -103,6 +101,10 @@ static gboolean serve_view(QfsNode *node, const QfsMessage *request, QfsMessage 
 static gboolean serve_sync(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
                            GError **error) {
   raise_marks(node, request);
+  if (request->id != 0) {
+    node->next.generation = request->id;
+    node->meta_changed = TRUE;
+  }
   node->durable = TRUE;
   return node->replica->ops->stats(node->replica, &reply->stats, error);
 }

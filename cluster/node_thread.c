@@ -13,7 +13,7 @@
 #define BATCHES_PER_IDLE 64
 /* A sleeping thread takes tens of microseconds to wake: after quick work a short spin is cheaper.
  */
-#define SPIN_US 50
+#define SPIN_US 20
 #define SPIN_QUICK_US 100
 #define SPIN_CREDIT 4
 

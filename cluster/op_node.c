@@ -101,23 +101,36 @@ void qfs_op_node_poll(QfsCoordinator *c) {
 
 /* ---- SYNC: fsync(2) ---- */
 
+/* What was acknowledged but is not at all holders yet, as of the start. */
+typedef struct {
+  QfsNodeSet holders, acked;
+} Lagging;
+
 typedef struct {
   QfsOp *op;
   guint n_hashes;
   guint64 hashes[2];
   gboolean everywhere;
-  QfsNodeSet acked, waiting;
-  guint refs;
+  GArray *lagging;         /* Lagging */
+  QfsNodeSet synced, waiting;
 } Sync;
 
+static void sync_step(QfsCoordinator *c, QfsOp *op);
+
 static gboolean sync_enough(QfsCoordinator *c, const Sync *sync) {
+  for (guint i = 0; i < sync->lagging->len; i++) {
+    const Lagging *lag = &g_array_index(sync->lagging, Lagging, i);
+    if (qfs_set_size(lag->holders & lag->acked & sync->synced) < c->write_quorum)
+      return FALSE;
+  }
   if (sync->everywhere) {
-    /* W of any K holders: at most K-W nodes of S may be missing. */
-    guint missing = qfs_set_size(c->view.in_sync & ~sync->acked);
-    return missing <= c->config.replicas - c->write_quorum;
+    /* W of any holders that a key can have within S. */
+    guint holders = MIN(c->config.replicas, qfs_set_size(c->view.in_sync));
+    guint missing = qfs_set_size(c->view.in_sync & ~sync->synced);
+    return missing + c->write_quorum <= holders;
   }
   for (guint i = 0; i < sync->n_hashes; i++)
-    if (qfs_set_size(qfs_holders(c, sync->hashes[i]) & sync->acked) < c->write_quorum)
+    if (qfs_set_size(qfs_holders(c, sync->hashes[i]) & sync->synced) < c->write_quorum)
       return FALSE;
   return TRUE;
 }
@@ -126,22 +139,45 @@ static void sync_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpoi
   Sync *sync = data;
   sync->waiting &= ~QFS_NODE_BIT(peer->index);
   if (reply != NULL && qfs_peer_reply_ok(c, peer, reply))
-    sync->acked |= QFS_NODE_BIT(peer->index);
-  if (sync_enough(c, sync))
+    sync->synced |= QFS_NODE_BIT(peer->index);
+  if (sync->op->request != NULL && c->view_stable && sync_enough(c, sync))
     qfs_op_finish(c, sync->op, QFS_OK);
-  else if (sync->waiting == 0)
-    qfs_op_finish(c, sync->op, QFS_UNKNOWN);
-  if (--sync->refs == 0) {
-    qfs_op_unref(c, sync->op);
-    g_free(sync);
+  if (sync->waiting != 0)
+    return;
+  if (sync->op->request != NULL)
+    qfs_op_park(c, sync->op); /* not enough: again, until the deadline */
+  qfs_op_unref(c, sync->op);
+  g_array_unref(sync->lagging);
+  g_free(sync);
+}
+
+static gboolean concerns(const Sync *sync, const QfsFlight *flight) {
+  if (sync->everywhere)
+    return TRUE;
+  for (guint i = 0; i < flight->n_hashes; i++)
+    for (guint j = 0; j < sync->n_hashes; j++)
+      if (flight->hashes[i] == sync->hashes[j])
+        return TRUE;
+  return FALSE;
+}
+
+/* A barrier at a holder covers what it had applied before: for flights that are acknowledged and not
+ * complete only those holders count that had acknowledged before the barrier was sent. */
+static void note_lagging(QfsCoordinator *c, Sync *sync) {
+  sync->lagging = g_array_new(FALSE, FALSE, sizeof(Lagging));
+  for (GList *link = c->flights.head; link != NULL; link = link->next) {
+    QfsFlight *flight = link->data;
+    if (!flight->quorum || !concerns(sync, flight))
+      continue;
+    for (guint i = 0; i < flight->n_hashes; i++) {
+      Lagging lag = {qfs_holders(c, flight->hashes[i]), flight->acked};
+      g_array_append_val(sync->lagging, lag);
+    }
   }
 }
 
-/* What was acknowledged is at W holders in memory order: a barrier at those makes it durable. Holders
- * that have not applied everything yet do not count, their barrier comes after it in their queue. */
 static void sync_send(QfsCoordinator *c, QfsOp *op, const QfsRecord *record) {
   Sync *sync = g_new0(Sync, 1);
-  sync->op = qfs_op_ref(op);
   sync->everywhere = op->request->key == NULL;
   QfsNodeSet nodes = c->view.in_sync;
   if (!sync->everywhere) {
@@ -153,14 +189,14 @@ static void sync_send(QfsCoordinator *c, QfsOp *op, const QfsRecord *record) {
       nodes |= qfs_holders(c, sync->hashes[i]);
   }
   nodes &= qfs_peers_in(c, PEER_TRUSTED);
-  sync->waiting = nodes;
-  sync->refs = qfs_set_size(nodes);
   if (nodes == 0) {
-    qfs_op_unref(c, sync->op);
     g_free(sync);
     qfs_op_finish(c, op, QFS_NO_QUORUM);
     return;
   }
+  note_lagging(c, sync);
+  sync->op = qfs_op_ref(op);
+  sync->waiting = nodes;
   for (; nodes != 0; nodes &= nodes - 1) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(nodes) + 1];
     qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_SYNC, peer->index), sync_reply, sync);
@@ -179,9 +215,8 @@ static void sync_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record,
 }
 
 static void sync_step(QfsCoordinator *c, QfsOp *op) {
-  if (qfs_op_is_dead(c, op) || !qfs_op_may_write(c, op))
+  if (op->request == NULL || !qfs_op_may_write(c, op))
     return;
-  op->sent = TRUE;
   if (op->request->key == NULL)
     sync_send(c, op, NULL);
   else

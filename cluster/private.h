@@ -54,6 +54,7 @@ typedef struct {
   guint64 outstanding;
   QfsCatchup *catchup;    /* JOINING */
   gboolean stopping;      /* node_stop asked for, not yet gone */
+  gboolean raising;       /* its file is taking a new generation for the proposal */
 } QfsPeer;
 
 /* ---- requests to nodes ---- */
@@ -103,6 +104,8 @@ QfsFlight *qfs_flight_start(QfsCoordinator *c, QfsMessage *message, const guint6
                             guint n_hashes, gboolean split, gpointer data, QfsFlightDone on_quorum,
                             QfsFlightDone on_complete, QfsFlightDone on_refused);
 void qfs_flights_dispatch(QfsCoordinator *c);          /* after a view change or a new joiner */
+void qfs_flights_revive(QfsCoordinator *c);            /* after S changed */
+void qfs_flights_settled(QfsCoordinator *c);           /* after the mark moved */
 void qfs_flights_forget_peer(QfsCoordinator *c, QfsPeer *peer, gboolean lost); /* its outstanding bits */
 QfsNodeSet qfs_flight_targets(QfsCoordinator *c, const QfsFlight *flight);
 
@@ -249,8 +252,8 @@ void qfs_view_evaluate(QfsCoordinator *c);
 void qfs_view_propose(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base);
 /* May S shrink to `in_sync` without leaving a key with no holder that is whole? */
 gboolean qfs_view_allows(const QfsCoordinator *c, QfsNodeSet in_sync);
-/* Does the node's file belong to this view: same generation, no older copy? */
-gboolean qfs_view_accepts(const QfsView *view, const QfsNodeMeta *meta, guint64 settled);
+/* Why the node's file does not belong to this view and must be rebuilt; NULL: it does. */
+const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, guint64 settled);
 void qfs_view_update_blocked(QfsCoordinator *c);
 guint qfs_view_majority(const QfsCoordinator *c);
 QfsNodeSet qfs_peers_in(const QfsCoordinator *c, QfsPeerState state);
@@ -279,6 +282,8 @@ gboolean qfs_catchup_ready(const QfsPeer *peer);
 guint qfs_catchup_progress(const QfsPeer *peer);
 
 /* ---- peers ---- */
+/* Marks the peer for rebuilding if its file does not belong to the view. */
+void qfs_peer_judge(QfsCoordinator *c, QfsPeer *peer);
 void qfs_peer_start(QfsCoordinator *c, QfsPeer *peer);
 void qfs_peer_greet(QfsCoordinator *c, QfsPeer *peer);
 void qfs_peer_lost(QfsCoordinator *c, QfsPeer *peer, QfsPeerState state);
@@ -316,6 +321,7 @@ struct QfsCoordinator {
   QfsView proposal;
   QfsNodeSet proposal_acked, proposal_sent;
   guint64 proposal_id;
+  gboolean proposal_raised;       /* the majority is there; files take their new generations */
   guint64 proposal_ceiling;
   gboolean view_stale;            /* nodes may have promised an epoch newer than the view's */
   guint64 epoch_seen;             /* greatest epoch ever seen or proposed */
@@ -336,6 +342,7 @@ struct QfsCoordinator {
 
   /* in flight */
   GQueue flights;                 /* QfsFlight by seq */
+  GQueue retained;                /* complete but not settled: sent again if their holders change */
   gsize flight_bytes;             /* payload of all of them */
   GHashTable *rpcs;               /* cookie -> QfsRpc */
   guint64 next_cookie;

@@ -18,7 +18,7 @@ typedef struct {
 
 struct QfsRecovery {
   guint64 generation;      /* callbacks of an earlier attempt are ignored */
-  gboolean writing;
+  gboolean writing, removing_intents;
   QfsNodeSet members, scanned;
   guint left;              /* scans under way */
   GHashTable *records;     /* key -> QfsRecord, newest */
@@ -109,13 +109,8 @@ static void adopt_view(QfsCoordinator *c, const QfsView *view) {
   qfs_clock_init(&c->clock, c->config.coordinator_id, ceiling, ceiling);
   for (guint i = 1; i <= c->config.nodes; i++) {
     QfsPeer *peer = &c->peer[i];
-    if (peer->state == PEER_KNOWN && !qfs_view_accepts(&c->view, &peer->meta, c->settled)) {
-      peer->rebuild = TRUE;
-      if (view->epoch == 0)
-        continue;
-      qfs_log(c, G_LOG_LEVEL_WARNING,
-              "node %u: its replica is new or an older copy: it is rebuilt from its peers", i);
-    }
+    if (peer->state == PEER_KNOWN)
+      qfs_peer_judge(c, peer);
   }
 }
 
@@ -284,17 +279,13 @@ static gint by_seq(gconstpointer a, gconstpointer b) {
   return x->index < y->index ? -1 : x->index > y->index;
 }
 
+static gint by_id(gconstpointer a, gconstpointer b) {
+  guint64 x = *(const guint64 *)a, y = *(const guint64 *)b;
+  return x < y ? -1 : x > y;
+}
+
 static void recovery_end(QfsCoordinator *c) {
   QfsRecovery *r = c->recovery;
-  g_autoptr(GList) ids = g_list_sort(g_hash_table_get_keys(r->intents), NULL);
-  for (GList *link = ids; link != NULL; link = link->next)
-    for (guint i = 1; i <= c->config.nodes; i++)
-      if (qfs_set_has(r->scanned & qfs_peers_alive(c), i)) {
-        QfsMessage *message = qfs_message_new(QFS_MESSAGE_COMMIT, i);
-        message->id = *(guint64 *)link->data;
-        message->records = qfs_records_new();
-        qfs_rpc_send(c, &c->peer[i], message, NULL, NULL);
-      }
   for (guint i = 1; i <= c->config.nodes; i++)
     if (qfs_set_has(r->members, i))
       c->peer[i].state = PEER_TRUSTED;
@@ -305,6 +296,34 @@ static void recovery_end(QfsCoordinator *c) {
   c->serving = TRUE;
   c->view_dirty = TRUE;
   qfs_settle_dirty(c);
+}
+
+static void intent_removed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  g_autofree Step *step = data;
+  if (reply != NULL && is_current(c, step) && qfs_peer_reply_ok(c, peer, reply) &&
+      is_current(c, step) && --c->recovery->left == 0)
+    recovery_end(c);
+}
+
+/* What the intents say is at all holders: they go, before anything newer is served. */
+static void remove_intents(QfsCoordinator *c) {
+  QfsRecovery *r = c->recovery;
+  g_autoptr(GList) ids = g_list_sort(g_hash_table_get_keys(r->intents), by_id);
+  QfsNodeSet nodes = r->scanned & qfs_peers_alive(c);
+  r->left = g_list_length(ids) * qfs_set_size(nodes);
+  r->removing_intents = TRUE;
+  if (r->left == 0) {
+    recovery_end(c);
+    return;
+  }
+  for (GList *link = ids; link != NULL; link = link->next)
+    for (QfsNodeSet rest = nodes; rest != 0; rest &= rest - 1) {
+      QfsPeer *peer = &c->peer[__builtin_ctzll(rest) + 1];
+      QfsMessage *message = qfs_message_new(QFS_MESSAGE_COMMIT, peer->index);
+      message->id = *(guint64 *)link->data;
+      message->records = qfs_records_new();
+      qfs_rpc_send(c, peer, message, intent_removed, step_new(r, peer->index));
+    }
 }
 
 static void recovery_one_done(QfsCoordinator *c) {
@@ -400,8 +419,8 @@ static void write_more(QfsCoordinator *c) {
   while (r->in_flight < WRITE_WINDOW && r->next_record < r->todo_records->len)
     write_record(c, r->todo_records->pdata[r->next_record++]);
   if (r->in_flight == 0 && r->next_chunk == r->todo_chunks->len &&
-      r->next_record == r->todo_records->len)
-    recovery_end(c);
+      r->next_record == r->todo_records->len && !r->removing_intents)
+    remove_intents(c);
 }
 
 /* ---- beginning ---- */

@@ -12,6 +12,11 @@ gboolean qfs_is_settled(const QfsCoordinator *c) {
 }
 
 void qfs_settle_dirty(QfsCoordinator *c) {
+  if (c->flight_bytes > QFS_FLIGHT_BYTES_MAX / 2 && !c->settling) {
+    c->settle_at_us = c->env->now_us(c->env);
+    qfs_wake_at(c, c->settle_at_us);
+    return;
+  }
   gint64 at_us = c->env->now_us(c->env) + (c->closing ? QFS_CLOSING_DELAY_US : QFS_SETTLE_DELAY_US);
   if (c->settle_at_us != 0 && c->settle_at_us <= at_us)
     return;
@@ -25,6 +30,7 @@ static void settle_finish(QfsCoordinator *c) {
   c->settled = MAX(c->settled, c->settle_mark);
   c->n_settled = c->n_issued_at_settle;
   c->settled_told = c->settle_told_next;
+  qfs_flights_settled(c);
   qfs_garbage_collect(c);
   if (progress)
     c->view_dirty = TRUE; /* the list of unsettled sets may shrink */
