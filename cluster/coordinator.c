@@ -291,7 +291,7 @@ gboolean qfs_peer_reply_ok(QfsCoordinator *c, QfsPeer *peer, const QfsMessage *r
   case QFS_NO_SPACE:
     return FALSE;
   default:
-    qfs_peer_fail(c, peer, reply->reason ? reply->reason : "storage failed", FALSE);
+    qfs_peer_fail(c, peer, reply->reason ? reply->reason : "storage failed", reply->corrupt);
     return FALSE;
   }
 }

@@ -62,6 +62,7 @@ gboolean qfs_read_run(QfsRead *read, QfsReplica *replica) {
     ok = read_chunks(read, replica, &error);
     break;
   }
+  read->corrupt = g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_CORRUPT);
   if (!ok)
     qfs_read_fail(read, QFS_IO, error != NULL ? error->message : "unknown storage failure");
   return ok;

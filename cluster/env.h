@@ -37,6 +37,7 @@ typedef struct {
   /* answer */
   QfsStatus status;          /* QFS_OK; QFS_IO: failed or corrupt, `reason`; QFS_NO_QUORUM: node is closed */
   char *reason;
+  gboolean corrupt;          /* QFS_IO: what is stored there is damaged */
   QfsRecord *record;         /* RECORD: NULL when absent */
   GPtrArray *list;           /* LIST: QfsRecord */
   gboolean more;

@@ -70,7 +70,7 @@ gboolean qfs_read_failed(QfsCoordinator *c, guint64 hash, QfsRead *read) {
   if (others == 0)
     return FALSE;
   if (read->status == QFS_IO && c->peer[read->node].state == PEER_TRUSTED)
-    qfs_peer_fail(c, &c->peer[read->node], read->reason ? read->reason : "read failed", TRUE);
+    qfs_peer_fail(c, &c->peer[read->node], read->reason ? read->reason : "read failed", read->corrupt);
   return TRUE;
 }
 

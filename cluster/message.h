@@ -22,8 +22,7 @@ typedef enum {
   QFS_MESSAGE_INTENT,       /* id, records: the batch is durable as an intent, not visible */
   QFS_MESSAGE_COMMIT,       /* id, records: apply these (the node's part) and remove the intent */
   QFS_MESSAGE_DISCARD,      /* chunks (data NULL): garbage; see QfsDiscard */
-  QFS_MESSAGE_SYNC,         /* mark, settled, ceiling, id = new generation (0: leave each): everything
-                             * before is durable; -> stats */
+  QFS_MESSAGE_SYNC,         /* mark, settled, ceiling (0: leave each): all before is durable; -> stats */
   QFS_MESSAGE_READ,         /* key -> records[0] or none */
   QFS_MESSAGE_CHUNK_GET,    /* chunks[0] (object, index, version = greatest wanted) -> chunks[0] or none */
   QFS_MESSAGE_SCAN_RECORDS, /* after_seq, key, limit -> records, more */
@@ -56,6 +55,8 @@ typedef struct {
   guint64 cookie;           /* pairs request and reply; 0: no reply wanted */
   QfsStatus status;         /* replies: QFS_OK, QFS_STALE (older epoch), QFS_IO, QFS_NO_SPACE */
   char *reason;             /* replies with QFS_IO or QFS_NO_SPACE: for people */
+
+  gboolean corrupt;         /* replies with QFS_IO: what is stored there is damaged */
 
   GPtrArray *records;       /* QfsRecord */
   GPtrArray *chunks;        /* QfsChunk */

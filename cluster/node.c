@@ -16,6 +16,7 @@ struct QfsNode {
   guint64 wiped_incarnation; /* the one that a WIPE was served for */
   QfsReplica *replica;
   QfsNodeMeta meta; /* as last committed */
+  gboolean corrupt; /* the failure was damage to what is stored */
   char *failure;    /* N3: why everything is refused; NULL while usable */
   GArray *drops;    /* QfsObjectId: garbage objects of which rows are left */
 
@@ -24,6 +25,7 @@ struct QfsNode {
   gboolean durable; /* some request wants the commit on stable storage */
   gboolean meta_changed;
   QfsNodeMeta next;
+  guint64 next_wiped;
 };
 
 typedef gboolean (*Serve)(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
@@ -92,6 +94,7 @@ static gboolean serve_view(QfsNode *node, const QfsMessage *request, QfsMessage 
   node->next.has_view = TRUE;
   node->next.view = *view;
   node->next.promised_epoch = view->epoch;
+  raise_to(&node->next.generation, view->epoch);
   node->meta_changed = TRUE;
   node->durable = TRUE;
   raise_marks(node, request);
@@ -101,10 +104,6 @@ static gboolean serve_view(QfsNode *node, const QfsMessage *request, QfsMessage 
 static gboolean serve_sync(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
                            GError **error) {
   raise_marks(node, request);
-  if (request->id != 0) {
-    node->next.generation = request->id;
-    node->meta_changed = TRUE;
-  }
   node->durable = TRUE;
   return node->replica->ops->stats(node->replica, &reply->stats, error);
 }
@@ -112,9 +111,9 @@ static gboolean serve_sync(QfsNode *node, const QfsMessage *request, QfsMessage 
 static gboolean serve_wipe(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
                            GError **error) {
   /* A repeated request must not take away what came after the first. */
-  if (node->wiped_incarnation == request->incarnation)
+  if (node->next_wiped == request->incarnation)
     return TRUE;
-  node->wiped_incarnation = request->incarnation;
+  node->next_wiped = request->incarnation;
   node->next.mark = 0;
   node->next.settled = 0;
   node->meta_changed = TRUE;
@@ -346,6 +345,7 @@ static gboolean commit(QfsNode *node, GError **error) {
     return FALSE;
   node->in_transaction = FALSE;
   node->meta = node->next;
+  node->wiped_incarnation = node->next_wiped;
   return TRUE;
 }
 
@@ -355,6 +355,7 @@ static gboolean attempt(QfsNode *node, QfsMessage **requests, guint n, GPtrArray
                         GError **error) {
   const guint replies_before = replies->len, drops_before = node->drops->len;
   node->next = node->meta;
+  node->next_wiped = node->wiped_incarnation;
   node->meta_changed = FALSE;
   node->durable = FALSE;
   gboolean ok = TRUE;
@@ -378,6 +379,7 @@ static void refuse(QfsNode *node, const QfsMessage *request, QfsStatus status, c
   QfsMessage *reply = qfs_message_new_reply(request);
   reply->status = status;
   reply->reason = g_strdup(reason);
+  reply->corrupt = status == QFS_IO && node->corrupt;
   g_ptr_array_add(replies, reply);
 }
 
@@ -387,6 +389,7 @@ static gboolean is_no_space(const GError *error) {
 
 /* N3. */
 static void fail(QfsNode *node, const GError *error) {
+  node->corrupt |= g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_CORRUPT);
   if (node->failure == NULL)
     node->failure = g_strdup(error != NULL ? error->message : "unknown storage failure");
 }

@@ -125,7 +125,7 @@ static void node_listed(QfsCoordinator *c, QfsRead *read, gpointer data) {
     page->status = read->status;
     if (read->status == QFS_IO && c->peer[read->node].state == PEER_TRUSTED &&
         qfs_view_allows(c, qfs_peers_in(c, PEER_TRUSTED) & ~QFS_NODE_BIT(read->node)))
-      qfs_peer_fail(c, &c->peer[read->node], read->reason ? read->reason : "read failed", TRUE);
+      qfs_peer_fail(c, &c->peer[read->node], read->reason ? read->reason : "read failed", read->corrupt);
   } else {
     for (guint i = 0; i < read->list->len; i++)
       found(page, read->list->pdata[i]);

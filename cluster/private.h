@@ -54,7 +54,6 @@ typedef struct {
   guint64 outstanding;
   QfsCatchup *catchup;    /* JOINING */
   gboolean stopping;      /* node_stop asked for, not yet gone */
-  gboolean raising;       /* its file is taking a new generation for the proposal */
 } QfsPeer;
 
 /* ---- requests to nodes ---- */
@@ -321,7 +320,6 @@ struct QfsCoordinator {
   QfsView proposal;
   QfsNodeSet proposal_acked, proposal_sent;
   guint64 proposal_id;
-  gboolean proposal_raised;       /* the majority is there; files take their new generations */
   guint64 proposal_ceiling;
   gboolean view_stale;            /* nodes may have promised an epoch newer than the view's */
   guint64 epoch_seen;             /* greatest epoch ever seen or proposed */

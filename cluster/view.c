@@ -34,8 +34,8 @@ const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, gui
   guint i = meta->node - 1;
   if (!meta->has_view)
     return "it is new";
-  if (meta->generation != view->generation[i] && meta->generation != view->next_generation[i])
-    return "it is a copy from another time (other generation)";
+  if (meta->generation < view->generation[i])
+    return "it is an older copy (smaller generation)";
   if (view->left_mark[i] == QFS_MARK_UNUSABLE)
     return "an earlier rebuild did not finish";
   gboolean member = qfs_set_has(view->in_sync, meta->node);
@@ -102,8 +102,6 @@ static void note_phase(QfsCoordinator *c) {
 
 /* ---- proposals ---- */
 
-static void proposal_check(QfsCoordinator *c);
-
 static void proposal_done(QfsCoordinator *c) {
   QfsNodeSet old = c->view.in_sync;
   c->view = c->proposal;
@@ -130,34 +128,6 @@ static void proposal_done(QfsCoordinator *c) {
   qfs_flights_dispatch(c);
 }
 
-static void raised_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
-  g_autofree guint64 *id = data;
-  if (reply == NULL || !qfs_peer_reply_ok(c, peer, reply)) {
-    if (reply != NULL && reply->status == QFS_NO_SPACE)
-      qfs_peer_fail(c, peer, reply->reason ? reply->reason : "disk full", FALSE);
-    return;
-  }
-  peer->meta.generation = *id;
-  peer->raising = FALSE;
-  if (!c->view_stable && c->proposal_id != 0 && c->proposal_raised)
-    proposal_check(c);
-}
-
-/* A file takes its new generation only when a majority remembers that it may show it. */
-static void raise_generations(QfsCoordinator *c) {
-  c->proposal_raised = TRUE;
-  for (QfsNodeSet rest = c->proposal.in_sync; rest != 0; rest &= rest - 1) {
-    QfsPeer *peer = &c->peer[__builtin_ctzll(rest) + 1];
-    guint64 next = c->proposal.next_generation[peer->index - 1];
-    if (next == 0)
-      continue;
-    peer->raising = TRUE;
-    QfsMessage *message = qfs_message_new(QFS_MESSAGE_SYNC, peer->index);
-    message->id = next;
-    qfs_rpc_send(c, peer, message, raised_reply, g_memdup2(&next, sizeof next));
-  }
-}
-
 static void proposal_check(QfsCoordinator *c) {
   if (c->view_stable || c->proposal_id == 0)
     return;
@@ -165,11 +135,6 @@ static void proposal_check(QfsCoordinator *c) {
     return;
   if ((c->proposal.in_sync & ~c->proposal_acked) != 0)
     return;
-  if (!c->proposal_raised)
-    raise_generations(c);
-  for (guint i = 1; i <= c->config.nodes; i++)
-    if (qfs_set_has(c->proposal.in_sync, i) && c->peer[i].raising)
-      return;
   c->proposal_id = 0;
   proposal_done(c);
 }
@@ -184,21 +149,22 @@ static void proposal_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, 
   if (*id != c->proposal_id)
     return;
   peer->meta.has_view = TRUE;
+  peer->meta.generation = c->proposal.epoch;
   c->proposal_acked |= QFS_NODE_BIT(peer->index);
   proposal_check(c);
 }
 
-static void set_generations(QfsCoordinator *c, QfsView *view, QfsNodeSet raised) {
+/* A node's generation is the epoch of the last view that it stored: it only grows, so what a majority
+ * remembers is a lower bound, and a file that shows less is an older copy. */
+static void set_generations(QfsCoordinator *c, QfsView *view) {
+  QfsNodeSet alive = qfs_peers_alive(c);
   for (guint i = 1; i <= c->config.nodes; i++) {
     QfsPeer *peer = &c->peer[i];
-    if (!qfs_set_has(qfs_peers_alive(c), i))
+    if (!qfs_set_has(alive, i))
       continue;
     if (peer->rebuild)
       view->left_mark[i - 1] = QFS_MARK_UNUSABLE;
     view->generation[i - 1] = peer->meta.generation;
-    view->next_generation[i - 1] = 0;
-    if (qfs_set_has(raised, i) || peer->meta.generation == 0)
-      view->next_generation[i - 1] = (c->env->random(c->env) >> 1) | 1;
   }
 }
 
@@ -211,7 +177,7 @@ void qfs_view_propose(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base) {
   for (guint i = 1; i <= c->config.nodes; i++)
     if (qfs_set_has(c->view.in_sync & ~in_sync, i))
       view->left_mark[i - 1] = c->settled;
-  set_generations(c, view, c->recovery ? in_sync : in_sync & ~c->view.in_sync);
+  set_generations(c, view);
   if (qfs_is_settled(c) && !c->blocked && c->recovery == NULL)
     view->n_unsettled = 0;
   add_set(view->unsettled, &view->n_unsettled, in_sync);
@@ -219,9 +185,6 @@ void qfs_view_propose(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base) {
   c->view_stable = FALSE;
   c->proposal_id = view->epoch;
   c->proposal_acked = 0;
-  c->proposal_raised = FALSE;
-  for (guint i = 1; i <= c->config.nodes; i++)
-    c->peer[i].raising = FALSE;
   c->proposal_ceiling =
       qfs_clock_wanted_ceiling(&c->clock, c->env->wall_ms(c->env), QFS_CEILING_AHEAD_MS);
   QfsNodeSet alive = qfs_peers_alive(c);

@@ -204,13 +204,12 @@ static int compare_places(const QfsChunk *a, const QfsChunk *b) {
   return 0;
 }
 
-/* Binds the place that a scan goes on from. Without `after` it is above every row of after_seq. */
-static void bind_after(sqlite3_stmt *statement, guint64 after_seq, const QfsChunk *after) {
-  qfs_bind_u64(statement, 1, after_seq);
-  qfs_bind_ordered(statement, 2, after != NULL ? after->object.placement : G_MAXUINT64);
-  qfs_bind_ordered(statement, 3, after != NULL ? after->object.unique : G_MAXUINT64);
-  sqlite3_bind_int64(statement, 4, after != NULL ? (gint64)after->index : G_MAXINT64);
-  qfs_bind_ordered(statement, 5, after != NULL ? after->version : G_MAXUINT64);
+static void bind_after(sqlite3_stmt *statement, const QfsChunk *place) {
+  qfs_bind_u64(statement, 1, place->seq);
+  qfs_bind_ordered(statement, 2, place->object.placement);
+  qfs_bind_ordered(statement, 3, place->object.unique);
+  qfs_bind_u64(statement, 4, MIN(place->index, (guint64)G_MAXINT64));
+  qfs_bind_ordered(statement, 5, place->version);
 }
 
 gboolean qfs_chunk_store_scan(QfsReplica *replica, guint64 after_seq, const QfsChunk *after,
@@ -218,6 +217,13 @@ gboolean qfs_chunk_store_scan(QfsReplica *replica, guint64 after_seq, const QfsC
                               GError **error) {
   QfsConnection *connection = qfs_connection(replica);
   const guint start = out->len;
+  /* The place that the scan goes on from; without `after`, above every row of after_seq. */
+  const QfsChunk place = {
+      .seq = after_seq,
+      .object = after != NULL ? after->object : (QfsObjectId){G_MAXUINT64, G_MAXUINT64},
+      .index = after != NULL ? after->index : G_MAXUINT64,
+      .version = after != NULL ? after->version : G_MAXUINT64,
+  };
   sqlite3_stmt *statement = qfs_connection_statement(
       connection, with_data ? QFS_SQL_CHUNK_SCAN_DATA : QFS_SQL_CHUNK_SCAN, error);
 
@@ -228,8 +234,8 @@ gboolean qfs_chunk_store_scan(QfsReplica *replica, guint64 after_seq, const QfsC
     return TRUE;
   }
   g_autoptr(QfsCursor) cursor = statement;
-  bind_after(cursor, after_seq, after);
-  for (const QfsChunk *last = after;; last = g_ptr_array_index(out, out->len - 1)) {
+  bind_after(cursor, &place);
+  for (const QfsChunk *last = &place;; last = g_ptr_array_index(out, out->len - 1)) {
     gboolean row;
     g_autoptr(QfsChunk) chunk = NULL;
     gboolean ok = qfs_connection_step(connection, cursor, &row, error);
@@ -240,8 +246,7 @@ gboolean qfs_chunk_store_scan(QfsReplica *replica, guint64 after_seq, const QfsC
     if (ok)
       chunk = read_chunk(connection, cursor, with_data, error);
     /* Out of order, paging might go round for ever. */
-    if (chunk != NULL &&
-        !(last != NULL ? compare_places(last, chunk) < 0 : chunk->seq > after_seq)) {
+    if (chunk != NULL && compare_places(last, chunk) >= 0) {
       qfs_row_astray(connection, "operations", error);
       g_clear_pointer(&chunk, qfs_chunk_free);
     }

@@ -53,7 +53,6 @@ static GBytes *encode(const QfsNodeMeta *meta) {
     for (guint i = 0; i < QFS_NODES_MAX; i++) {
       out = qfs_put_u64(out, view->left_mark[i]);
       out = qfs_put_u64(out, view->generation[i]);
-      out = qfs_put_u64(out, view->next_generation[i]);
     }
     out = qfs_put_u32(out, view->n_unsettled);
     for (guint i = 0; i < view->n_unsettled; i++)
@@ -100,8 +99,7 @@ static gboolean store_view_node(QfsConnection *connection, const QfsView *view, 
                                 GError **error) {
   QfsNodeSet bit = (QfsNodeSet)1 << index;
   gboolean is_silent = index >= view->nodes && ((view->in_sync | view->base) & bit) == 0 &&
-                       view->left_mark[index] == 0 && view->generation[index] == 0 &&
-                       view->next_generation[index] == 0;
+                       view->left_mark[index] == 0 && view->generation[index] == 0;
 
   if (is_silent)
     return TRUE;
@@ -113,7 +111,6 @@ static gboolean store_view_node(QfsConnection *connection, const QfsView *view, 
   sqlite3_bind_int(statement, 3, (view->base & bit) != 0);
   qfs_bind_u64(statement, 4, view->left_mark[index]);
   qfs_bind_u64(statement, 5, view->generation[index]);
-  qfs_bind_u64(statement, 6, view->next_generation[index]);
   return qfs_connection_run(connection, statement, error);
 }
 
@@ -232,7 +229,6 @@ static gboolean take_view_node(QfsView *view, sqlite3_stmt *row) {
     view->base |= (QfsNodeSet)1 << index;
   view->left_mark[index] = qfs_column_u64(row, 3);
   view->generation[index] = qfs_column_u64(row, 4);
-  view->next_generation[index] = qfs_column_u64(row, 5);
   return TRUE;
 }
 

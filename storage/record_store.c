@@ -99,7 +99,7 @@ static gboolean stored_kind(QfsConnection *connection, const char *key, int *out
 /* Repair overwrites rows that are corrupt, so the old row is not verified. */
 static gboolean apply_by_force(QfsConnection *connection, const QfsRecord *record, gboolean hint,
                                QfsApplyResult *out_result, GError **error) {
-  int old_kind;
+  int old_kind = -1;
 
   if (!stored_kind(connection, record->key, &old_kind, error) ||
       !put_row(connection, record, hint, old_kind, error))
@@ -157,7 +157,7 @@ gboolean qfs_record_store_apply(QfsReplica *replica, const QfsRecord *record, gb
 }
 
 static gboolean remove_row(QfsConnection *connection, const char *key, GError **error) {
-  int kind;
+  int kind = -1;
 
   if (!stored_kind(connection, key, &kind, error))
     return FALSE;

@@ -44,6 +44,8 @@ typedef enum {
 
 #define QFS_NODES_MAX 64
 #define QFS_VIEW_SETS_MAX 64
+/* What the node holds is not to be believed. */
+#define QFS_MARK_UNUSABLE G_MAXUINT64
 typedef guint64 QfsNodeSet; /* bit i-1 stands for node i */
 
 /* Configuration and membership that a majority of nodes remembers; see cluster/view.h for meaning. */
@@ -54,9 +56,8 @@ typedef struct {
   guint64 epoch;
   QfsNodeSet in_sync;            /* S */
   QfsNodeSet base;               /* B: the set for which in-sync nodes hold everything */
-  guint64 left_mark[QFS_NODES_MAX];     /* node i-1: settled mark when it left S; 0: holds nothing usable */
-  guint64 generation[QFS_NODES_MAX];    /* generation that node i-1's file must show */
-  guint64 next_generation[QFS_NODES_MAX]; /* or this one, when it was being raised */
+  guint64 left_mark[QFS_NODES_MAX];     /* node i-1: settled mark when it left S; or QFS_MARK_UNUSABLE */
+  guint64 generation[QFS_NODES_MAX];    /* least generation that node i-1's file shows */
   guint32 n_unsettled;           /* sets of the epochs since the settled mark, without repeats */
   QfsNodeSet unsettled[QFS_VIEW_SETS_MAX];
 } QfsView;

@@ -44,10 +44,10 @@ const char *const qfs_sql_text[QFS_SQL_COUNT] = {
     [QFS_SQL_META_ALL] = "SELECT name, value FROM meta",
     [QFS_SQL_META_COUNTS] =
         "SELECT name, value FROM meta WHERE name BETWEEN 'count_' AND 'count_~'",
-    [QFS_SQL_VIEW_NODE_SET] = "INSERT INTO view_node (node, in_sync, base, left_mark, generation,"
-                              " next_generation) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    [QFS_SQL_VIEW_NODE_SET] = "INSERT INTO view_node (node, in_sync, base, left_mark, generation)"
+                              " VALUES (?1, ?2, ?3, ?4, ?5)",
     [QFS_SQL_VIEW_NODE_ALL] =
-        "SELECT node, in_sync, base, left_mark, generation, next_generation FROM view_node",
+        "SELECT node, in_sync, base, left_mark, generation FROM view_node",
     [QFS_SQL_VIEW_NODE_CLEAR] = "DELETE FROM view_node",
     [QFS_SQL_VIEW_UNSETTLED_SET] = "INSERT INTO view_unsettled (pos, nodes) VALUES (?1, ?2)",
     [QFS_SQL_VIEW_UNSETTLED_ALL] = "SELECT pos, nodes FROM view_unsettled ORDER BY pos",

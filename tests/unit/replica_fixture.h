@@ -177,6 +177,56 @@ static inline GPtrArray *new_chunks(void) {
   return g_ptr_array_new_with_free_func((GDestroyNotify)qfs_chunk_free);
 }
 
+static inline void assert_same(const QfsRecord *found, const QfsRecord *expected) {
+  g_assert_nonnull(found);
+  g_assert_cmpstr(found->key, ==, expected->key);
+  g_assert_cmpuint(found->timestamp, ==, expected->timestamp);
+  g_assert_cmpuint(found->seq, ==, expected->seq);
+  g_assert_cmpint(found->kind, ==, expected->kind);
+  g_assert_cmpuint(found->attr.mode, ==, expected->attr.mode);
+  g_assert_cmpuint(found->attr.uid, ==, expected->attr.uid);
+  g_assert_cmpuint(found->attr.gid, ==, expected->attr.gid);
+  g_assert_cmpuint(found->attr.rdev, ==, expected->attr.rdev);
+  g_assert_cmpuint(found->attr.size, ==, expected->attr.size);
+  g_assert_cmpint(found->attr.atime_ns, ==, expected->attr.atime_ns);
+  g_assert_cmpint(found->attr.mtime_ns, ==, expected->attr.mtime_ns);
+  g_assert_cmpint(found->attr.ctime_ns, ==, expected->attr.ctime_ns);
+  g_assert_cmpint(found->attr.btime_ns, ==, expected->attr.btime_ns);
+  g_assert_true(qfs_object_equal(found->object, expected->object));
+  g_assert_cmpuint(found->tail_offset, ==, expected->tail_offset);
+  g_assert_true(g_bytes_equal(found->tail, expected->tail));
+  g_assert_true(g_bytes_equal(found->xattrs, expected->xattrs));
+  g_assert_cmpuint(found->digest, ==, expected->digest);
+}
+
+/* Extremes of every field; `bytes` of tail. */
+static inline QfsRecord *full_record(const char *key, gsize bytes) {
+  g_autofree guint8 *tail = g_malloc(bytes + 1);
+  QfsRecord *record = qfs_record_new(key);
+
+  for (gsize i = 0; i < bytes; i++)
+    tail[i] = (guint8)(i * 7);
+  record->timestamp = G_MAXUINT64;
+  record->seq = QFS_SEQ((1 << 28) - 1, ((guint64)1 << 35) - 1);
+  record->kind = QFS_KIND_SPECIAL;
+  record->attr = (QfsAttr){.mode = G_MAXUINT32,
+                           .uid = G_MAXUINT32 - 1,
+                           .gid = G_MAXUINT32 - 2,
+                           .rdev = G_MAXUINT64,
+                           .size = QFS_VALUE_MAX,
+                           .atime_ns = G_MININT64,
+                           .mtime_ns = -1,
+                           .ctime_ns = G_MAXINT64,
+                           .btime_ns = 7};
+  record->object = (QfsObjectId){G_MAXUINT64, (guint64)1 << 63};
+  record->tail_offset = (guint64)1 << 63;
+  record->digest = G_MAXUINT64 - 5;
+  set_tail(record, tail, bytes);
+  g_bytes_unref(record->xattrs);
+  record->xattrs = g_bytes_new_static("\0user.x\0\xff", 9);
+  return record;
+}
+
 /* g_test_add for a test over Fixture. */
 #define ADD(path, function)                                                                        \
   g_test_add(path, Fixture, NULL, fixture_set_up, function, fixture_tear_down)

@@ -1,5 +1,7 @@
-/* Goal: the files below .quorumfs say and do what fs/control.h promises, over an engine that only records. */
+/* Goal: the files below .quorumfs say and do what fs/control.h promises, over an engine that only
+ * records. */
 #include "fs/control.h"
+#include "fs/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,13 +10,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The engine: remembers what it was asked, answers at once with `status`, or later when `hold` is set. */
+/* The engine: remembers what it was asked, answers at once with `status`, or later when `hold` is
+ * set. */
 static struct {
   QfsEngine engine;
   QfsStatus status;
   gboolean hold, superseded;
   QfsRequest *held;
-  GPtrArray *log;      /* element-type char*: one line per request */
+  GPtrArray *log; /* element-type char*: one line per request */
   GByteArray *staged;
   GBytes *value;       /* of the latest WRITE that published */
   const char *present; /* the only parent that a GET finds */
@@ -26,7 +29,8 @@ static void answer(QfsRequest *request) {
   request->status = fake.status;
   if (request->type == QFS_REQUEST_GET)
     request->status = g_strcmp0(request->key, fake.present) == 0 ? QFS_OK : QFS_NOT_FOUND;
-  if (request->type == QFS_REQUEST_WRITE && (request->flags & QFS_WRITE_STAGE) && fake.status == QFS_OK) {
+  if (request->type == QFS_REQUEST_WRITE && (request->flags & QFS_WRITE_STAGE) &&
+      fake.status == QFS_OK) {
     g_assert_cmpuint(request->offset, ==, fake.staged->len);
     g_assert_cmpuint(request->offset % QFS_CHUNK_SIZE, ==, 0);
     g_byte_array_append(fake.staged, g_bytes_get_data(request->data, NULL),
@@ -44,11 +48,11 @@ static void answer(QfsRequest *request) {
 }
 
 static void fake_submit(QfsEngine *engine, QfsRequest *request) {
-  static const char *const names[] = {"get", "read", "list", "write", "create",
-                                      "setattr", "remove", "rename", "sync", "node"};
+  static const char *const names[] = {"get",     "read",   "list",   "write", "create",
+                                      "setattr", "remove", "rename", "sync",  "node"};
   g_ptr_array_add(fake.log, g_strdup_printf("%s %s %u %" G_GUINT64_FORMAT, names[request->type],
-                                            request->key != NULL ? request->key : "-", request->flags,
-                                            request->timestamp));
+                                            request->key != NULL ? request->key : "-",
+                                            request->flags, request->timestamp));
   if (request->type == QFS_REQUEST_WRITE && !(request->flags & QFS_WRITE_STAGE)) {
     g_clear_pointer(&fake.value, g_bytes_unref);
     if (request->flags & QFS_WRITE_STAGED)
@@ -92,9 +96,12 @@ static void fake_discard(QfsEngine *engine, QfsObjectId object) {
   fake.discarded++;
 }
 
-static const QfsEngineOps fake_ops = {.submit = fake_submit, .status = fake_status, .discard = fake_discard};
+static const QfsEngineOps fake_ops = {
+    .submit = fake_submit, .status = fake_status, .discard = fake_discard};
 
-static void on_changed(const char *key, gpointer user_data) { g_ptr_array_add(fake.changed, g_strdup(key)); }
+static void on_changed(const char *key, gpointer user_data) {
+  g_ptr_array_add(fake.changed, g_strdup(key));
+}
 
 typedef struct {
   QfsControl *control;
@@ -178,7 +185,8 @@ static void assert_reads(QfsControlFile *file, const char *expected) {
   g_assert_cmpstr(text, ==, expected);
 }
 
-static QfsControlFile *open_as(Fixture *fixture, const char *path, int flags, uid_t uid, int *out_error) {
+static QfsControlFile *open_as(Fixture *fixture, const char *path, int flags, uid_t uid,
+                               int *out_error) {
   return qfs_control_open(fixture->control, path, flags, uid, 100, out_error);
 }
 
@@ -197,8 +205,18 @@ static void assert_file_says(Fixture *fixture, const char *path, const char *exp
 }
 
 static void test_tree(Fixture *fixture, gconstpointer data) {
-  static const char *const absent[] = {"x", "nodes/", "nodes/0", "nodes/6", "nodes/01", "nodes/+1", "nodes/1/",
-                                       "nodes/1/statex", "nodes//1", "/status", "status/", "nodes/-1",
+  static const char *const absent[] = {"x",
+                                       "nodes/",
+                                       "nodes/0",
+                                       "nodes/6",
+                                       "nodes/01",
+                                       "nodes/+1",
+                                       "nodes/1/",
+                                       "nodes/1/statex",
+                                       "nodes//1",
+                                       "/status",
+                                       "status/",
+                                       "nodes/-1",
                                        "nodes/18446744073709551617"};
   for (gsize i = 0; i < G_N_ELEMENTS(absent); i++)
     g_assert_cmpuint(qfs_control_mode(fixture->control, absent[i]), ==, 0);
@@ -291,17 +309,17 @@ static void test_permissions(Fixture *fixture, gconstpointer data) {
     const char *path;
     int flags, stranger, root;
   } cases[] = {
-    {"status", O_RDONLY, 0, 0},        {"status", O_WRONLY, EACCES, EACCES},
-    {"nodes/1/state", O_RDONLY, 0, 0}, {"nodes/1/state", O_WRONLY | O_TRUNC, EACCES, 0},
-    {"rpc", O_RDWR, EACCES, 0},        {"rpc", O_RDONLY, EACCES, EINVAL},
-    {"rpc", O_WRONLY, EACCES, EINVAL}, {"nodes", O_RDONLY, EISDIR, EISDIR},
-    {"absent", O_RDONLY, ENOENT, ENOENT},
+      {"status", O_RDONLY, 0, 0},           {"status", O_WRONLY, EACCES, EACCES},
+      {"nodes/1/state", O_RDONLY, 0, 0},    {"nodes/1/state", O_WRONLY | O_TRUNC, EACCES, 0},
+      {"rpc", O_RDWR, EACCES, 0},           {"rpc", O_RDONLY, EACCES, EINVAL},
+      {"rpc", O_WRONLY, EACCES, EINVAL},    {"nodes", O_RDONLY, EISDIR, EISDIR},
+      {"absent", O_RDONLY, ENOENT, ENOENT},
   };
   for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
     for (int as_root = 0; as_root < 2; as_root++) {
       int error = 0;
       QfsControlFile *file =
-        open_as(fixture, cases[i].path, cases[i].flags, as_root ? 0 : stranger, &error);
+          open_as(fixture, cases[i].path, cases[i].flags, as_root ? 0 : stranger, &error);
       g_assert_cmpint(error, ==, as_root ? cases[i].root : cases[i].stranger);
       g_assert_true((file != NULL) == (error == 0));
       qfs_control_close(file);
@@ -321,8 +339,8 @@ static void test_put(Fixture *fixture, gconstpointer data) {
   g_assert_cmpint(write_text(file, "more"), ==, EINVAL);
   qfs_control_close(file);
   g_autofree char *expected =
-    g_strdup_printf("write a b\n%% %d 5",
-                    QFS_WRITE_REPLACE | QFS_WRITE_CREATE | QFS_WRITE_PARENTS | QFS_WRITE_TIMESTAMP);
+      g_strdup_printf("write a b\n%% %d 5", QFS_WRITE_REPLACE | QFS_WRITE_CREATE |
+                                                QFS_WRITE_PARENTS | QFS_WRITE_TIMESTAMP);
   assert_lines(fake.log, expected);
   assert_lines(fake.changed, "a b\n%");
   g_assert_cmpuint(g_bytes_get_size(fake.value), ==, 5);
@@ -336,7 +354,7 @@ static void test_put_in_one_write(Fixture *fixture, gconstpointer data) {
   qfs_control_close(file);
   g_assert_cmpmem(g_bytes_get_data(fake.value, NULL), g_bytes_get_size(fake.value), "line\n", 5);
   g_autofree char *expected =
-    g_strdup_printf("write k %d 0", QFS_WRITE_REPLACE | QFS_WRITE_CREATE | QFS_WRITE_PARENTS);
+      g_strdup_printf("write k %d 0", QFS_WRITE_REPLACE | QFS_WRITE_CREATE | QFS_WRITE_PARENTS);
   assert_lines(fake.log, expected);
 }
 
@@ -374,10 +392,12 @@ static void test_refused(Fixture *fixture, gconstpointer data) {
   QfsControlFile *file = open_root(fixture, "rpc", O_RDWR);
   g_assert_cmpint(write_text(file, "put - k\nx"), ==, 0);
   g_autofree char *text = read_text(file, 0, 1000, NULL);
-  g_autofree char *expected = g_strdup_printf("error %d %s\n", EHOSTDOWN, qfs_control_explain(EHOSTDOWN));
+  g_autofree char *expected =
+      g_strdup_printf("error %d %s\n", EHOSTDOWN, qfs_control_explain(EHOSTDOWN));
   g_assert_cmpstr(text, ==, expected);
   g_assert_cmpuint(fake.changed->len, ==, 0);
   qfs_control_close(file);
+  assert_file_says(fixture, "last-error", "put of 'k' failed: no-quorum\n");
   fake.status = QFS_UNKNOWN; /* perhaps applied: caches must not keep the old value */
   file = open_root(fixture, "rpc", O_RDWR);
   g_assert_cmpint(write_text(file, "put - k\nx"), ==, 0);
@@ -477,9 +497,23 @@ static void test_overlap(Fixture *fixture, gconstpointer data) {
 
 static void test_wrong_headers(Fixture *fixture, gconstpointer data) {
   static const char *const wrong[] = {
-    "\n", "put\n", "put -\n", "put - \n", "get - k\n", "put x k\n", "put -1 k\n", "put 18446744073709551616 k\n",
-    "put - a%00b\n", "put - a%zz\n", "put - /a\n", "put - a/\n", "put - a//b\n", "put - ../a\n",
-    "put - .quorumfs/x\n", "delete - .quorumfs\n", "put  k\n",
+      "\n",
+      "put\n",
+      "put -\n",
+      "put - \n",
+      "get - k\n",
+      "put x k\n",
+      "put -1 k\n",
+      "put 18446744073709551616 k\n",
+      "put - a%00b\n",
+      "put - a%zz\n",
+      "put - /a\n",
+      "put - a/\n",
+      "put - a//b\n",
+      "put - ../a\n",
+      "put - .quorumfs/x\n",
+      "delete - .quorumfs\n",
+      "put  k\n",
   };
   for (gsize i = 0; i < G_N_ELEMENTS(wrong); i++) {
     QfsControlFile *file = open_root(fixture, "rpc", O_RDWR);
@@ -503,10 +537,13 @@ static void test_wrong_headers(Fixture *fixture, gconstpointer data) {
   g_assert_cmpuint(fake.log->len, ==, 0);
 }
 
-#define ADD(path, function) g_test_add("/fs/control/" path, Fixture, NULL, set_up, function, tear_down)
+#define ADD(path, function)                                                                        \
+  g_test_add("/fs/control/" path, Fixture, NULL, set_up, function, tear_down)
 
 int main(int argc, char **argv) {
   g_test_init(&argc, &argv, NULL);
+  g_log_set_always_fatal(G_LOG_FATAL_MASK); /* warnings are what last-error is about */
+  qfs_log_init(TRUE);
   ADD("the-tree-is-what-it-lists", test_tree);
   ADD("status-is-told-without-a-request", test_status);
   ADD("states-are-one-line-each", test_states);

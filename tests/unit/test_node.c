@@ -233,15 +233,13 @@ static QfsNodeMeta meta_of(Fixture *f) {
   return *reply(f, 0)->meta;
 }
 
-static void add_view(Fixture *f, guint64 epoch, guint64 generation) {
+static void add_view(Fixture *f, guint64 epoch) {
   QfsMessage *message = add(f, QFS_MESSAGE_VIEW);
   message->epoch = epoch;
   message->view = g_new0(QfsView, 1);
   message->view->nodes = 3;
   message->view->replicas = 3;
   message->view->epoch = epoch;
-  message->view->generation[1] = 1;
-  message->view->next_generation[1] = generation;
 }
 
 /* Tests. */
@@ -272,7 +270,7 @@ static void test_epochs(Fixture *f, gconstpointer data) {
   /* A view is a durable promise: older epochs change nothing, also later in the same batch (N2). */
   f->epoch = 4;
   add_put(f, "a", 10, 1, "old");
-  add_view(f, 5, 7);
+  add_view(f, 5);
   add_put(f, "a", 20, 2, "late");
   run(f);
   g_assert_cmpint(reply(f, 0)->status, ==, QFS_OK);
@@ -283,19 +281,15 @@ static void test_epochs(Fixture *f, gconstpointer data) {
   g_assert_cmpuint(durable_commits, ==, 1);
 
   reopen_node(f);
-  add_view(f, 4, 9);
+  add_view(f, 4);
   run(f);
   g_assert_cmpint(reply(f, 0)->status, ==, QFS_STALE);
   const QfsNodeMeta meta = meta_of(f);
   g_assert_true(meta.has_view);
   g_assert_cmpuint(meta.promised_epoch, ==, 5);
   g_assert_cmpuint(meta.view.epoch, ==, 5);
-  g_assert_cmpuint(meta.generation, ==, 7);
   f->epoch = 5;
   g_assert_cmpuint(held(f, "a"), ==, 10);
-  add_view(f, 6, 0);
-  run(f);
-  g_assert_cmpuint(meta_of(f).generation, ==, 1);
 }
 
 static void test_newest(Fixture *f, gconstpointer data) {
@@ -313,9 +307,24 @@ static void test_newest(Fixture *f, gconstpointer data) {
   run(f);
   g_assert_cmpuint(reply(f, 0)->newest, ==, 0);
   g_assert_cmpuint(held(f, "a"), ==, 10);
-  add(f, QFS_MESSAGE_REMOVE)->key = g_strdup("a");
+}
+
+static void test_remove(Fixture *f, gconstpointer data) {
+  /* A row is removed only while it is the version that was meant; without a row there is nothing to
+   * do. */
+  add_put(f, "a", 10, 1, "1");
   run(f);
-  g_assert_cmpuint(held(f, "a"), ==, 0);
+  static const guint64 timestamps[] = {9, 11, 10, 10};
+  static const guint64 left[] = {10, 10, 0, 0};
+  for (guint i = 0; i < G_N_ELEMENTS(left); i++) {
+    QfsMessage *remove_row = add(f, QFS_MESSAGE_REMOVE);
+    remove_row->key = g_strdup("a");
+    remove_row->records = qfs_records_new();
+    g_ptr_array_add(remove_row->records, value("a", timestamps[i], 1, "1"));
+    run(f);
+    g_assert_cmpint(reply(f, 0)->status, ==, QFS_OK);
+    g_assert_cmpuint(held(f, "a"), ==, left[i]);
+  }
 }
 
 static void test_group_commit(Fixture *f, gconstpointer data) {
@@ -431,11 +440,12 @@ static void test_drop_object(Fixture *f, gconstpointer data) {
 }
 
 static void test_sync(Fixture *f, gconstpointer data) {
-  /* Marks are raised, never lowered, durably. */
+  /* Marks are raised, never lowered, and a new generation is taken, durably. */
   QfsMessage *sync = add(f, QFS_MESSAGE_SYNC);
   sync->mark = 5;
   sync->settled = 4;
   sync->ceiling = 1000;
+  sync->id = 77;
   sync = add(f, QFS_MESSAGE_SYNC);
   sync->mark = 3;
   sync->ceiling = 2000;
@@ -446,6 +456,7 @@ static void test_sync(Fixture *f, gconstpointer data) {
   g_assert_cmpuint(meta.mark, ==, 5);
   g_assert_cmpuint(meta.settled, ==, 4);
   g_assert_cmpuint(meta.ceiling, ==, 2000);
+  g_assert_cmpuint(meta.generation, ==, 77);
 
   add_put(f, "a", 10, 1, "1");
   add(f, QFS_MESSAGE_WIPE);
@@ -455,6 +466,24 @@ static void test_sync(Fixture *f, gconstpointer data) {
   g_assert_cmpuint(meta.settled, ==, 0);
   g_assert_cmpuint(meta.ceiling, ==, 2000);
   g_assert_cmpuint(held(f, "a"), ==, 0);
+}
+
+static void test_wipe_repeated(Fixture *f, gconstpointer data) {
+  /* A repeated wipe takes nothing away that came after the first, and one that was rolled back is
+   * done again when its batch is served piece by piece. */
+  add_put(f, "a", 10, 1, "1");
+  run(f);
+  fault_key = "big";
+  add(f, QFS_MESSAGE_WIPE);
+  add_put(f, "big", 10, 2, "2");
+  run(f);
+  g_assert_cmpint(reply(f, 0)->status, ==, QFS_OK);
+  g_assert_cmpint(reply(f, 1)->status, ==, QFS_NO_SPACE);
+  g_assert_cmpuint(held(f, "a"), ==, 0);
+  add_put(f, "b", 10, 3, "3");
+  add(f, QFS_MESSAGE_WIPE);
+  run(f);
+  g_assert_cmpuint(held(f, "b"), ==, 10);
 }
 
 static void test_scans(Fixture *f, gconstpointer data) {
@@ -538,7 +567,7 @@ static void test_fault_at_each_call(Fixture *f, gconstpointer data) {
   guint call = 0;
   gboolean failed = TRUE;
   while (failed) {
-    add_view(f, 5, 2);
+    add_view(f, 5);
     add_put(f, "a", 10, 1, "1");
     add_put(f, "a", 5, 1, "0");
     add_chunks(f, QFS_MESSAGE_CHUNKS, object, 10, 2, "x");
@@ -573,12 +602,14 @@ int main(int argc, char **argv) {
   ADD("replica-of-another-node-is-refused", test_wrong_number);
   ADD("older-epochs-change-nothing", test_epochs);
   ADD("apply-tells-the-newer-timestamp", test_newest);
+  ADD("remove-takes-only-the-version-meant", test_remove);
   ADD("batch-is-one-transaction", test_group_commit);
   ADD("message-of-an-earlier-life-is-lost", test_incarnations);
   ADD("intent-is-invisible-until-committed", test_intents);
   ADD("chunks-are-read-and-trimmed-by-version", test_chunks);
   ADD("large-object-is-dropped-in-steps", test_drop_object);
   ADD("marks-only-rise-until-wiped", test_sync);
+  ADD("repeated-wipe-takes-nothing-more", test_wipe_repeated);
   ADD("scans-are-limited", test_scans);
   ADD("full-disk-fails-only-what-does-not-fit", test_no_space);
   ADD("damaged-record-fails-the-node", test_corrupt_read);

@@ -42,7 +42,8 @@ static void test_defaults(void) {
 }
 
 static void test_replicas_follow_nodes(void) {
-  static const guint expected[][2] = {{1, 1}, {2, 1}, {3, 2}, {4, 2}, {5, 3}, {6, 3}, {7, 4}, {64, 32}};
+  static const guint expected[][2] = {{1, 1}, {2, 1}, {3, 2}, {4, 2},
+                                      {5, 3}, {6, 3}, {7, 4}, {64, 32}};
   for (gsize i = 0; i < G_N_ELEMENTS(expected); i++) {
     g_autofree char *list = g_strdup_printf("nodes=%u", expected[i][0]);
     g_autoptr(QfsOptions) options = parse(list);
@@ -52,9 +53,9 @@ static void test_replicas_follow_nodes(void) {
 }
 
 static void test_everything(void) {
-  g_autoptr(QfsOptions) options =
-    parse("store=/s,nodes=7,replicas=5,node2=/disk2/q,node7=/disk7,sync,timeout=100,tombstone_grace=0,"
-          "faults,engine=embedded");
+  g_autoptr(QfsOptions) options = parse(
+      "store=/s,nodes=7,replicas=5,node2=/disk2/q,node7=/disk7,sync,timeout=100,tombstone_grace=0,"
+      "faults,engine=embedded");
   g_assert_true(qfs_options_settle(options, NULL));
   g_assert_cmpstr(options->engine.store, ==, "/s");
   g_assert_cmpuint(options->engine.nodes, ==, 7);
@@ -69,7 +70,8 @@ static void test_everything(void) {
 }
 
 static void test_last_wins(void) {
-  g_autoptr(QfsOptions) options = parse("nodes=3,store=/a,sync,nodes=7,store=/b,async,node1=/x,node1=/y");
+  g_autoptr(QfsOptions) options =
+      parse("nodes=3,store=/a,sync,nodes=7,store=/b,async,node1=/x,node1=/y");
   g_assert_cmpuint(options->engine.nodes, ==, 7);
   g_assert_cmpstr(options->engine.store, ==, "/b");
   g_assert_cmpstr(options->engine.node_dirs[0], ==, "/y");
@@ -98,33 +100,58 @@ static void test_relative_paths(void) {
 }
 
 static void test_passed_on(void) {
-  g_autoptr(QfsOptions) options = parse("store=/a\\,b,allow_other,ro,noexec,nosuid,nodev,noatime,default_permissions");
+  g_autoptr(QfsOptions) options =
+      parse("store=/a\\,b,allow_other,ro,noexec,nosuid,nodev,noatime,default_permissions");
   g_autofree char *fuse = qfs_options_fuse_string(options);
   g_assert_true(options->allow_other);
   g_assert_cmpstr(fuse, ==, "fsname=/a\\,b,allow_other,ro,noexec,nosuid,nodev,noatime");
 }
 
 static void test_ignored(void) {
-  g_autoptr(QfsOptions) options =
-    parse("defaults,auto,noauto,_netdev,nofail,user,nouser,users,x-systemd.automount,X-mount.mkdir,"
-          "comment=hello,relatime,subtype=other,,");
+  g_autoptr(QfsOptions) options = parse(
+      "defaults,auto,noauto,_netdev,nofail,user,nouser,users,x-systemd.automount,X-mount.mkdir,"
+      "comment=hello,relatime,subtype=other,,");
   g_assert_cmpuint(options->fuse->len, ==, 0);
 }
 
 static void test_refused(void) {
   static const char *const cases[][2] = {
-    {"nodes=0", "nodes=0"}, {"nodes=65", "nodes=65"}, {"nodes=", "nodes="}, {"nodes=five", "five"},
-    {"nodes=-1", "-1"}, {"nodes=+5", "+5"}, {"nodes= 5", "nodes"}, {"nodes=5x", "5x"},
-    {"nodes=99999999999999999999", "nodes"}, {"nodes", "needs a value"}, {"store", "needs a value"},
-    {"store=", "directory"}, {"node1=", "directory"}, {"node1", "needs a value"},
-    {"replicas=0", "replicas=0"}, {"nodes=3,replicas=4", "only 3 nodes"}, {"replicas=6", "only 5 nodes"},
-    {"nodes=3,node4=/x", "only 3 nodes"}, {"node0=/x", "unknown"}, {"node65=/x", "unknown"},
-    {"node01=/x", "unknown"}, {"node1=/x,node3=/y/../x", "same directory"},
-    {"timeout=99", "timeout=99"}, {"timeout=600001", "timeout"}, {"timeout=1s", "1s"},
-    {"tombstone_grace=-1", "-1"}, {"engine=etcd", "not available in this build"},
-    {"engine=zookeeper", "zookeeper"}, {"wibble", "'wibble'"}, {"wibble=1", "'wibble="},
-    {"ephemeral,store=/x", "exclude"}, {"ephemeral,node1=/x", "exclude"}, {"remount", "remount"},
-    {"max_write=4096", "max_write"}, {"sync=1", "sync="}, {"Nodes=3", "Nodes"},
+      {"nodes=0", "nodes=0"},
+      {"nodes=65", "nodes=65"},
+      {"nodes=", "nodes="},
+      {"nodes=five", "five"},
+      {"nodes=-1", "-1"},
+      {"nodes=+5", "+5"},
+      {"nodes= 5", "nodes"},
+      {"nodes=5x", "5x"},
+      {"nodes=99999999999999999999", "nodes"},
+      {"nodes", "needs a value"},
+      {"store", "needs a value"},
+      {"store=", "directory"},
+      {"node1=", "directory"},
+      {"node1", "needs a value"},
+      {"replicas=0", "replicas=0"},
+      {"nodes=3,replicas=4", "only 3 nodes"},
+      {"replicas=6", "only 5 nodes"},
+      {"nodes=3,node4=/x", "only 3 nodes"},
+      {"node0=/x", "unknown"},
+      {"node65=/x", "unknown"},
+      {"node01=/x", "unknown"},
+      {"node1=/x,node3=/y/../x", "same directory"},
+      {"timeout=99", "timeout=99"},
+      {"timeout=600001", "timeout"},
+      {"timeout=1s", "1s"},
+      {"tombstone_grace=-1", "-1"},
+      {"engine=etcd", "not available in this build"},
+      {"engine=zookeeper", "zookeeper"},
+      {"wibble", "'wibble'"},
+      {"wibble=1", "'wibble="},
+      {"ephemeral,store=/x", "exclude"},
+      {"ephemeral,node1=/x", "exclude"},
+      {"remount", "remount"},
+      {"max_write=4096", "max_write"},
+      {"sync=1", "sync="},
+      {"Nodes=3", "Nodes"},
   };
   for (gsize i = 0; i < G_N_ELEMENTS(cases); i++)
     assert_refused(cases[i][0], cases[i][1]);
