@@ -12,7 +12,7 @@
 #define RECORDS_LIMIT 256
 #define CHUNKS_LIMIT 16
 
-typedef enum { STAGE_WIPE, STAGE_EXTRAS, STAGE_CHUNKS, STAGE_RECORDS, STAGE_SYNC, STAGE_READY } Stage;
+typedef enum { STAGE_WIPE, STAGE_EXTRAS, STAGE_EXTRA_CHUNKS, STAGE_CHUNKS, STAGE_RECORDS, STAGE_SYNC, STAGE_READY } Stage;
 
 struct QfsCatchup {
   guint64 id;
@@ -28,6 +28,9 @@ struct QfsCatchup {
   GPtrArray *extras;        /* records of the node being looked at */
   guint next_extra;
   QfsRecord *better;        /* authoritative version of the current extra */
+  GPtrArray *extra_chunks;  /* chunk rows of the node being looked at */
+  guint next_chunk;
+  guint64 mark;             /* that it has made durable */
   guint64 sent;
 };
 
@@ -75,6 +78,7 @@ void qfs_catchup_stop(QfsCoordinator *c, QfsPeer *peer) {
   g_free(u->at_key);
   qfs_chunk_free(u->at_chunk);
   g_clear_pointer(&u->extras, g_ptr_array_unref);
+  g_clear_pointer(&u->extra_chunks, g_ptr_array_unref);
   qfs_record_unref(u->better);
   g_free(u);
 }
@@ -88,8 +92,10 @@ static void catchup_restart(QfsCoordinator *c, QfsCatchup *u) {
   c->view_dirty = TRUE;
 }
 
-gboolean qfs_catchup_ready(const QfsPeer *peer) {
-  return peer->catchup != NULL && peer->catchup->stage == STAGE_READY;
+/* Its own mark must not be below the settled one, or its file would look like an older copy. */
+gboolean qfs_catchup_ready(const QfsCoordinator *c, const QfsPeer *peer) {
+  return peer->catchup != NULL && peer->catchup->stage == STAGE_READY &&
+         peer->catchup->mark >= c->settled;
 }
 
 guint qfs_catchup_progress(const QfsPeer *peer) {
@@ -203,11 +209,9 @@ static void extras_next(QfsCoordinator *c, QfsCatchup *u) {
     return;
   }
   if (!u->more) {
-    u->stage = STAGE_CHUNKS;
+    u->stage = STAGE_EXTRA_CHUNKS;
     u->at_seq = u->from;
     g_clear_pointer(&u->at_key, g_free);
-    u->sources = qfs_peers_in(c, PEER_TRUSTED);
-    u->source = 0;
   }
   catchup_step(c, u);
 }
@@ -227,6 +231,86 @@ static void extras_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
     u->at_key = g_strdup(last->key);
   }
   extras_next(c, u);
+}
+
+/* Chunk rows of a write that an earlier coordinator did not finish: no record names their version, but a
+ * later one would take them for its own. Rows of this coordinator's life are completed everywhere. */
+
+static void extra_chunks_next(QfsCoordinator *c, QfsCatchup *u);
+
+static void extra_chunk_removed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsCatchup *u = ticket_use(c, data);
+  if (u != NULL && usable(c, u, peer, reply))
+    extra_chunks_next(c, u);
+}
+
+static void extra_chunk_compared(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsCatchup *u = ticket_use(c, data);
+  if (u == NULL || !usable(c, u, peer, reply))
+    return;
+  const QfsChunk *extra = u->extra_chunks->pdata[u->next_chunk - 1];
+  const QfsChunk *theirs =
+      reply->chunks != NULL && reply->chunks->len > 0 ? reply->chunks->pdata[0] : NULL;
+  if (theirs != NULL && theirs->version == extra->version) {
+    extra_chunks_next(c, u);
+    return;
+  }
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_DISCARD, u->node);
+  message->discard = QFS_DISCARD_VERSION;
+  message->chunks = qfs_chunks_new();
+  g_ptr_array_add(message->chunks, g_memdup2(extra, sizeof *extra));
+  qfs_rpc_send(c, &c->peer[u->node], message, extra_chunk_removed, ticket_new(u));
+}
+
+static void extra_chunks_next(QfsCoordinator *c, QfsCatchup *u) {
+  while (u->next_chunk < u->extra_chunks->len) {
+    const QfsChunk *extra = u->extra_chunks->pdata[u->next_chunk++];
+    QfsNodeSet others = qfs_readable(c, extra->object.placement);
+    if (QFS_SEQ_EPOCH(extra->seq) >= c->first_epoch || others == 0)
+      continue;
+    QfsPeer *peer = &c->peer[qfs_pick(c, extra->object.placement, others)];
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_CHUNK_GET, peer->index);
+    message->chunks = qfs_chunks_new();
+    g_ptr_array_add(message->chunks, g_memdup2(extra, sizeof *extra));
+    qfs_rpc_send(c, peer, message, extra_chunk_compared, ticket_new(u));
+    return;
+  }
+  if (!u->more) {
+    u->stage = STAGE_CHUNKS;
+    u->at_seq = u->from;
+    g_clear_pointer(&u->at_chunk, qfs_chunk_free);
+    u->sources = qfs_peers_in(c, PEER_TRUSTED);
+    u->source = 0;
+  }
+  catchup_step(c, u);
+}
+
+static void extra_chunks_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsCatchup *u = ticket_use(c, data);
+  if (u == NULL || !usable(c, u, peer, reply))
+    return;
+  g_clear_pointer(&u->extra_chunks, g_ptr_array_unref);
+  u->extra_chunks = reply->chunks != NULL ? g_ptr_array_ref(reply->chunks) : qfs_chunks_new();
+  u->next_chunk = 0;
+  u->more = reply->more && u->extra_chunks->len > 0;
+  if (u->extra_chunks->len > 0) {
+    const QfsChunk *last = u->extra_chunks->pdata[u->extra_chunks->len - 1];
+    qfs_chunk_free(u->at_chunk);
+    u->at_chunk = g_memdup2(last, sizeof *last);
+    u->at_seq = last->seq;
+  }
+  extra_chunks_next(c, u);
+}
+
+static void find_extra_chunks(QfsCoordinator *c, QfsCatchup *u) {
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_SCAN_CHUNKS, u->node);
+  message->after_seq = u->at_seq;
+  message->limit = RECORDS_LIMIT;
+  if (u->at_chunk != NULL) {
+    message->chunks = qfs_chunks_new();
+    g_ptr_array_add(message->chunks, g_memdup2(u->at_chunk, sizeof *u->at_chunk));
+  }
+  qfs_rpc_send(c, &c->peer[u->node], message, extra_chunks_found, ticket_new(u));
 }
 
 /* ---- (2) copying ---- */
@@ -336,6 +420,10 @@ static void synced(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer
   QfsCatchup *u = ticket_use(c, data);
   if (u == NULL || !usable(c, u, peer, reply))
     return;
+  if (u->mark < c->settled) { /* the mark moved meanwhile */
+    catchup_step(c, u);
+    return;
+  }
   u->stage = STAGE_READY;
   peer->rebuild = FALSE;
   c->view_dirty = TRUE;
@@ -393,12 +481,16 @@ static void catchup_step(QfsCoordinator *c, QfsCatchup *u) {
     qfs_rpc_send(c, peer, message, extras_found, ticket_new(u));
     break;
   }
+  case STAGE_EXTRA_CHUNKS:
+    find_extra_chunks(c, u);
+    break;
   case STAGE_CHUNKS:
   case STAGE_RECORDS:
     copy_step(c, u);
     break;
   case STAGE_SYNC: {
     QfsMessage *message = qfs_message_new(QFS_MESSAGE_SYNC, u->node);
+    u->mark = message->mark = c->settled;
     qfs_rpc_send(c, peer, message, synced, ticket_new(u));
     break;
   }
@@ -430,6 +522,11 @@ void qfs_catchup_consider(QfsCoordinator *c) {
   QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
   for (guint i = 1; i <= c->config.nodes; i++) {
     QfsPeer *peer = &c->peer[i];
+    if (peer->catchup != NULL && peer->catchup->stage == STAGE_READY &&
+        peer->catchup->mark < c->settled) {
+      peer->catchup->stage = STAGE_SYNC;
+      catchup_step(c, peer->catchup);
+    }
     if (peer->state != PEER_KNOWN || peer->catchup != NULL)
       continue;
     /* Whatever was written while it was away went to K of the others: with at most K-1 of those

@@ -97,11 +97,28 @@ static QfsFlight *flight_find(QfsCoordinator *c, guint64 seq) {
   return NULL;
 }
 
+/* A late answer of a node that had ceased to be a holder when the flight completed. */
+static void note_late(QfsCoordinator *c, guint64 seq, QfsNodeSet bit, const QfsMessage *reply) {
+  for (GList *link = c->retained.head; link != NULL; link = link->next) {
+    QfsFlight *flight = link->data;
+    if (flight->seq != seq)
+      continue;
+    flight->outstanding &= ~bit;
+    if (reply->status == QFS_OK)
+      flight->acked |= bit;
+  }
+}
+
 static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
   g_autofree guint64 *seq = data;
   QfsFlight *flight = flight_find(c, *seq);
-  if (flight == NULL || reply == NULL)
+  if (reply == NULL)
     return;
+  if (flight == NULL) {
+    note_late(c, *seq, QFS_NODE_BIT(peer->index), reply);
+    qfs_peer_reply_ok(c, peer, reply);
+    return;
+  }
   flight->outstanding &= ~QFS_NODE_BIT(peer->index);
   if (!qfs_peer_reply_ok(c, peer, reply)) {
     if (reply->status == QFS_NO_SPACE) {

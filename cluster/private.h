@@ -277,7 +277,7 @@ void qfs_recovery_free(QfsCoordinator *c);
 void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer);
 void qfs_catchup_stop(QfsCoordinator *c, QfsPeer *peer);
 void qfs_catchup_consider(QfsCoordinator *c);
-gboolean qfs_catchup_ready(const QfsPeer *peer);
+gboolean qfs_catchup_ready(const QfsCoordinator *c, const QfsPeer *peer);
 guint qfs_catchup_progress(const QfsPeer *peer);
 
 /* ---- peers ---- */
@@ -322,6 +322,7 @@ struct QfsCoordinator {
   guint64 proposal_id;
   guint64 proposal_ceiling;
   gboolean view_stale;            /* nodes may have promised an epoch newer than the view's */
+  guint64 first_epoch;            /* least epoch of this coordinator's life */
   guint64 epoch_seen;             /* greatest epoch ever seen or proposed */
   gboolean view_dirty;            /* peers changed: qfs_after_event looks again */
   QfsNodeSet seen;                /* nodes whose operations past the settled mark have been taken in */

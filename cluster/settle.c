@@ -49,8 +49,10 @@ static void settle_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
     reply = NULL;
   else if (reply != NULL)
     peer->stats = reply->stats;
-  if (!c->settling || *id != c->settle_id)
+  if (!c->settling || *id != c->settle_id) {
+    qfs_settle_dirty(c);
     return;
+  }
   if (reply == NULL) {
     c->settling = FALSE; /* try again when the view has followed */
     qfs_settle_dirty(c);

@@ -182,6 +182,9 @@ void qfs_view_propose(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base) {
     view->n_unsettled = 0;
   add_set(view->unsettled, &view->n_unsettled, in_sync);
 
+  if (c->first_epoch == 0)
+    c->first_epoch = view->epoch;
+  c->settling = FALSE; /* the settled mark stands still while S changes */
   c->view_stable = FALSE;
   c->proposal_id = view->epoch;
   c->proposal_acked = 0;
@@ -205,7 +208,7 @@ void qfs_view_propose(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base) {
 static QfsNodeSet wanted_members(QfsCoordinator *c) {
   QfsNodeSet ready = 0;
   for (guint i = 1; i <= c->config.nodes; i++)
-    if (c->peer[i].state == PEER_JOINING && qfs_catchup_ready(&c->peer[i]))
+    if (c->peer[i].state == PEER_JOINING && qfs_catchup_ready(c, &c->peer[i]))
       ready |= QFS_NODE_BIT(i);
   return (c->view.in_sync & qfs_peers_in(c, PEER_TRUSTED)) | ready;
 }
