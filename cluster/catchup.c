@@ -431,7 +431,10 @@ static void synced(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer
 
 static void copy_step(QfsCoordinator *c, QfsCatchup *u) {
   if (u->source == 0) {
-    u->sources &= qfs_peers_in(c, PEER_TRUSTED);
+    if ((u->sources & ~qfs_peers_in(c, PEER_TRUSTED)) != 0) {
+      catchup_restart(c, u); /* what only it has would be missed */
+      return;
+    }
     if (u->sources == 0) {
       u->stage = u->stage == STAGE_CHUNKS ? STAGE_RECORDS : STAGE_SYNC;
       u->sources = qfs_peers_in(c, PEER_TRUSTED);

@@ -51,6 +51,7 @@ QfsCoordinator *qfs_coordinator_new(QfsEnv *env, const QfsCoordinatorConfig *con
   c->removing = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   c->objects = g_hash_table_new(object_id_hash, object_id_equal);
   c->reads = g_ptr_array_new();
+  c->suspects = g_ptr_array_new_with_free_func(g_free);
   c->next_object = env->random(env);
   return c;
 }
@@ -84,6 +85,7 @@ void qfs_coordinator_free(QfsCoordinator *c) {
   g_hash_table_unref(c->removing);
   g_hash_table_unref(c->objects);
   g_ptr_array_unref(c->reads);
+  g_ptr_array_unref(c->suspects);
   for (guint i = 1; i <= c->config.nodes; i++)
     g_free(c->peer[i].reason);
   g_free(c->failure);

@@ -190,7 +190,7 @@ static gboolean serve_scan_records(QfsNode *node, const QfsMessage *request, Qfs
                                    GError **error) {
   reply->records = qfs_records_new();
   return node->replica->ops->record_scan(node->replica, request->after_seq,
-                                         request->key != NULL ? request->key : "",
+                                         request->key,
                                          request->limit != 0 ? request->limit : SCAN_LIMIT_DEFAULT,
                                          reply->records, &reply->more, error);
 }

@@ -172,3 +172,46 @@ void qfs_garbage_collect(QfsCoordinator *c) {
     link = next;
   }
 }
+
+/* ---- suspects ---- */
+
+void qfs_suspect_add(QfsCoordinator *c, const QfsChunk *id, QfsNodeSet at) {
+  QfsSuspect *suspect = g_new0(QfsSuspect, 1);
+  suspect->id = *id;
+  suspect->id.data = NULL;
+  suspect->at = at;
+  g_ptr_array_add(c->suspects, suspect);
+}
+
+static void suspect_gone(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsOp *op = data;
+  /* A node that is lost meanwhile is compared with its peers when it returns. */
+  if (reply != NULL)
+    qfs_peer_reply_ok(c, peer, reply);
+  if (--op->left == 0)
+    op->step(c, op);
+  qfs_op_unref(c, op);
+}
+
+gboolean qfs_suspects_clear(QfsCoordinator *c, QfsOp *op, QfsObjectId id, guint64 version) {
+  guint sent = 0;
+  for (guint i = 0; i < c->suspects->len;) {
+    QfsSuspect *suspect = c->suspects->pdata[i];
+    if (!qfs_object_equal(suspect->id.object, id) || suspect->id.version <= version) {
+      i++;
+      continue;
+    }
+    for (QfsNodeSet at = suspect->at & qfs_peers_alive(c); at != 0; at &= at - 1) {
+      QfsPeer *peer = &c->peer[__builtin_ctzll(at) + 1];
+      QfsMessage *message = qfs_message_new(QFS_MESSAGE_DISCARD, peer->index);
+      message->discard = QFS_DISCARD_VERSION;
+      message->chunks = qfs_chunks_new();
+      g_ptr_array_add(message->chunks, g_memdup2(&suspect->id, sizeof suspect->id));
+      op->left++;
+      sent++;
+      qfs_rpc_send(c, peer, message, suspect_gone, qfs_op_ref(op));
+    }
+    g_ptr_array_remove_index(c->suspects, i);
+  }
+  return sent > 0;
+}

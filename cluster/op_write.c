@@ -1,6 +1,6 @@
 /* op_write.c - WRITE, CREATE, SETATTR: read the newest version, plan the next one, send it.
  *
- *   parents -> lock -> base -> checks -> parent -> plan -> bases of chunks -> chunks -> record
+ *   parents -> lock -> base -> checks -> parent -> plan -> suspects -> bases of chunks -> chunks -> record
  *
  * The record is the commit point: chunks are invisible until a record names their version.
  */
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { PARENTS, LOCK, BASE, PARENT, PLAN, CHUNK_BASES, CHUNKS, RECORD };
+enum { PARENTS, LOCK, BASE, PARENT, PLAN, SUSPECTS, CHUNK_BASES, CHUNKS, RECORD };
 
 #define CHUNKS_PER_MESSAGE 16
 
@@ -542,11 +542,17 @@ static void write_locked(QfsCoordinator *c, QfsOp *op) {
   if (op->stage == PLAN) {
     if (!qfs_op_may_write(c, op) || !make_plan(c, op))
       return;
-    op->stage = CHUNK_BASES;
+    op->stage = SUSPECTS;
     op->tries = 0;
     op->chunks = qfs_chunks_new();
-    if (op->plan == NULL || op->plan->chunks->len == 0)
-      op->stage = RECORD;
+    if (op->base != NULL && !qfs_object_is_none(op->base->object) &&
+        qfs_suspects_clear(c, op, op->base->object, op->base->timestamp))
+      return;
+  }
+  if (op->stage == SUSPECTS) {
+    if (op->left > 0)
+      return;
+    op->stage = op->plan == NULL || op->plan->chunks->len == 0 ? RECORD : CHUNK_BASES;
   }
   if (op->stage == CHUNK_BASES) {
     next_chunk_base(c, op);

@@ -226,6 +226,11 @@ void qfs_list_is_empty(QfsCoordinator *c, const char *dir, QfsEmptyDone done, gp
 /* ---- objects ---- */
 
 typedef struct {
+  QfsChunk id;             /* no data */
+  QfsNodeSet at;
+} QfsSuspect;
+
+typedef struct {
   QfsObjectId id;
   guint pins;
   GPtrArray *flights;     /* chunk flights not complete */
@@ -243,6 +248,11 @@ QfsNodeSet qfs_object_readable(QfsCoordinator *c, QfsObjectId id, guint64 versio
 void qfs_garbage_add(QfsCoordinator *c, guint64 seq, QfsDiscard discard, QfsObjectId id,
                      GPtrArray *chunks);
 void qfs_garbage_collect(QfsCoordinator *c);
+/* Chunk rows at `at` that may belong to a write that was never finished, found while keys were blocked. */
+void qfs_suspect_add(QfsCoordinator *c, const QfsChunk *id, QfsNodeSet at);
+/* Removes the object's suspect rows newer than `version`, which is its newest. TRUE: there were some, and
+ * op is stepped when they are gone. */
+gboolean qfs_suspects_clear(QfsCoordinator *c, QfsOp *op, QfsObjectId id, guint64 version);
 
 /* ---- views ---- */
 
@@ -354,6 +364,7 @@ struct QfsCoordinator {
   GHashTable *removing;           /* directories whose removal is being checked */
   GHashTable *objects;            /* QfsObjectId* -> QfsObject */
   GQueue garbage;                 /* QfsGarbage by seq */
+  GPtrArray *suspects;            /* QfsSuspect */
   guint64 next_object;
   GQueue node_ops;                /* QfsOp of QFS_REQUEST_NODE and SYNC that wait for settling */
   GPtrArray *reads;               /* QfsRead under way, for closing */

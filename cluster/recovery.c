@@ -183,6 +183,7 @@ static void scan_finished(QfsCoordinator *c) {
   while (g_hash_table_iter_next(&iter, NULL, &value))
     g_ptr_array_add(r->todo_chunks, value);
   c->seen |= r->scanned;
+  g_ptr_array_set_size(c->suspects, 0);
   qfs_view_update_blocked(c);
   r->writing = TRUE;
   write_more(c);
@@ -396,8 +397,12 @@ static void write_chunk(QfsCoordinator *c, FoundChunk *found) {
     qfs_rpc_send(c, peer, message, chunk_found, step_new(r, peer->index));
     return;
   }
-  if (c->blocked)
-    return; /* its record may be at a node that was not seen */
+  if (QFS_SEQ_EPOCH(found->id.seq) >= c->first_epoch)
+    return; /* of this life: its flight completes it */
+  if (c->blocked) { /* its record may be at a node that was not seen */
+    qfs_suspect_add(c, &found->id, found->at);
+    return;
+  }
   for (; at != 0; at &= at - 1) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(at) + 1];
     QfsMessage *message = qfs_message_new(QFS_MESSAGE_DISCARD, peer->index);
@@ -458,6 +463,11 @@ void qfs_recovery_peer_changed(QfsCoordinator *c, QfsPeer *peer) {
 
 static void recovery_start(QfsCoordinator *c, QfsNodeSet members) {
   static guint64 generations; /* only compared for equality */
+  for (guint i = 1; i <= c->config.nodes; i++)
+    if (c->peer[i].catchup != NULL) { /* begins anew afterwards: nobody is trusted meanwhile */
+      qfs_catchup_stop(c, &c->peer[i]);
+      c->peer[i].state = PEER_KNOWN;
+    }
   QfsRecovery *r = g_new0(QfsRecovery, 1);
   r->generation = ++generations;
   r->members = members;
@@ -470,13 +480,21 @@ static void recovery_start(QfsCoordinator *c, QfsNodeSet members) {
   qfs_view_propose(c, members, c->view.base);
 }
 
+/* While keys are blocked, a node whose unsettled operations were not seen yet is a reason to begin again. */
+static gboolean somebody_unseen(QfsCoordinator *c) {
+  for (guint i = 1; c->blocked && i <= c->config.nodes; i++)
+    if (c->peer[i].state == PEER_KNOWN && !c->peer[i].rebuild && !qfs_set_has(c->seen, i))
+      return TRUE;
+  return FALSE;
+}
+
 void qfs_recovery_consider(QfsCoordinator *c) {
   if (c->recovery != NULL || c->failure != NULL || c->closing)
     return;
   if (!c->view_known && (somebody_opens(c) || !choose_view(c)))
     return;
   QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
-  if (c->serving && qfs_view_allows(c, trusted))
+  if (c->serving && qfs_view_allows(c, trusted) && !somebody_unseen(c))
     return;
   QfsNodeSet members = trusted;
   for (guint i = 1; i <= c->config.nodes; i++)

@@ -1,0 +1,145 @@
+/* daemon.c - lives and deaths: the daemon (coordinator and all nodes at once) and single node processes. */
+#include "history.h"
+#include "sim.h"
+
+#include <string.h>
+
+/* ---- node processes ---- */
+
+/* What the coordinator hears when a process has ended. */
+typedef struct {
+  guint number;
+  guint64 incarnation;
+  char *reason;
+} Gone;
+
+static void gone_free(gpointer data) {
+  Gone *gone = data;
+  g_free(gone->reason);
+  g_free(gone);
+}
+
+static void on_gone(Sim *sim, gpointer data) {
+  Gone *gone = data;
+  SIM_TRACE(sim, "node %u.%" G_GUINT64_FORMAT " is gone: %s", gone->number, gone->incarnation,
+            gone->reason != NULL ? gone->reason : "as asked");
+  qfs_coordinator_node_gone(sim->coordinator, gone->number, gone->incarnation, gone->reason);
+  gone_free(gone);
+}
+
+static void close_node(SimNode *node) {
+  g_clear_pointer(&node->reader, qfs_replica_close);
+  g_clear_pointer(&node->node, qfs_node_free);
+  g_ptr_array_set_size(node->inbox, 0);
+  node->started = FALSE;
+}
+
+/* Ends the process and lets the coordinator know, once per process. */
+static void end_node(Sim *sim, SimNode *node, const char *reason) {
+  if (!node->started)
+    return;
+  close_node(node);
+  Gone *gone = g_new(Gone, 1);
+  *gone = (Gone){.number = node->number, .incarnation = node->process, .reason = g_strdup(reason)};
+  sim_after_in_run(sim, sim_random_range(&sim->random, 10, 5 * SIM_MS), on_gone, gone, gone_free);
+}
+
+static void on_node_opens(Sim *sim, gpointer data) {
+  guint number = GPOINTER_TO_UINT(data);
+  SimNode *node = &sim->node[number];
+  if (!node->started || node->node != NULL)
+    return; /* stopped meanwhile */
+  g_autoptr(GError) error = NULL;
+  QfsReplica *replica = sim_disk_open(&sim->disk[number], TRUE, &error);
+  if (replica != NULL)
+    node->node = qfs_node_new(&sim->env, number, node->process, replica, &error);
+  SIM_TRACE(sim, "node %u.%" G_GUINT64_FORMAT " opens: %s", number, node->process,
+            node->node != NULL ? "ok" : error->message);
+  if (node->node == NULL)
+    end_node(sim, node, error->message);
+  else
+    sim_env_poke(sim, node);
+}
+
+void sim_node_start(Sim *sim, guint number, guint64 incarnation) {
+  SimNode *node = &sim->node[number];
+  SIM_CHECK(sim, !node->started, "node %u was started while it runs", number);
+  node->started = TRUE;
+  node->process = incarnation;
+  sim_after_in_run(sim, sim_random_spread(&sim->random, 100, 20 * SIM_MS), on_node_opens,
+                   GUINT_TO_POINTER(number), NULL);
+}
+
+typedef struct {
+  guint number;
+  guint64 process;
+} Stop;
+
+static void on_node_stops(Sim *sim, gpointer data) {
+  Stop *stop = data;
+  SimNode *node = &sim->node[stop->number];
+  if (node->process == stop->process)
+    end_node(sim, node, NULL);
+  g_free(stop);
+}
+
+void sim_node_stop(Sim *sim, guint number) {
+  Stop *stop = g_new(Stop, 1);
+  *stop = (Stop){.number = number, .process = sim->node[number].process};
+  sim_after_in_run(sim, sim_random_range(&sim->random, 10, 5 * SIM_MS), on_node_stops, stop, g_free);
+}
+
+void sim_node_crash(Sim *sim, guint number, const char *reason) {
+  if (!sim->node[number].started)
+    return;
+  sim->result->node_crashes++;
+  SIM_TRACE(sim, "node %u crashes", number);
+  end_node(sim, &sim->node[number], reason);
+}
+
+/* ---- the daemon ---- */
+
+void sim_daemon_start(Sim *sim, gboolean create) {
+  g_assert(sim->coordinator == NULL);
+  sim->config.create = create;
+  sim->run++;
+  sim->wake_us = G_MAXINT64;
+  sim->wake_id++;
+  SIM_TRACE(sim, "daemon starts, life %u", sim->run);
+  sim->coordinator = qfs_coordinator_new(&sim->env, &sim->config);
+  qfs_coordinator_start(sim->coordinator);
+}
+
+void sim_daemon_kill(Sim *sim) {
+  if (sim->coordinator == NULL)
+    return;
+  SIM_TRACE(sim, "daemon is killed");
+  sim->result->crashes++;
+  /* What freeing emits is bound to the life that ends here, and so never happens. */
+  g_clear_pointer(&sim->coordinator, qfs_coordinator_free);
+  for (guint i = 1; i <= sim->nodes_n; i++) {
+    close_node(&sim->node[i]);
+    sim->node[i].working = FALSE;
+    sim->node[i].to.last_us = sim->node[i].from.last_us = 0;
+  }
+  sim->run++;
+}
+
+void sim_daemon_lose_power(Sim *sim) {
+  for (guint i = 1; i <= sim->nodes_n; i++)
+    g_clear_pointer(&sim->disk[i].peek, qfs_replica_close);
+  sim_daemon_kill(sim);
+  SIM_TRACE(sim, "power is lost");
+  if (sim->power_losses++ == 0)
+    sim->first_power_loss_us = sim->now_us;
+  for (guint i = 1; i <= sim->nodes_n; i++)
+    sim_disk_lose_power(&sim->disk[i]);
+  /* A machine that boots anew counts from near zero. */
+  sim->monotonic_base_us = sim->now_us - sim_random_range(&sim->random, 0, SIM_SECOND);
+  sim_history_power_lost(sim);
+}
+
+gboolean sim_daemon_is_up(const Sim *sim) {
+  return sim->coordinator != NULL && !sim->closing &&
+         (qfs_coordinator_is_serving(sim->coordinator) || qfs_coordinator_is_stuck(sim->coordinator));
+}

@@ -1,0 +1,359 @@
+/* disk.c - see disk.h. The operations that change nothing but what the inner replica does are at the end. */
+#include "disk.h"
+
+#include "check.h"
+#include "sim.h"
+
+typedef struct {
+  QfsReplica base;
+  QfsReplica *inner;
+  SimDisk *disk;
+  gboolean reader;
+  gboolean in_transaction;
+  gboolean wrote;         /* something that needs space */
+  GPtrArray *watched;     /* keys of which rows went in this transaction (D2) */
+} FaultReplica;
+
+static FaultReplica *fault(QfsReplica *self) { return (FaultReplica *)self; }
+static QfsReplica *inner(QfsReplica *self) { return fault(self)->inner; }
+
+static gboolean io_error(GError **error, const char *what) {
+  g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_IO, "injected: %s", what);
+  return FALSE;
+}
+
+/* Every step of a writer passes here. FALSE: it fails. */
+static gboolean step(QfsReplica *self, const char *what, GError **error) {
+  SimDisk *disk = fault(self)->disk;
+  if (fault(self)->reader) {
+    if (disk->read_fail_in > 0 && --disk->read_fail_in == 0)
+      return io_error(error, what);
+    return TRUE;
+  }
+  if (disk->fail_in > 0 && --disk->fail_in == 0) {
+    disk->failed = TRUE;
+    SIM_TRACE(disk->sim, "disk %u fails at %s", disk->node, what);
+  }
+  return disk->failed || disk->crashed ? io_error(error, what) : TRUE;
+}
+
+static gboolean space(QfsReplica *self, const char *what, GError **error) {
+  if (!step(self, what, error))
+    return FALSE;
+  fault(self)->wrote = TRUE;
+  if (!fault(self)->disk->full)
+    return TRUE;
+  g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_NO_SPACE, "injected: disk full at %s", what);
+  return FALSE;
+}
+
+static void fault_close(QfsReplica *self) {
+  FaultReplica *replica = fault(self);
+  if (replica->in_transaction)
+    replica->inner->ops->rollback(replica->inner);
+  qfs_replica_close(replica->inner);
+  if (!replica->reader)
+    replica->disk->writer_open = FALSE;
+  g_ptr_array_unref(replica->watched);
+  g_free(replica);
+}
+
+/* ---- transactions ---- */
+
+static gboolean fault_begin(QfsReplica *self, GError **error) {
+  FaultReplica *replica = fault(self);
+  g_assert(!replica->in_transaction);
+  if (!step(self, "begin", error) || !replica->inner->ops->begin(replica->inner, error))
+    return FALSE;
+  replica->in_transaction = TRUE;
+  replica->wrote = FALSE;
+  g_ptr_array_set_size(replica->watched, 0);
+  return TRUE;
+}
+
+static void fault_rollback(QfsReplica *self) {
+  FaultReplica *replica = fault(self);
+  if (replica->in_transaction)
+    replica->inner->ops->rollback(replica->inner);
+  replica->in_transaction = FALSE;
+}
+
+static gboolean commit_inner(FaultReplica *replica, gboolean durable, GError **error) {
+  if (!replica->inner->ops->commit(replica->inner, durable, error))
+    return FALSE;
+  replica->in_transaction = FALSE;
+  for (guint i = 0; i < replica->watched->len; i++)
+    sim_check_still_held(replica->disk->sim, g_ptr_array_index(replica->watched, i));
+  return TRUE;
+}
+
+/* The process ends at this commit, just before or just after it took effect. */
+static gboolean crash_here(FaultReplica *replica, gboolean durable, GError **error) {
+  SimDisk *disk = replica->disk;
+  SIM_TRACE(disk->sim, "disk %u crashes %s commit", disk->node,
+            disk->crash_point == SIM_CRASH_AFTER_COMMIT ? "after" : "before");
+  if (disk->crash_point == SIM_CRASH_AFTER_COMMIT)
+    commit_inner(replica, durable, NULL);
+  disk->crash_point = SIM_CRASH_NONE;
+  disk->crashed = TRUE;
+  return io_error(error, "crash at commit");
+}
+
+static gboolean fault_commit(QfsReplica *self, gboolean durable, GError **error) {
+  FaultReplica *replica = fault(self);
+  SimDisk *disk = replica->disk;
+  g_assert(replica->in_transaction);
+  gboolean failed_before = disk->failed;
+  if (!step(self, "commit", error)) {
+    /* A commit that reports failure may have happened all the same. */
+    if (!failed_before && !disk->crashed && sim_random_percent(&disk->sim->random, 50))
+      commit_inner(replica, durable, NULL);
+    return FALSE;
+  }
+  if (disk->crash_point != SIM_CRASH_NONE && --disk->crash_in == 0)
+    return crash_here(replica, durable, error);
+  return commit_inner(replica, durable, error);
+}
+
+/* ---- what may lose something ---- */
+
+static void watch(QfsReplica *self, const char *key) {
+  g_ptr_array_add(fault(self)->watched, g_strdup(key));
+}
+
+static gboolean fault_record_apply(QfsReplica *self, const QfsRecord *record, gboolean hint,
+                                   gboolean force, QfsApplyResult *out_result, GError **error) {
+  SimDisk *disk = fault(self)->disk;
+  QfsReplica *real = inner(self);
+  g_autoptr(QfsRecord) old = NULL;
+  if (!space(self, "record_apply", error) || !real->ops->record_get(real, record->key, &old, error) ||
+      !real->ops->record_apply(real, record, hint, force, out_result, error))
+    return FALSE;
+  if (*out_result != QFS_APPLY_SUPERSEDED && qfs_record_compare(record, old) < 0) {
+    sim_check_regress(disk->sim, disk->node, old, record, force);
+    watch(self, record->key);
+  }
+  return TRUE;
+}
+
+static gboolean fault_record_remove(QfsReplica *self, const char *key, GError **error) {
+  SimDisk *disk = fault(self)->disk;
+  QfsReplica *real = inner(self);
+  g_autoptr(QfsRecord) old = NULL;
+  if (!step(self, "record_remove", error) || !real->ops->record_get(real, key, &old, error))
+    return FALSE;
+  if (old != NULL) {
+    sim_check_regress(disk->sim, disk->node, old, NULL, TRUE);
+    watch(self, key);
+  }
+  return real->ops->record_remove(real, key, error);
+}
+
+/* Which rows are hints is the inner replica's knowledge: afterwards every key is looked at. */
+static gboolean fault_hints_remove(QfsReplica *self, guint64 up_to, guint limit, guint *out_removed,
+                                   GError **error) {
+  if (!step(self, "hints_remove", error) ||
+      !inner(self)->ops->hints_remove(inner(self), up_to, limit, out_removed, error))
+    return FALSE;
+  if (*out_removed > 0)
+    watch(self, NULL);
+  return TRUE;
+}
+
+static gboolean fault_wipe(QfsReplica *self, GError **error) {
+  SimDisk *disk = fault(self)->disk;
+  if (!step(self, "wipe", error))
+    return FALSE;
+  sim_check_wipe(disk->sim, disk->node);
+  return inner(self)->ops->wipe(inner(self), error);
+}
+
+/* ---- the rest passes through ---- */
+
+#define PASS(check, name, ...) return check(self, #name, error) && inner(self)->ops->name(inner(self), __VA_ARGS__, error)
+
+static gboolean fault_meta_load(QfsReplica *self, QfsNodeMeta *out_meta, GError **error) {
+  PASS(step, meta_load, out_meta);
+}
+static gboolean fault_meta_store(QfsReplica *self, const QfsNodeMeta *meta, GError **error) {
+  PASS(space, meta_store, meta);
+}
+static gboolean fault_record_get(QfsReplica *self, const char *key, QfsRecord **out, GError **error) {
+  PASS(step, record_get, key, out);
+}
+static gboolean fault_record_scan(QfsReplica *self, guint64 seq, const char *key, guint limit,
+                                  GPtrArray *out, gboolean *more, GError **error) {
+  PASS(step, record_scan, seq, key, limit, out, more);
+}
+static gboolean fault_record_list(QfsReplica *self, const char *dir, const char *after, guint limit,
+                                  GPtrArray *out, gboolean *more, GError **error) {
+  PASS(step, record_list, dir, after, limit, out, more);
+}
+static gboolean fault_chunk_put(QfsReplica *self, const QfsChunk *chunk, GError **error) {
+  PASS(space, chunk_put, chunk);
+}
+static gboolean fault_chunk_get(QfsReplica *self, QfsObjectId object, guint64 index, guint64 max_version,
+                                QfsChunk **out, gboolean *newer, GError **error) {
+  PASS(step, chunk_get, object, index, max_version, out, newer);
+}
+static gboolean fault_chunk_trim(QfsReplica *self, QfsObjectId object, guint64 index, guint64 keep,
+                                 GError **error) {
+  PASS(step, chunk_trim, object, index, keep);
+}
+static gboolean fault_chunk_remove(QfsReplica *self, QfsObjectId object, guint64 index, guint64 version,
+                                   GError **error) {
+  PASS(step, chunk_remove, object, index, version);
+}
+static gboolean fault_object_drop(QfsReplica *self, QfsObjectId object, guint limit, gboolean *more,
+                                  GError **error) {
+  PASS(step, object_drop, object, limit, more);
+}
+static gboolean fault_chunk_scan(QfsReplica *self, guint64 seq, const QfsChunk *after, gboolean with_data,
+                                 guint limit, GPtrArray *out, gboolean *more, GError **error) {
+  PASS(step, chunk_scan, seq, after, with_data, limit, out, more);
+}
+static gboolean fault_intent_put(QfsReplica *self, guint64 id, GPtrArray *records, GError **error) {
+  PASS(space, intent_put, id, records);
+}
+static gboolean fault_intent_get(QfsReplica *self, guint64 id, GPtrArray **out, GError **error) {
+  PASS(step, intent_get, id, out);
+}
+static gboolean fault_intent_remove(QfsReplica *self, guint64 id, GError **error) {
+  PASS(step, intent_remove, id);
+}
+static gboolean fault_intent_list(QfsReplica *self, GArray *out, GError **error) {
+  PASS(step, intent_list, out);
+}
+static gboolean fault_checkpoint(QfsReplica *self, gboolean everything, GError **error) {
+  PASS(step, checkpoint, everything);
+}
+static gboolean fault_stats(QfsReplica *self, QfsReplicaStats *out, GError **error) {
+  PASS(step, stats, out);
+}
+
+static const QfsReplicaOps fault_ops = {
+    .close = fault_close,
+    .begin = fault_begin,
+    .commit = fault_commit,
+    .rollback = fault_rollback,
+    .meta_load = fault_meta_load,
+    .meta_store = fault_meta_store,
+    .record_get = fault_record_get,
+    .record_apply = fault_record_apply,
+    .record_remove = fault_record_remove,
+    .record_scan = fault_record_scan,
+    .record_list = fault_record_list,
+    .hints_remove = fault_hints_remove,
+    .chunk_put = fault_chunk_put,
+    .chunk_get = fault_chunk_get,
+    .chunk_trim = fault_chunk_trim,
+    .chunk_remove = fault_chunk_remove,
+    .object_drop = fault_object_drop,
+    .chunk_scan = fault_chunk_scan,
+    .intent_put = fault_intent_put,
+    .intent_get = fault_intent_get,
+    .intent_remove = fault_intent_remove,
+    .intent_list = fault_intent_list,
+    .wipe = fault_wipe,
+    .checkpoint = fault_checkpoint,
+    .stats = fault_stats,
+};
+
+/* ---- life ---- */
+
+void sim_disk_init(SimDisk *disk, Sim *sim, guint node, char *dir) {
+  *disk = (SimDisk){.sim = sim, .node = node, .dir = dir};
+  if (dir == NULL)
+    disk->mem = mem_disk_new(node);
+}
+
+void sim_disk_clear(SimDisk *disk) {
+  g_assert(!disk->writer_open);
+  g_clear_pointer(&disk->peek, qfs_replica_close);
+  g_clear_pointer(&disk->mem, mem_disk_free);
+  g_clear_pointer(&disk->dir, g_free);
+}
+
+static QfsReplica *wrap(SimDisk *disk, QfsReplica *real, gboolean reader) {
+  FaultReplica *replica = g_new0(FaultReplica, 1);
+  replica->base.ops = &fault_ops;
+  replica->inner = real;
+  replica->disk = disk;
+  replica->reader = reader;
+  replica->watched = g_ptr_array_new_with_free_func(g_free);
+  return &replica->base;
+}
+
+QfsReplica *sim_disk_open(SimDisk *disk, gboolean create, GError **error) {
+  g_assert(!disk->writer_open);
+  if (disk->absent) {
+    g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_IO, "injected: the directory is away");
+    return NULL;
+  }
+  disk->failed = disk->crashed = FALSE;
+  disk->crash_point = SIM_CRASH_NONE;
+  QfsReplica *real = disk->mem != NULL ? mem_replica_open(disk->mem)
+                                       : qfs_sqlite_replica_open(disk->dir, disk->node, create,
+                                                                 FALSE, error);
+  if (real == NULL)
+    return NULL;
+  disk->writer_open = TRUE;
+  return wrap(disk, real, FALSE);
+}
+
+QfsReplica *sim_disk_open_reader(SimDisk *disk, GError **error) {
+  QfsReplica *real = disk->mem != NULL ? mem_replica_open_reader(disk->mem)
+                                       : qfs_sqlite_replica_open_reader(disk->dir, error);
+  return real != NULL ? wrap(disk, real, TRUE) : NULL;
+}
+
+void sim_disk_lose_power(SimDisk *disk) {
+  if (disk->mem == NULL)
+    return;
+  guint volatile_commits = mem_disk_volatile_commits(disk->mem);
+  guint keep = sim_random_below(&disk->sim->random, volatile_commits + 1);
+  SIM_TRACE(disk->sim, "disk %u keeps %u of %u commits", disk->node, keep, volatile_commits);
+  mem_disk_lose_power(disk->mem, keep);
+  disk->rolled_back = disk->rolled_back || keep < volatile_commits;
+}
+
+/* ---- looking from outside ---- */
+
+static QfsReplica *peek(SimDisk *disk) {
+  if (disk->peek == NULL) {
+    g_autoptr(GError) error = NULL;
+    disk->peek = qfs_sqlite_replica_open_reader(disk->dir, &error);
+    if (disk->peek == NULL)
+      sim_fail(disk->sim, "cannot look into %s: %s", disk->dir, error->message);
+  }
+  return disk->peek;
+}
+
+QfsRecord *sim_disk_record(SimDisk *disk, const char *key) {
+  if (disk->mem != NULL) {
+    const MemRow *row = mem_disk_row(disk->mem, key);
+    return row != NULL ? qfs_record_ref(row->record) : NULL;
+  }
+  g_autoptr(GError) error = NULL;
+  QfsRecord *record = NULL;
+  if (!peek(disk)->ops->record_get(peek(disk), key, &record, &error))
+    sim_fail(disk->sim, "node %u: reading %s: %s", disk->node, key, error->message);
+  return record;
+}
+
+QfsRecord *sim_disk_durable_record(SimDisk *disk, const char *key) {
+  if (disk->mem == NULL)
+    return sim_disk_record(disk, key);
+  const QfsRecord *record = mem_disk_durable_record(disk->mem, key);
+  return record != NULL ? qfs_record_ref(record) : NULL;
+}
+
+QfsChunk *sim_disk_chunk(SimDisk *disk, QfsObjectId object, guint64 index, guint64 max_version) {
+  g_autoptr(QfsReplica) reader = disk->mem != NULL ? mem_replica_open_reader(disk->mem) : NULL;
+  QfsReplica *from = reader != NULL ? reader : peek(disk);
+  g_autoptr(GError) error = NULL;
+  QfsChunk *chunk = NULL;
+  if (!from->ops->chunk_get(from, object, index, max_version, &chunk, NULL, &error))
+    sim_fail(disk->sim, "node %u: reading a chunk: %s", disk->node, error->message);
+  return chunk;
+}

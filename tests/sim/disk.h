@@ -1,0 +1,60 @@
+/* disk.h - one node's storage as the simulation sees it: a real replica behind injected faults.
+ *
+ * Owns: which storage a node has (the in-memory model or SQLite in a directory), the faults at each of
+ * its steps, and looking at it from outside. Survives every node process and every daemon.
+ *
+ * Invariants, checked at every step
+ *  D1. A stored record is never replaced by an older version, except by force, and by force only on a
+ *      node that is not in sync.
+ *  D2. Rows that exist are taken away only from a node that is not in sync; rows that were kept for
+ *      others only when what was acknowledged has W holders without them.
+ *  D3. A replica that never lost anything is never wiped.
+ *  D4. After a failed step the node comes back only by being opened again.
+ */
+#pragma once
+
+#include "mem_replica.h"
+
+typedef struct Sim Sim;
+
+typedef enum { SIM_CRASH_NONE, SIM_CRASH_BEFORE_COMMIT, SIM_CRASH_AFTER_COMMIT } SimCrashPoint;
+
+typedef struct {
+  Sim *sim;
+  guint node;
+  MemDisk *mem;      /* or */
+  char *dir;         /* SQLite */
+  QfsReplica *peek;  /* SQLite: looks from outside; opened when first used */
+  gboolean writer_open;
+
+  /* faults asked for */
+  gboolean absent;   /* cannot be opened */
+  gboolean full;     /* no space for anything new */
+  guint fail_in;     /* the n-th storage step from now fails (0: none), and so do all after it */
+  guint read_fail_in; /* the n-th direct read from now fails, once */
+  SimCrashPoint crash_point;
+  guint crash_in;    /* at the n-th commit from now */
+
+  /* what became of them, until the next opening */
+  gboolean failed;
+  gboolean crashed;
+  gboolean rolled_back; /* ever lost something that had been committed */
+} SimDisk;
+
+/* dir NULL: in memory; else SQLite in that directory (taken over). */
+void sim_disk_init(SimDisk *disk, Sim *sim, guint node, char *dir);
+void sim_disk_clear(SimDisk *disk);
+
+/* The node's writer. `create`: it may be new. */
+QfsReplica *sim_disk_open(SimDisk *disk, gboolean create, GError **error);
+QfsReplica *sim_disk_open_reader(SimDisk *disk, GError **error);
+
+/* Loses a random part of what is not on stable storage (in-memory only). */
+void sim_disk_lose_power(SimDisk *disk);
+
+/* What it holds now, as committed; NULL: no row. */
+QfsRecord *sim_disk_record(SimDisk *disk, const char *key);
+/* What a power loss would certainly leave (SQLite: what is committed). */
+QfsRecord *sim_disk_durable_record(SimDisk *disk, const char *key);
+/* The chunk row for (object, index) at greatest version <= max_version, or NULL. */
+QfsChunk *sim_disk_chunk(SimDisk *disk, QfsObjectId object, guint64 index, guint64 max_version);

@@ -1,0 +1,410 @@
+/* faults.c - see faults.h. */
+#include "faults.h"
+
+#include "cluster/placement.h"
+#include "history.h"
+
+/* How often broken nodes are looked after. */
+#define CARE_US (200 * SIM_MS)
+
+typedef enum {
+  /* of the whole store */
+  FAULT_KILL,
+  FAULT_POWER,
+  FAULT_SHUTDOWN,
+  FAULT_CLOCK,
+  FAULT_LOSSY_LINKS,
+  FAULT_DUPLICATES,
+  /* of one node */
+  FAULT_CRASH,
+  FAULT_CRASH_REQUEST,
+  FAULT_DOWN_REQUEST,
+  FAULT_CRASH_AT_COMMIT,
+  FAULT_IO_ERROR,
+  FAULT_READ_ERROR,
+  FAULT_FULL_DISK,
+  FAULT_PARTITION,
+  FAULT_SLOW,
+  FAULT_LOSSY_NODE,
+  FAULT_KINDS,
+} FaultKind;
+
+static const char *const kind_names[] = {
+    "kill",  "power loss", "shutdown",   "clock",     "lossy links",     "duplicates",
+    "crash", "crash request", "down request", "crash at commit", "io error", "read error",
+    "full disk", "partition", "slow node", "lossy node",
+};
+
+struct SimFaults {
+  gboolean active;
+  gint64 gap_us;
+  guint enabled[FAULT_KINDS]; /* weights */
+  QfsNodeSet broken;
+  QfsNodeSet held;            /* of those: the fault itself is not over */
+  gboolean caring, starting;
+  guint64 heal_id[QFS_NODES_MAX + 1]; /* an older plan to heal is void */
+};
+
+static SimRandom *dice(Sim *sim) { return &sim->random; }
+
+static const guint usual_weight[FAULT_KINDS] = {
+    [FAULT_KILL] = 10,  [FAULT_POWER] = 3,   [FAULT_SHUTDOWN] = 4,  [FAULT_CLOCK] = 6,
+    [FAULT_LOSSY_LINKS] = 8, [FAULT_DUPLICATES] = 5, [FAULT_CRASH] = 10, [FAULT_CRASH_REQUEST] = 5,
+    [FAULT_DOWN_REQUEST] = 5, [FAULT_CRASH_AT_COMMIT] = 10, [FAULT_IO_ERROR] = 7, [FAULT_READ_ERROR] = 4,
+    [FAULT_FULL_DISK] = 5, [FAULT_PARTITION] = 10, [FAULT_SLOW] = 7, [FAULT_LOSSY_NODE] = 6,
+};
+
+SimFaults *sim_faults_new(Sim *sim) {
+  SimFaults *faults = g_new0(SimFaults, 1);
+  gboolean power = !sim->sqlite && sim_random_percent(dice(sim), 25);
+  for (guint kind = 0; kind < FAULT_KINDS; kind++)
+    faults->enabled[kind] = sim_random_percent(dice(sim), 60) ? usual_weight[kind] : 0;
+  faults->enabled[FAULT_KILL] = usual_weight[FAULT_KILL];
+  if (!power)
+    faults->enabled[FAULT_POWER] = 0;
+  return faults;
+}
+
+void sim_faults_free(SimFaults *faults) { g_free(faults); }
+
+guint sim_faults_survivable(const Sim *sim) {
+  return MIN(sim->replicas_k - 1, (sim->nodes_n - 1) / 2);
+}
+
+/* ---- looking after broken nodes ---- */
+
+static QfsEngineStatus *status_new(Sim *sim) {
+  QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
+  qfs_coordinator_status(sim->coordinator, status);
+  return status;
+}
+
+static void request_over(QfsRequest *request, gpointer unused) { qfs_request_free(request); }
+
+static void ask_node(Sim *sim, guint node, QfsNodeAction action) {
+  if (sim->coordinator == NULL)
+    return;
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_NODE, NULL, request_over, NULL);
+  request->node = node;
+  request->action = action;
+  qfs_coordinator_submit(sim->coordinator, request);
+}
+
+static gboolean is_closed(const QfsNodeStatus *node) {
+  return node->state == QFS_NODE_STATE_DOWN || node->state == QFS_NODE_STATE_CRASHED ||
+         node->state == QFS_NODE_STATE_FAILED;
+}
+
+static void on_care(Sim *sim, gpointer unused) {
+  SimFaults *faults = sim->faults;
+  if (sim->coordinator != NULL && !sim->closing) {
+    QfsEngineStatus *status = status_new(sim);
+    for (guint i = 1; i <= sim->nodes_n; i++) {
+      if (qfs_set_has(faults->held, i))
+        continue;
+      if (is_closed(&status->node[i - 1]))
+        ask_node(sim, i, QFS_NODE_UP);
+      else if (status->node[i - 1].in_sync)
+        faults->broken &= ~QFS_NODE_BIT(i);
+    }
+    qfs_engine_status_free(status);
+  }
+  sim_after(sim, CARE_US, on_care, NULL);
+}
+
+static void heal_node(Sim *sim, guint number) {
+  SimNode *node = &sim->node[number];
+  SimDisk *disk = &sim->disk[number];
+  SIM_TRACE(sim, "fault of node %u is over", number);
+  sim->faults->held &= ~QFS_NODE_BIT(number);
+  node->to = (SimLink){.last_us = node->to.last_us};
+  node->from = (SimLink){.last_us = node->from.last_us};
+  disk->absent = disk->full = FALSE;
+  disk->fail_in = disk->read_fail_in = 0;
+  disk->crash_point = SIM_CRASH_NONE;
+}
+
+typedef struct {
+  guint node;
+  guint64 id;
+} Heal;
+
+static void on_heal(Sim *sim, gpointer data) {
+  Heal *heal = data;
+  if (sim->faults->heal_id[heal->node] == heal->id)
+    heal_node(sim, heal->node);
+  g_free(heal);
+}
+
+static void heal_later(Sim *sim, guint node) {
+  Heal *heal = g_new(Heal, 1);
+  *heal = (Heal){.node = node, .id = ++sim->faults->heal_id[node]};
+  gint64 us = sim_random_spread(dice(sim), 20 * SIM_MS, 8 * SIM_SECOND);
+  sim_after(sim, us, on_heal, heal);
+}
+
+/* ---- faults of the whole store ---- */
+
+static void on_restart(Sim *sim, gpointer unused) {
+  sim->faults->starting = FALSE;
+  if (sim->coordinator == NULL)
+    sim_daemon_start(sim, FALSE);
+}
+
+static void restart_later(Sim *sim) {
+  SimFaults *faults = sim->faults;
+  sim->closing = FALSE;
+  for (guint i = 1; i <= sim->nodes_n; i++)
+    if (qfs_set_has(faults->held, i) && sim_random_percent(dice(sim), 40))
+      sim->disk[i].absent = TRUE;
+  if (faults->starting)
+    return;
+  faults->starting = TRUE;
+  sim_after(sim, sim_random_spread(dice(sim), 1 * SIM_MS, 2 * SIM_SECOND), on_restart, NULL);
+}
+
+static void kill_daemon(Sim *sim) {
+  sim_daemon_kill(sim);
+  sim_history_check_kept(sim);
+  restart_later(sim);
+}
+
+static gboolean is_quiet(Sim *sim) {
+  return sim->coordinator != NULL && qfs_coordinator_is_quiet(sim->coordinator);
+}
+
+static void lose_power(Sim *sim) {
+  if (is_quiet(sim))
+    sim_history_settled(sim);
+  sim_daemon_lose_power(sim);
+  restart_later(sim);
+}
+
+typedef struct {
+  guint run;
+  gint64 until_us;
+} Closing;
+
+static void on_closing(Sim *sim, gpointer data) {
+  Closing *closing = data;
+  if (sim->run != closing->run || sim->coordinator == NULL) {
+    g_free(closing);
+    return;
+  }
+  if (is_quiet(sim) || sim->now_us >= closing->until_us) {
+    SIM_TRACE(sim, "daemon is shut down%s", is_quiet(sim) ? "" : ", not settled");
+    sim_daemon_kill(sim);
+    sim->result->crashes--;
+    restart_later(sim);
+    g_free(closing);
+    return;
+  }
+  sim_after(sim, 10 * SIM_MS, on_closing, closing);
+}
+
+static void shut_down(Sim *sim) {
+  if (!sim_daemon_is_up(sim))
+    return;
+  Closing *closing = g_new(Closing, 1);
+  *closing = (Closing){.run = sim->run, .until_us = sim->now_us + 3 * SIM_SECOND};
+  sim->closing = TRUE;
+  qfs_coordinator_shutdown(sim->coordinator);
+  sim_after(sim, 0, on_closing, closing);
+}
+
+static void jump_clock(Sim *sim) {
+  gint64 ms = sim_random_spread(dice(sim), 100, 5 * 3600 * 1000);
+  sim->wall_offset_ms += sim_random_percent(dice(sim), 50) ? ms : -ms;
+}
+
+static void set_all_links(Sim *sim, guint loss_percent, guint duplicate_percent) {
+  for (guint i = 1; i <= sim->nodes_n; i++) {
+    SimLink *links[] = {&sim->node[i].to, &sim->node[i].from};
+    for (guint j = 0; j < 2; j++) {
+      links[j]->loss_percent = loss_percent;
+      links[j]->duplicate_percent = duplicate_percent;
+    }
+  }
+}
+
+static void on_links_mended(Sim *sim, gpointer unused) { set_all_links(sim, 0, 0); }
+
+static void disturb_links(Sim *sim, FaultKind kind) {
+  guint percent = 1 + sim_random_below(dice(sim), kind == FAULT_LOSSY_LINKS ? 5 : 30);
+  set_all_links(sim, kind == FAULT_LOSSY_LINKS ? percent : 0, kind == FAULT_DUPLICATES ? percent : 0);
+  sim_after(sim, sim_random_spread(dice(sim), 50 * SIM_MS, 4 * SIM_SECOND), on_links_mended, NULL);
+}
+
+/* ---- faults of one node ---- */
+
+static void cut_links(Sim *sim, SimNode *node) {
+  guint way = sim_random_below(dice(sim), 4);
+  node->to.cut = way != 1;
+  node->from.cut = way != 2;
+}
+
+static void break_node(Sim *sim, FaultKind kind, guint number) {
+  SimNode *node = &sim->node[number];
+  SimDisk *disk = &sim->disk[number];
+  sim->faults->broken |= QFS_NODE_BIT(number);
+  sim->faults->held |= QFS_NODE_BIT(number);
+  switch (kind) {
+  case FAULT_CRASH:
+    sim_node_crash(sim, number, "injected: crash");
+    break;
+  case FAULT_CRASH_REQUEST:
+    ask_node(sim, number, QFS_NODE_CRASH);
+    break;
+  case FAULT_DOWN_REQUEST:
+    ask_node(sim, number, QFS_NODE_DOWN);
+    break;
+  case FAULT_CRASH_AT_COMMIT:
+    disk->crash_point = sim_random_percent(dice(sim), 50) ? SIM_CRASH_BEFORE_COMMIT : SIM_CRASH_AFTER_COMMIT;
+    disk->crash_in = (guint)sim_random_spread(dice(sim), 1, 20);
+    break;
+  case FAULT_IO_ERROR:
+    disk->fail_in = (guint)sim_random_spread(dice(sim), 1, 60);
+    break;
+  case FAULT_READ_ERROR:
+    disk->read_fail_in = 1 + sim_random_below(dice(sim), 4);
+    break;
+  case FAULT_FULL_DISK:
+    disk->full = TRUE;
+    break;
+  case FAULT_PARTITION:
+    cut_links(sim, node);
+    break;
+  case FAULT_SLOW:
+    node->to.delay_us = sim_random_spread(dice(sim), SIM_MS, 4 * SIM_SECOND);
+    node->from.delay_us = sim_random_percent(dice(sim), 50) ? 0 : node->to.delay_us;
+    break;
+  case FAULT_LOSSY_NODE:
+    node->to.loss_percent = sim_random_below(dice(sim), 60);
+    node->from.loss_percent = sim_random_below(dice(sim), 60);
+    break;
+  default:
+    g_assert_not_reached();
+  }
+}
+
+/* A node that may be broken now; 0: none. */
+static guint pick_node(Sim *sim) {
+  SimFaults *faults = sim->faults;
+  gboolean more = sim->options.unlimited || qfs_set_size(faults->broken) < sim_faults_survivable(sim);
+  QfsNodeSet among = more ? qfs_set_all(sim->nodes_n) : faults->broken;
+  guint n = qfs_set_size(among);
+  if (n == 0)
+    return 0;
+  guint skip = sim_random_below(dice(sim), n);
+  for (guint i = 1; i <= sim->nodes_n; i++)
+    if (qfs_set_has(among, i) && skip-- == 0)
+      return i;
+  g_assert_not_reached();
+}
+
+/* ---- the course ---- */
+
+static FaultKind pick_kind(Sim *sim) {
+  const guint *weight = sim->faults->enabled;
+  guint total = 0;
+  for (guint kind = 0; kind < FAULT_KINDS; kind++)
+    total += weight[kind];
+  guint roll = sim_random_below(dice(sim), total);
+  for (guint kind = 0;; kind++) {
+    if (roll < weight[kind])
+      return kind;
+    roll -= weight[kind];
+  }
+}
+
+static void happen(Sim *sim, FaultKind kind) {
+  guint number = 0;
+  if (sim->coordinator == NULL && kind != FAULT_CLOCK)
+    return;
+  if (kind >= FAULT_CRASH && (number = pick_node(sim)) == 0)
+    return;
+  SIM_TRACE(sim, "fault: %s%s%.0u", kind_names[kind], number != 0 ? " at node " : "", number);
+  sim->result->faults++;
+  switch (kind) {
+  case FAULT_KILL:
+    kill_daemon(sim);
+    break;
+  case FAULT_POWER:
+    lose_power(sim);
+    break;
+  case FAULT_SHUTDOWN:
+    shut_down(sim);
+    break;
+  case FAULT_CLOCK:
+    jump_clock(sim);
+    break;
+  case FAULT_LOSSY_LINKS:
+  case FAULT_DUPLICATES:
+    disturb_links(sim, kind);
+    break;
+  default:
+    break_node(sim, kind, number);
+    heal_later(sim, number);
+    break;
+  }
+}
+
+static void on_fault(Sim *sim, gpointer unused) {
+  SimFaults *faults = sim->faults;
+  if (!faults->active)
+    return;
+  happen(sim, pick_kind(sim));
+  sim_after(sim, sim_random_range(dice(sim), 1, 2 * faults->gap_us), on_fault, NULL);
+}
+
+void sim_faults_start(Sim *sim, gint64 gap_us) {
+  SimFaults *faults = sim->faults;
+  faults->active = TRUE;
+  faults->gap_us = gap_us;
+  if (!faults->caring) {
+    faults->caring = TRUE;
+    on_care(sim, NULL);
+  }
+  sim_after(sim, sim_random_range(dice(sim), 1, 2 * gap_us), on_fault, NULL);
+}
+
+void sim_faults_stop(Sim *sim) {
+  sim->faults->active = FALSE;
+  for (guint i = 1; i <= sim->nodes_n; i++) {
+    sim->faults->heal_id[i]++;
+    heal_node(sim, i);
+  }
+  set_all_links(sim, 0, 0);
+}
+
+void sim_faults_break(Sim *sim, guint n) {
+  static const FaultKind kinds[] = {FAULT_CRASH, FAULT_CRASH_REQUEST, FAULT_DOWN_REQUEST, FAULT_PARTITION};
+  while (n > 0) {
+    guint number = 1 + sim_random_below(dice(sim), sim->nodes_n);
+    if (qfs_set_has(sim->faults->held, number))
+      continue;
+    FaultKind kind = kinds[sim_random_below(dice(sim), G_N_ELEMENTS(kinds))];
+    SIM_TRACE(sim, "fault: %s at node %u, at once", kind_names[kind], number);
+    break_node(sim, kind, number);
+    sim->result->faults++;
+    n--;
+  }
+}
+
+void sim_faults_restart(Sim *sim, gboolean in_good_order) {
+  if (in_good_order)
+    shut_down(sim);
+  else
+    kill_daemon(sim);
+}
+
+gboolean sim_all_is_well(Sim *sim) {
+  if (!sim_daemon_is_up(sim) || !qfs_coordinator_is_quiet(sim->coordinator))
+    return FALSE;
+  QfsEngineStatus *status = status_new(sim);
+  gboolean well = TRUE;
+  for (guint i = 1; i <= sim->nodes_n; i++)
+    well = well && status->node[i - 1].in_sync;
+  qfs_engine_status_free(status);
+  return well;
+}

@@ -1,0 +1,30 @@
+/* faults.h - what goes wrong in a run, and when.
+ *
+ * Owns: the choice of faults and their ends. Each run uses a random part of the kinds of faults, so that
+ * combinations of few are tried as well as all at once ("swarm testing", Groce et al., 2012).
+ *
+ * Budget. A node is *broken* from the beginning of a fault of its own until it is in sync again after the
+ * fault ended. Unless the run is unlimited, at most min(K-1, (N-1)/2) nodes are broken at a time.
+ */
+#pragma once
+
+#include "sim.h"
+
+SimFaults *sim_faults_new(Sim *sim);
+void sim_faults_free(SimFaults *faults);
+
+/* From now on something goes wrong about every `gap_us`. */
+void sim_faults_start(Sim *sim, gint64 gap_us);
+/* Nothing new; what is broken is mended: links, disks, and nodes that are down are asked to come up until
+ * they are in sync. A daemon that is down will be started. */
+void sim_faults_stop(Sim *sim);
+
+/* How many nodes may be broken at once. */
+guint sim_faults_survivable(const Sim *sim);
+/* Breaks `n` random nodes at one moment, until sim_faults_stop. */
+void sim_faults_break(Sim *sim, guint n);
+
+/* All nodes are in sync and nothing is owed. */
+gboolean sim_all_is_well(Sim *sim);
+/* Ends the daemon in good order or not, and starts it again a little later. */
+void sim_faults_restart(Sim *sim, gboolean in_good_order);

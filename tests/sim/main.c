@@ -1,0 +1,325 @@
+/* main.c - many seeds: one process each, so that a crash is that seed's failure and nothing is shared.
+ *
+ * Prints a line per seed with -v; for a failure the seed, the broken invariant, the end of the trace (from a
+ * second run of the same seed with the trace on) and the command that replays it. With --tap the same
+ * as test points over chunks of seeds.
+ */
+#include "sim.h"
+
+#include <glib/gstdio.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define JOBS_MAX 64
+/* A seed that takes longer than this, in real seconds, hangs. */
+#define SEED_TIMEOUT_S 120
+
+static struct {
+  gint64 seeds, start, seed;
+  gboolean unlimited, verbose, trace;
+  char *storage;
+  gint jobs, nodes, replicas, tail;
+  char *tap;
+} arguments = {.seeds = 100, .start = 1, .seed = -1, .jobs = 2, .tail = 60};
+
+typedef struct {
+  SimResult result;
+  SimTraceRing ring;
+} Shared;
+
+typedef struct {
+  pid_t pid; /* 0: free */
+  guint64 seed;
+  Shared *shared;
+  int log_fd; /* what the seed wrote to standard error */
+} Job;
+
+typedef struct {
+  guint64 seeds, failed;
+  guint64 operations, acked_puts, gets, crashes, node_crashes, lost, faults, events;
+  guint64 linear_checked, linear_open;
+  gint64 virtual_us;
+} Totals;
+
+/* ---- one seed ---- */
+
+static SimStorage storage_wanted(void) {
+  if (g_strcmp0(arguments.storage, "sqlite") == 0)
+    return SIM_STORAGE_SQLITE;
+  return g_strcmp0(arguments.storage, "memory") == 0 ? SIM_STORAGE_MEMORY : SIM_STORAGE_AUTO;
+}
+
+static char *scratch_dir(guint64 seed) {
+  const char *base = g_file_test("/dev/shm", G_FILE_TEST_IS_DIR) ? "/dev/shm" : g_get_tmp_dir();
+  return g_strdup_printf("%s/qfs-sim-%d-%" G_GUINT64_FORMAT, base, (int)getppid(), seed);
+}
+
+static void remove_tree(const char *path) {
+  GDir *dir = g_dir_open(path, 0, NULL);
+  for (const char *name; dir != NULL && (name = g_dir_read_name(dir)) != NULL;) {
+    g_autofree char *child = g_build_filename(path, name, NULL);
+    if (g_file_test(child, G_FILE_TEST_IS_DIR))
+      remove_tree(child);
+    else
+      g_unlink(child);
+  }
+  if (dir != NULL)
+    g_dir_close(dir);
+  g_rmdir(path);
+}
+
+/* In the child process. */
+static void run_seed(guint64 seed, Shared *shared, gboolean trace, gboolean print) {
+  g_autofree char *scratch = scratch_dir(seed);
+  remove_tree(scratch);
+  SimOptions options = {.seed = seed, .unlimited = arguments.unlimited, .storage = storage_wanted(),
+                        .nodes = (guint)arguments.nodes, .replicas = (guint)arguments.replicas,
+                        .scratch = scratch};
+  SimTrace tracing = {.on = trace, .out = print ? stdout : NULL, .ring = trace ? &shared->ring : NULL};
+  memset(&shared->result, 0, sizeof shared->result);
+  g_mkdir_with_parents(scratch, 0700);
+  alarm(SEED_TIMEOUT_S);
+  sim_run_seed(&options, &tracing, &shared->result);
+  remove_tree(scratch);
+}
+
+static pid_t start_seed(Job *job, guint64 seed, gboolean trace, gboolean print) {
+  fflush(NULL);
+  job->seed = seed;
+  if (ftruncate(job->log_fd, 0) != 0 || lseek(job->log_fd, 0, SEEK_SET) != 0)
+    g_error("cannot reset a log");
+  job->pid = fork();
+  if (job->pid < 0)
+    g_error("cannot fork");
+  if (job->pid == 0) {
+    dup2(job->log_fd, STDERR_FILENO);
+    run_seed(seed, job->shared, trace, print);
+    fflush(NULL);
+    _exit(0);
+  }
+  return job->pid;
+}
+
+static void job_init(Job *job) {
+  *job = (Job){.log_fd = memfd_create("sim-log", 0)};
+  job->shared = mmap(NULL, sizeof *job->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (job->log_fd < 0 || job->shared == MAP_FAILED)
+    g_error("no memory to share");
+}
+
+static void print_log(const Job *job) {
+  char buffer[4096];
+  lseek(job->log_fd, 0, SEEK_SET);
+  for (ssize_t n; (n = read(job->log_fd, buffer, sizeof buffer)) > 0;)
+    fwrite(buffer, 1, (size_t)n, stdout);
+}
+
+/* What ended the seed's process; NULL: it is fine. */
+static char *verdict(const Job *job, int wait_status) {
+  if (WIFSIGNALED(wait_status))
+    return g_strdup_printf("%s (signal %d)",
+                           WTERMSIG(wait_status) == SIGALRM ? "hangs" : "crashed", WTERMSIG(wait_status));
+  if (job->shared->result.failed)
+    return g_strdup(job->shared->result.message);
+  if (WEXITSTATUS(wait_status) != 0 || !job->shared->result.finished)
+    return g_strdup_printf("ended with status %d", WEXITSTATUS(wait_status));
+  return NULL;
+}
+
+static const char *replay_options(void) {
+  static char text[128];
+  g_snprintf(text, sizeof text, "%s%s%s", arguments.unlimited ? " --unlimited" : "",
+             arguments.storage != NULL ? " --storage " : "", arguments.storage != NULL ? arguments.storage : "");
+  if (arguments.nodes != 0)
+    g_snprintf(text + strlen(text), sizeof text - strlen(text), " --nodes %d --replicas %d", arguments.nodes,
+               arguments.replicas);
+  return text;
+}
+
+static void report_failure(Job *job, const char *why) {
+  guint64 seed = job->seed;
+  printf("# seed %" G_GUINT64_FORMAT " FAILED: %s\n", seed, why);
+  print_log(job);
+  g_autofree char *scratch = g_strdup_printf("%s/qfs-sim-%d-%" G_GUINT64_FORMAT,
+      g_file_test("/dev/shm", G_FILE_TEST_IS_DIR) ? "/dev/shm" : g_get_tmp_dir(), (int)getpid(), seed);
+  if (arguments.tail > 0) {
+    int wait_status;
+    memset(job->shared, 0, sizeof *job->shared);
+    waitpid(start_seed(job, seed, TRUE, FALSE), &wait_status, 0);
+    g_autofree char *again = verdict(job, wait_status);
+    if (g_strcmp0(again, why) != 0)
+      printf("# the second run: %s\n", again != NULL ? again : "passed");
+    sim_trace_print_ring(&job->shared->ring, (guint)arguments.tail, stdout);
+  }
+  printf("# replay: tests/sim/run.sh --seed %" G_GUINT64_FORMAT " --trace%s\n", seed, replay_options());
+  remove_tree(scratch);
+  job->pid = 0;
+}
+
+/* ---- many seeds ---- */
+
+static void add_totals(Totals *totals, const SimResult *result) {
+  totals->operations += result->operations;
+  totals->acked_puts += result->acked_puts;
+  totals->gets += result->gets;
+  totals->crashes += result->crashes;
+  totals->node_crashes += result->node_crashes;
+  totals->lost += result->lost;
+  totals->faults += result->faults;
+  totals->events += result->events;
+  totals->virtual_us += result->virtual_us;
+  totals->linear_checked += result->linear_checked;
+  totals->linear_open += result->linear_open;
+}
+
+static void print_seed(guint64 seed, const SimResult *r) {
+  printf("# seed %" G_GUINT64_FORMAT ": %u/%u%s, %" G_GUINT64_FORMAT " operations, %" G_GUINT64_FORMAT " acknowledged puts, %" G_GUINT64_FORMAT
+         " gets, %" G_GUINT64_FORMAT " crashes, %" G_GUINT64_FORMAT " node crashes, %" G_GUINT64_FORMAT " lost messages, %" G_GUINT64_FORMAT
+         " faults, %" G_GUINT64_FORMAT " events, %.1f s\n",
+         seed, r->nodes, r->replicas, r->sqlite ? " sqlite" : "", r->operations, r->acked_puts, r->gets, r->crashes,
+         r->node_crashes, r->lost, r->faults, r->events, (double)r->virtual_us / SIM_SECOND);
+}
+
+static void finish_job(Job *job, int wait_status, Totals *totals) {
+  g_autofree char *why = verdict(job, wait_status);
+  job->pid = 0;
+  totals->seeds++;
+  add_totals(totals, &job->shared->result);
+  if (arguments.verbose)
+    print_seed(job->seed, &job->shared->result);
+  if (why != NULL) {
+    totals->failed++;
+    report_failure(job, why);
+  }
+}
+
+static void run_seeds(guint64 first, guint64 n, Totals *totals) {
+  Job jobs[JOBS_MAX];
+  guint n_jobs = (guint)CLAMP(arguments.jobs, 1, JOBS_MAX), running = 0;
+  for (guint i = 0; i < n_jobs; i++)
+    job_init(&jobs[i]);
+  guint64 next = first;
+  while (next < first + n || running > 0) {
+    for (guint i = 0; i < n_jobs && next < first + n; i++)
+      if (jobs[i].pid == 0) {
+        start_seed(&jobs[i], next++, FALSE, FALSE);
+        running++;
+      }
+    int wait_status;
+    pid_t pid = wait(&wait_status);
+    for (guint i = 0; i < n_jobs; i++)
+      if (jobs[i].pid == pid) {
+        running--;
+        finish_job(&jobs[i], wait_status, totals);
+      }
+  }
+  for (guint i = 0; i < n_jobs; i++) {
+    close(jobs[i].log_fd);
+    munmap(jobs[i].shared, sizeof *jobs[i].shared);
+  }
+}
+
+static void print_totals(const Totals *t, gint64 real_us) {
+  double n = (double)MAX(t->seeds, 1);
+  printf("# per seed: %.0f operations, %.0f acknowledged puts, %.0f gets, %.1f crashes, %.1f node crashes, "
+         "%.0f lost messages, %.1f faults, %.0f events, %.1f s; %" G_GUINT64_FORMAT " histories in order, %" G_GUINT64_FORMAT " undecided\n",
+         (double)t->operations / n, (double)t->acked_puts / n, (double)t->gets / n, (double)t->crashes / n,
+         (double)t->node_crashes / n, (double)t->lost / n, (double)t->faults / n, (double)t->events / n,
+         (double)t->virtual_us / n / SIM_SECOND, t->linear_checked, t->linear_open);
+  printf("%" G_GUINT64_FORMAT " seeds, %" G_GUINT64_FORMAT " failed, %.0f times real time\n", t->seeds, t->failed,
+         (double)t->virtual_us / (double)MAX(real_us, 1));
+}
+
+/* ---- test points ---- */
+
+static gboolean same_trace_twice(guint64 seed) {
+  Job job;
+  guint64 digest[2], lines[2];
+  job_init(&job);
+  for (guint i = 0; i < 2; i++) {
+    int wait_status;
+    waitpid(start_seed(&job, seed, TRUE, FALSE), &wait_status, 0);
+    digest[i] = job.shared->result.digest;
+    lines[i] = job.shared->result.lines;
+  }
+  return lines[0] > 0 && lines[0] == lines[1] && digest[0] == digest[1];
+}
+
+static int test_points(void) {
+  gboolean same = g_strcmp0(arguments.tap, "same") == 0;
+  guint points = same ? 10 : (guint)MAX(1, arguments.seeds / 250), bad = 0;
+  printf("1..%u\n", points);
+  for (guint i = 0; i < points; i++) {
+    Totals totals = {0};
+    guint64 n = same ? 1 : (guint64)arguments.seeds / points;
+    guint64 first = (guint64)arguments.start + i * (same ? 13 : n);
+    if (same)
+      totals.failed = !same_trace_twice(first);
+    else
+      run_seeds(first, n, &totals);
+    bad += totals.failed > 0;
+    printf("%s %u - %s: seeds %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, totals.failed > 0 ? "not ok" : "ok", i + 1, arguments.tap, first, first + n - 1);
+    printf(", %" G_GUINT64_FORMAT " failed, %.1f faults and %.1f crashes each\n", totals.failed,
+           (double)totals.faults / (double)n, (double)(totals.crashes + totals.node_crashes) / (double)n);
+    fflush(stdout);
+  }
+  return bad > 0;
+}
+
+static int trace_one(void) {
+  Job job;
+  job_init(&job);
+  close(job.log_fd);
+  job.log_fd = dup(STDERR_FILENO);
+  fflush(NULL);
+  pid_t pid = fork();
+  if (pid == 0) {
+    run_seed((guint64)arguments.seed, job.shared, TRUE, arguments.trace);
+    fflush(NULL);
+    _exit(0);
+  }
+  int wait_status;
+  waitpid(pid, &wait_status, 0);
+  g_autofree char *why = verdict(&job, wait_status);
+  print_seed((guint64)arguments.seed, &job.shared->result);
+  printf("# %s\n", why != NULL ? why : "passed");
+  return why != NULL;
+}
+
+int main(int argc, char **argv) {
+  const GOptionEntry entries[] = {
+      {"seeds", 0, 0, G_OPTION_ARG_INT64, &arguments.seeds, "How many seeds (100)", "N"},
+      {"start", 0, 0, G_OPTION_ARG_INT64, &arguments.start, "The first one (1)", "S"},
+      {"seed", 0, 0, G_OPTION_ARG_INT64, &arguments.seed, "This seed alone", "S"},
+      {"trace", 0, 0, G_OPTION_ARG_NONE, &arguments.trace, "With --seed: print every event", NULL},
+      {"unlimited", 0, 0, G_OPTION_ARG_NONE, &arguments.unlimited, "Any number of nodes may fail at once", NULL},
+      {"storage", 0, 0, G_OPTION_ARG_STRING, &arguments.storage, "memory or sqlite (one in 20 is sqlite)", "KIND"},
+      {"nodes", 0, 0, G_OPTION_ARG_INT, &arguments.nodes, "Number of nodes (drawn)", "N"},
+      {"replicas", 0, 0, G_OPTION_ARG_INT, &arguments.replicas, "Number of replicas (drawn)", "K"},
+      {"jobs", 'j', 0, G_OPTION_ARG_INT, &arguments.jobs, "Seeds at the same time (2)", "J"},
+      {"tail", 0, 0, G_OPTION_ARG_INT, &arguments.tail, "Trace lines to show of a failure (60)", "N"},
+      {"verbose", 'v', 0, G_OPTION_ARG_NONE, &arguments.verbose, "A line per seed", NULL},
+      {"tap", 0, 0, G_OPTION_ARG_STRING, &arguments.tap, "Test points; \"same\": the same trace twice", "NAME"},
+      {NULL},
+  };
+  g_autoptr(GOptionContext) context = g_option_context_new("- the store under simulated faults");
+  g_autoptr(GError) error = NULL;
+  g_option_context_add_main_entries(context, entries, NULL);
+  if (!g_option_context_parse(context, &argc, &argv, &error)) {
+    fprintf(stderr, "sim: %s\n", error->message);
+    return 2;
+  }
+  if (arguments.seed >= 0)
+    return trace_one();
+  if (arguments.tap != NULL)
+    return test_points();
+  Totals totals = {0};
+  gint64 begin_us = g_get_monotonic_time();
+  run_seeds((guint64)arguments.start, (guint64)MAX(arguments.seeds, 0), &totals);
+  print_totals(&totals, g_get_monotonic_time() - begin_us);
+  return totals.failed > 0;
+}

@@ -1,0 +1,353 @@
+/* mem_replica.c - see mem_replica.h. */
+#include "mem_replica.h"
+
+#include <string.h>
+
+/* What one scan returns at most, about, in bytes. */
+#define SCAN_BYTES (1024 * 1024)
+
+typedef struct {
+  QfsReplica base;
+  MemDisk *disk;
+  gboolean reader;
+} MemReplica;
+
+static MemDisk *disk_of(QfsReplica *self) { return ((MemReplica *)self)->disk; }
+
+static MemDisk *writable(QfsReplica *self) {
+  MemDisk *disk = disk_of(self);
+  g_assert(!((MemReplica *)self)->reader && disk->undo != NULL);
+  return disk;
+}
+
+static void mem_close(QfsReplica *self) {
+  MemReplica *replica = (MemReplica *)self;
+  if (!replica->reader) {
+    mem_disk_rollback(replica->disk);
+    replica->disk->open = FALSE;
+  }
+  g_free(replica);
+}
+
+/* ---- transactions and metadata ---- */
+
+static gboolean mem_begin(QfsReplica *self, GError **error) {
+  g_assert(!((MemReplica *)self)->reader);
+  mem_disk_begin(disk_of(self));
+  return TRUE;
+}
+
+static gboolean mem_commit(QfsReplica *self, gboolean durable, GError **error) {
+  mem_disk_commit(writable(self), durable);
+  return TRUE;
+}
+
+static void mem_rollback(QfsReplica *self) { mem_disk_rollback(disk_of(self)); }
+
+static gboolean mem_meta_load(QfsReplica *self, QfsNodeMeta *out_meta, GError **error) {
+  *out_meta = disk_of(self)->meta;
+  return TRUE;
+}
+
+static gboolean mem_meta_store(QfsReplica *self, const QfsNodeMeta *meta, GError **error) {
+  mem_disk_set_meta(writable(self), meta);
+  return TRUE;
+}
+
+/* ---- records ---- */
+
+static gboolean mem_record_get(QfsReplica *self, const char *key, QfsRecord **out_record,
+                               GError **error) {
+  const MemRow *row = mem_disk_row(disk_of(self), key);
+  *out_record = row != NULL ? qfs_record_ref(row->record) : NULL;
+  return TRUE;
+}
+
+static gboolean mem_record_apply(QfsReplica *self, const QfsRecord *record, gboolean hint,
+                                 gboolean force, QfsApplyResult *out_result, GError **error) {
+  MemDisk *disk = writable(self);
+  const MemRow *row = mem_disk_row(disk, record->key);
+  int order = row != NULL ? qfs_record_compare(record, row->record) : 1;
+  if (order < 0 && !force) {
+    *out_result = QFS_APPLY_SUPERSEDED;
+    return TRUE;
+  }
+  if (order != 0 || force) {
+    mem_disk_set_row(disk, record->key, record, hint);
+    *out_result = QFS_APPLY_APPLIED;
+    return TRUE;
+  }
+  if (record->seq > row->record->seq || (row->hint && !hint)) {
+    g_autoptr(QfsRecord) raised = qfs_record_copy(record);
+    raised->seq = MAX(record->seq, row->record->seq);
+    mem_disk_set_row(disk, record->key, raised, row->hint && hint);
+  }
+  *out_result = QFS_APPLY_SAME;
+  return TRUE;
+}
+
+static gboolean mem_record_remove(QfsReplica *self, const char *key, GError **error) {
+  MemDisk *disk = writable(self);
+  if (mem_disk_row(disk, key) != NULL)
+    mem_disk_set_row(disk, key, NULL, FALSE);
+  return TRUE;
+}
+
+static gboolean mem_record_scan(QfsReplica *self, guint64 after_seq, const char *after_key, guint limit,
+                                GPtrArray *out, gboolean *out_more, GError **error) {
+  guint n = 0;
+  gsize bytes = 0;
+  GTreeNode *at = mem_disk_rows_after_seq(disk_of(self), after_seq, after_key);
+  for (; at != NULL && n < limit && bytes < SCAN_BYTES; at = g_tree_node_next(at), n++) {
+    const MemRow *row = g_tree_node_value(at);
+    bytes += sizeof *row->record + g_bytes_get_size(row->record->tail);
+    g_ptr_array_add(out, qfs_record_ref(row->record));
+  }
+  *out_more = at != NULL;
+  return TRUE;
+}
+
+static gboolean is_in(const char *key, const char *dir) {
+  gsize dir_len;
+  const char *name;
+  qfs_key_split(key, &dir_len, &name);
+  return dir_len == strlen(dir) && memcmp(key, dir, dir_len) == 0;
+}
+
+/* The record as listings return it: a long tail is of no use there. */
+static QfsRecord *listed(const QfsRecord *record) {
+  if (record->kind == QFS_KIND_SYMLINK || g_bytes_get_size(record->tail) == 0)
+    return qfs_record_ref(record);
+  QfsRecord *copy = qfs_record_copy(record);
+  g_bytes_unref(copy->tail);
+  copy->tail = g_bytes_new_static("", 0);
+  return copy;
+}
+
+static gboolean mem_record_list(QfsReplica *self, const char *dir, const char *after, guint limit,
+                                GPtrArray *out, gboolean *out_more, GError **error) {
+  g_autofree char *from = qfs_key_join(dir, after != NULL ? after : "");
+  guint n = 0;
+  GTreeNode *at = mem_disk_rows_after(disk_of(self), from);
+  for (; at != NULL && n < limit; at = g_tree_node_next(at), n++) {
+    const MemRow *row = g_tree_node_value(at);
+    if (!is_in(row->record->key, dir))
+      break;
+    g_ptr_array_add(out, listed(row->record));
+  }
+  *out_more = at != NULL && is_in(((const MemRow *)g_tree_node_value(at))->record->key, dir);
+  return TRUE;
+}
+
+static gboolean mem_hints_remove(QfsReplica *self, guint64 up_to, guint limit, guint *out_removed,
+                                 GError **error) {
+  MemDisk *disk = writable(self);
+  guint removed = 0;
+  GTreeNode *at = g_tree_node_first(disk->rows_by_seq);
+  while (at != NULL && removed < limit) {
+    const MemRow *row = g_tree_node_value(at);
+    at = g_tree_node_next(at);
+    if (row->record->seq > up_to)
+      break;
+    if (!row->hint)
+      continue;
+    g_autofree char *key = g_strdup(row->record->key);
+    mem_disk_set_row(disk, key, NULL, FALSE);
+    /* Taking a row out rebalances the tree: find the place again. */
+    at = g_tree_node_first(disk->rows_by_seq);
+    removed++;
+  }
+  *out_removed = removed;
+  return TRUE;
+}
+
+/* ---- chunks ---- */
+
+static QfsChunk *chunk_dup(const QfsChunk *chunk, gboolean with_data) {
+  QfsChunk *copy = g_new(QfsChunk, 1);
+  *copy = *chunk;
+  copy->data = with_data ? g_bytes_ref(chunk->data) : NULL;
+  return copy;
+}
+
+static gboolean mem_chunk_put(QfsReplica *self, const QfsChunk *chunk, GError **error) {
+  g_assert(chunk->data != NULL && g_bytes_get_size(chunk->data) <= QFS_CHUNK_SIZE);
+  mem_disk_set_chunk(writable(self), chunk);
+  return TRUE;
+}
+
+static gboolean same_place(const QfsChunk *chunk, QfsObjectId object, guint64 index) {
+  return qfs_object_equal(chunk->object, object) && chunk->index == index;
+}
+
+static gboolean mem_chunk_get(QfsReplica *self, QfsObjectId object, guint64 index, guint64 max_version,
+                              QfsChunk **out_chunk, gboolean *out_newer, GError **error) {
+  GTree *chunks = disk_of(self)->chunks;
+  QfsChunk probe = {.object = object, .index = index, .version = max_version};
+  GTreeNode *above = g_tree_upper_bound(chunks, &probe);
+  GTreeNode *below = above != NULL ? g_tree_node_previous(above) : g_tree_node_last(chunks);
+  const QfsChunk *newer = above != NULL ? g_tree_node_value(above) : NULL;
+  const QfsChunk *found = below != NULL ? g_tree_node_value(below) : NULL;
+  *out_chunk = found != NULL && same_place(found, object, index) ? chunk_dup(found, TRUE) : NULL;
+  if (out_newer != NULL)
+    *out_newer = newer != NULL && same_place(newer, object, index);
+  return TRUE;
+}
+
+static gboolean mem_chunk_trim(QfsReplica *self, QfsObjectId object, guint64 index, guint64 keep,
+                               GError **error) {
+  MemDisk *disk = writable(self);
+  for (;;) {
+    QfsChunk probe = {.object = object, .index = index, .version = 0};
+    GTreeNode *at = g_tree_lower_bound(disk->chunks, &probe);
+    const QfsChunk *chunk = at != NULL ? g_tree_node_value(at) : NULL;
+    if (chunk == NULL || !same_place(chunk, object, index) || chunk->version >= keep)
+      return TRUE;
+    mem_disk_unset_chunk(disk, chunk);
+  }
+}
+
+static gboolean mem_chunk_remove(QfsReplica *self, QfsObjectId object, guint64 index, guint64 version,
+                                 GError **error) {
+  MemDisk *disk = writable(self);
+  QfsChunk probe = {.object = object, .index = index, .version = version};
+  if (g_tree_lookup(disk->chunks, &probe) != NULL)
+    mem_disk_unset_chunk(disk, &probe);
+  return TRUE;
+}
+
+static gboolean mem_object_drop(QfsReplica *self, QfsObjectId object, guint limit, gboolean *out_more,
+                                GError **error) {
+  MemDisk *disk = writable(self);
+  for (guint n = 0;; n++) {
+    QfsChunk probe = {.object = object};
+    GTreeNode *at = g_tree_lower_bound(disk->chunks, &probe);
+    const QfsChunk *chunk = at != NULL ? g_tree_node_value(at) : NULL;
+    gboolean more = chunk != NULL && qfs_object_equal(chunk->object, object);
+    if (!more || n == limit) {
+      *out_more = more;
+      return TRUE;
+    }
+    mem_disk_unset_chunk(disk, chunk);
+  }
+}
+
+static gboolean mem_chunk_scan(QfsReplica *self, guint64 after_seq, const QfsChunk *after,
+                               gboolean with_data, guint limit, GPtrArray *out, gboolean *out_more,
+                               GError **error) {
+  QfsChunk probe = {.seq = after_seq};
+  if (after != NULL)
+    probe = (QfsChunk){.seq = after_seq, .object = after->object, .index = after->index,
+                       .version = after->version};
+  else
+    probe = (QfsChunk){.seq = after_seq, .object = {G_MAXUINT64, G_MAXUINT64}, .index = G_MAXUINT64,
+                       .version = G_MAXUINT64};
+  guint n = 0;
+  gsize bytes = 0;
+  GTreeNode *at = g_tree_upper_bound(disk_of(self)->chunks_by_seq, &probe);
+  for (; at != NULL && n < limit && bytes < SCAN_BYTES; at = g_tree_node_next(at), n++) {
+    const QfsChunk *chunk = g_tree_node_value(at);
+    bytes += with_data ? g_bytes_get_size(chunk->data) : 0;
+    g_ptr_array_add(out, chunk_dup(chunk, with_data));
+  }
+  *out_more = at != NULL;
+  return TRUE;
+}
+
+/* ---- intents and the rest ---- */
+
+static gboolean mem_intent_put(QfsReplica *self, guint64 id, GPtrArray *records, GError **error) {
+  mem_disk_set_intent(writable(self), id, records);
+  return TRUE;
+}
+
+static gboolean mem_intent_get(QfsReplica *self, guint64 id, GPtrArray **out_records, GError **error) {
+  const MemIntent *intent = mem_disk_intent(disk_of(self), id);
+  *out_records = intent != NULL ? g_ptr_array_ref(intent->records) : NULL;
+  return TRUE;
+}
+
+static gboolean mem_intent_remove(QfsReplica *self, guint64 id, GError **error) {
+  MemDisk *disk = writable(self);
+  if (mem_disk_intent(disk, id) != NULL)
+    mem_disk_set_intent(disk, id, NULL);
+  return TRUE;
+}
+
+static gboolean mem_intent_list(QfsReplica *self, GArray *out_ids, GError **error) {
+  for (GTreeNode *n = g_tree_node_first(disk_of(self)->intents); n != NULL; n = g_tree_node_next(n))
+    g_array_append_val(out_ids, ((const MemIntent *)g_tree_node_value(n))->id);
+  return TRUE;
+}
+
+static gboolean mem_wipe(QfsReplica *self, GError **error) {
+  MemDisk *disk = writable(self);
+  for (GTreeNode *n; (n = g_tree_node_first(disk->rows)) != NULL;) {
+    g_autofree char *key = g_strdup(((const MemRow *)g_tree_node_value(n))->record->key);
+    mem_disk_set_row(disk, key, NULL, FALSE);
+  }
+  for (GTreeNode *n; (n = g_tree_node_first(disk->chunks)) != NULL;)
+    mem_disk_unset_chunk(disk, g_tree_node_value(n));
+  for (GTreeNode *n; (n = g_tree_node_first(disk->intents)) != NULL;)
+    mem_disk_set_intent(disk, ((const MemIntent *)g_tree_node_value(n))->id, NULL);
+  return TRUE;
+}
+
+static gboolean mem_checkpoint(QfsReplica *self, gboolean everything, GError **error) { return TRUE; }
+
+static gboolean mem_stats(QfsReplica *self, QfsReplicaStats *out_stats, GError **error) {
+  const MemDisk *disk = disk_of(self);
+  QfsReplicaStats stats = {.chunks = (guint64)g_tree_nnodes(disk->chunks),
+                           .disk_total = 1 << 30, .disk_free = 1 << 29};
+  for (GTreeNode *n = g_tree_node_first(disk->rows); n != NULL; n = g_tree_node_next(n))
+    if (((const MemRow *)g_tree_node_value(n))->record->kind == QFS_KIND_TOMBSTONE)
+      stats.tombstones++;
+    else
+      stats.records++;
+  *out_stats = stats;
+  return TRUE;
+}
+
+static const QfsReplicaOps mem_ops = {
+    .close = mem_close,
+    .begin = mem_begin,
+    .commit = mem_commit,
+    .rollback = mem_rollback,
+    .meta_load = mem_meta_load,
+    .meta_store = mem_meta_store,
+    .record_get = mem_record_get,
+    .record_apply = mem_record_apply,
+    .record_remove = mem_record_remove,
+    .record_scan = mem_record_scan,
+    .record_list = mem_record_list,
+    .hints_remove = mem_hints_remove,
+    .chunk_put = mem_chunk_put,
+    .chunk_get = mem_chunk_get,
+    .chunk_trim = mem_chunk_trim,
+    .chunk_remove = mem_chunk_remove,
+    .object_drop = mem_object_drop,
+    .chunk_scan = mem_chunk_scan,
+    .intent_put = mem_intent_put,
+    .intent_get = mem_intent_get,
+    .intent_remove = mem_intent_remove,
+    .intent_list = mem_intent_list,
+    .wipe = mem_wipe,
+    .checkpoint = mem_checkpoint,
+    .stats = mem_stats,
+};
+
+static QfsReplica *open_as(MemDisk *disk, gboolean reader) {
+  MemReplica *replica = g_new0(MemReplica, 1);
+  replica->base.ops = &mem_ops;
+  replica->disk = disk;
+  replica->reader = reader;
+  return &replica->base;
+}
+
+QfsReplica *mem_replica_open(MemDisk *disk) {
+  g_assert(!disk->open);
+  disk->open = TRUE;
+  return open_as(disk, FALSE);
+}
+
+QfsReplica *mem_replica_open_reader(MemDisk *disk) { return open_as(disk, TRUE); }

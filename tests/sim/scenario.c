@@ -1,0 +1,251 @@
+/* scenario.c - the course of one seed, and the event loop.
+ *
+ *   create -> clients and faults -> heal -> all is quiet: owners agree -> as many nodes as may fail at once
+ *   fail: everything still reads and writes -> heal, quiet, agree -> every key changes -> quiet, agree
+ *   -> restart -> the same -> every history has a linear order
+ */
+#include "check.h"
+#include "faults.h"
+#include "workload.h"
+
+#include <string.h>
+#include <unistd.h>
+
+/* After faults ended, all must be settled and handed back within this. */
+#define QUIET_TIMEOUT_US (120 * (gint64)SIM_SECOND)
+/* After nodes failed at once, the others have taken over by then. */
+#define TAKE_OVER_US (8 * SIM_SECOND)
+/* Events of one run; more means that something goes round in circles. */
+#define EVENTS_MAX 5000000
+
+/* ---- the event loop ---- */
+
+void sim_fail(Sim *sim, const char *format, ...) {
+  SimResult *result = sim->result;
+  va_list arguments;
+  va_start(arguments, format);
+  g_vsnprintf(result->message, sizeof result->message, format, arguments);
+  va_end(arguments);
+  SIM_TRACE(sim, "FAILED: %s", result->message);
+  result->failed = TRUE;
+  result->virtual_us = sim->now_us;
+  result->digest = sim->trace.digest;
+  result->lines = sim->trace.lines;
+  if (sim->trace.out != NULL)
+    fflush(sim->trace.out);
+  _exit(SIM_EXIT_FAILED);
+}
+
+static void schedule(Sim *sim, gint64 delay_us, guint run, SimEventFn fn, gpointer data,
+                     GDestroyNotify drop) {
+  SimEvent event = {.at_us = sim->now_us + MAX(delay_us, 0), .run = run, .fn = fn, .data = data, .drop = drop};
+  sim_queue_push(&sim->queue, &event);
+}
+
+void sim_after(Sim *sim, gint64 delay_us, SimEventFn fn, gpointer data) {
+  schedule(sim, delay_us, 0, fn, data, NULL);
+}
+
+void sim_after_in_run(Sim *sim, gint64 delay_us, SimEventFn fn, gpointer data, GDestroyNotify drop) {
+  schedule(sim, delay_us, sim->run, fn, data, drop);
+}
+
+static void next_event(Sim *sim) {
+  SimEvent event;
+  if (!sim_queue_pop(&sim->queue, &event))
+    sim_fail(sim, "nothing will ever happen again");
+  sim->now_us = event.at_us;
+  SIM_CHECK(sim, ++sim->result->events < EVENTS_MAX, "no end after %d events", EVENTS_MAX);
+  if (event.run == 0 || event.run == sim->run)
+    event.fn(sim, event.data);
+  else if (event.drop != NULL)
+    event.drop(event.data);
+}
+
+gboolean sim_run_until(Sim *sim, SimCondition condition, gint64 timeout_us) {
+  gint64 deadline_us = sim->now_us + timeout_us;
+  while (!condition(sim)) {
+    if (sim_queue_next_us(&sim->queue) > deadline_us) {
+      sim->now_us = deadline_us;
+      return FALSE;
+    }
+    next_event(sim);
+  }
+  return TRUE;
+}
+
+static gboolean never(Sim *sim) { return FALSE; }
+
+void sim_run_for(Sim *sim, gint64 time_us) { sim_run_until(sim, never, time_us); }
+
+/* ---- the world ---- */
+
+static void draw_size(Sim *sim) {
+  static const struct {
+    guint nodes, replicas, weight;
+  } sizes[] = {{5, 3, 50}, {3, 2, 10}, {3, 3, 10}, {4, 2, 6}, {7, 4, 6}, {1, 1, 4}, {2, 1, 4}, {5, 5, 5}, {7, 3, 5}};
+  guint roll = sim_random_below(&sim->random, 100);
+  guint i = 0;
+  while (roll >= sizes[i].weight)
+    roll -= sizes[i++].weight;
+  sim->nodes_n = sim->options.nodes != 0 ? sim->options.nodes : sizes[i].nodes;
+  sim->replicas_k = sim->options.replicas != 0 ? sim->options.replicas : sizes[i].replicas;
+  sim->replicas_k = MIN(sim->replicas_k, sim->nodes_n);
+  sim->write_quorum = sim->replicas_k / 2 + 1;
+}
+
+static Sim *sim_new(const SimOptions *options, const SimTrace *trace, SimResult *result) {
+  Sim *sim = g_new0(Sim, 1);
+  sim->options = *options;
+  sim->trace = *trace;
+  sim->result = result;
+  sim->random.state = sim_mix(options->seed * G_GUINT64_CONSTANT(0x9e3779b97f4a7c15) + 1);
+  draw_size(sim);
+  sim->sqlite = options->storage == SIM_STORAGE_SQLITE ||
+                (options->storage == SIM_STORAGE_AUTO && options->seed % 20 == 7);
+  sim->reorder = sim_random_percent(&sim->random, 20);
+  sim->latency_us = sim_random_spread(&sim->random, 10, 2 * SIM_MS);
+  sim->config = (QfsCoordinatorConfig){.nodes = sim->nodes_n, .replicas = sim->replicas_k,
+                                       .coordinator_id = sim_random_below(&sim->random, 256),
+                                       .sync = sim_random_percent(&sim->random, 10), .timeout_ms = 2000};
+  g_strlcpy(sim->config.store, "00000000-0000-4000-8000-000000000000", sizeof sim->config.store);
+  sim_env_init(sim);
+  for (guint i = 1; i <= sim->nodes_n; i++) {
+    sim->node[i].number = i;
+    sim->node[i].inbox = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_message_free);
+    sim->node[i].service_us = sim_random_spread(&sim->random, 50, 4 * SIM_MS);
+    sim_disk_init(&sim->disk[i], sim, i,
+                  sim->sqlite ? g_strdup_printf("%s/node-%u", options->scratch, i) : NULL);
+  }
+  result->nodes = sim->nodes_n;
+  result->replicas = sim->replicas_k;
+  result->sqlite = sim->sqlite;
+  sim->history = sim_history_new();
+  sim->clients = sim_clients_new(sim);
+  sim->faults = sim_faults_new(sim);
+  return sim;
+}
+
+static void sim_free(Sim *sim) {
+  sim_daemon_kill(sim);
+  sim_queue_clear(&sim->queue);
+  for (guint i = 1; i <= sim->nodes_n; i++) {
+    g_ptr_array_unref(sim->node[i].inbox);
+    sim_disk_clear(&sim->disk[i]);
+  }
+  sim_faults_free(sim->faults);
+  sim_clients_free(sim->clients);
+  sim_history_free(sim->history);
+  g_free(sim);
+}
+
+/* ---- phases ---- */
+
+static gboolean is_up(Sim *sim) { return sim_daemon_is_up(sim); }
+
+static void create(Sim *sim) {
+  sim_daemon_start(sim, TRUE);
+  SIM_CHECK(sim, sim_run_until(sim, is_up, 10 * SIM_SECOND), "a new store does not serve");
+  SIM_CHECK(sim, qfs_coordinator_is_serving(sim->coordinator), "a new store is stuck");
+  sim_clients_prepare(sim);
+}
+
+static void describe(Sim *sim) {
+  if (sim->coordinator == NULL || !sim->trace.on)
+    return;
+  QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
+  qfs_coordinator_status(sim->coordinator, status);
+  SIM_TRACE(sim, "status: epoch %" G_GUINT64_FORMAT " quorum %d recovering %d unsettled %" G_GUINT64_FORMAT " serving %d stuck %d quiet %d",
+            status->epoch, status->quorum, status->recovering, status->unsettled,
+            qfs_coordinator_is_serving(sim->coordinator), qfs_coordinator_is_stuck(sim->coordinator),
+            qfs_coordinator_is_quiet(sim->coordinator));
+  for (guint i = 0; i < sim->nodes_n; i++)
+    SIM_TRACE(sim, "status: node %u state %d in sync %d lag %" G_GUINT64_FORMAT " %s", i + 1, status->node[i].state,
+              status->node[i].in_sync, status->node[i].lag,
+              status->node[i].reason != NULL ? status->node[i].reason : "");
+  qfs_engine_status_free(status);
+}
+
+/* All settled, all in sync, owners agree. */
+static void come_to_rest(Sim *sim, const char *when) {
+  gint64 deadline_us = sim->now_us + QUIET_TIMEOUT_US;
+  while (!sim_all_is_well(sim)) {
+    if (sim->now_us > deadline_us) {
+      describe(sim);
+      sim_fail(sim, "not at rest %d s after %s", (int)(QUIET_TIMEOUT_US / SIM_SECOND), when);
+    }
+    sim_run_for(sim, 20 * SIM_MS);
+  }
+  SIM_TRACE(sim, "at rest after %s", when);
+  sim_history_settled(sim);
+  sim_check_converged(sim);
+}
+
+static void read_everything(Sim *sim, const char *when) {
+  for (guint i = 0; i < sim->history->keys->len; i++) {
+    SimOp *op = sim_clients_get(sim, g_ptr_array_index(sim->history->keys, i));
+    SIM_CHECK(sim, op->outcome == SIM_ANSWERED, "%s: %s", when, sim_op_text(op));
+  }
+}
+
+static void change_everything(Sim *sim, const char *when) {
+  for (guint i = 0; i < sim->history->keys->len; i++) {
+    SimOp *op = sim_clients_change(sim, g_ptr_array_index(sim->history->keys, i));
+    gboolean right = op->outcome == SIM_APPLIED || op->status == QFS_NOT_FOUND ||
+                     (op->status == QFS_OVERFLOW && op->key->class == SIM_KEY_STAMPED);
+    SIM_CHECK(sim, right, "%s: %s", when, sim_op_text(op));
+  }
+}
+
+static void clients_and_faults(Sim *sim) {
+  guint operations = 220 + sim_random_below(&sim->random, 160);
+  gint64 begin_us = sim->now_us;
+  sim_clients_start(sim, operations);
+  sim_faults_start(sim, sim_random_spread(&sim->random, 10 * SIM_MS, 1 * SIM_SECOND));
+  SIM_CHECK(sim, sim_run_until(sim, sim_clients_are_idle, 3600 * (gint64)SIM_SECOND),
+            "clients are not done after an hour");
+  SIM_TRACE(sim, "clients are done after %" G_GINT64_FORMAT " us", sim->now_us - begin_us);
+  sim_faults_stop(sim);
+}
+
+/* DESIGN 1.6: of settled data, so many nodes may fail at once, and every key reads and writes. */
+static void fail_at_once(Sim *sim) {
+  guint n = sim_faults_survivable(sim);
+  if (n == 0)
+    return;
+  sim_faults_break(sim, n);
+  sim_run_for(sim, TAKE_OVER_US);
+  read_everything(sim, "with nodes down");
+  change_everything(sim, "with nodes down");
+  read_everything(sim, "with nodes down, after changes");
+  sim_faults_stop(sim);
+  come_to_rest(sim, "nodes were down");
+}
+
+static void restart(Sim *sim) {
+  gboolean in_good_order = sim_random_percent(&sim->random, 50);
+  sim_faults_restart(sim, in_good_order);
+  sim_run_for(sim, 6 * SIM_SECOND);
+  come_to_rest(sim, in_good_order ? "a restart" : "kill -9 and a restart");
+}
+
+void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *result) {
+  Sim *sim = sim_new(options, trace, result);
+  SIM_TRACE(sim, "seed %" G_GUINT64_FORMAT ": %u nodes, %u replicas%s%s%s", options->seed, sim->nodes_n, sim->replicas_k,
+            sim->sqlite ? ", sqlite" : "", sim->config.sync ? ", sync" : "", sim->reorder ? ", reordering" : "");
+  create(sim);
+  clients_and_faults(sim);
+  come_to_rest(sim, "faults ended");
+  read_everything(sim, "after faults");
+  fail_at_once(sim);
+  change_everything(sim, "after healing");
+  come_to_rest(sim, "every key changed");
+  restart(sim);
+  read_everything(sim, "after the restart");
+  sim_check_linear(sim);
+  result->virtual_us = sim->now_us;
+  result->digest = sim->trace.digest;
+  result->lines = sim->trace.lines;
+  result->finished = TRUE;
+  sim_free(sim);
+}

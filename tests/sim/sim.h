@@ -1,0 +1,157 @@
+/* sim.h - one simulated world: a store, its nodes, links, disks and clients, in virtual time.
+ *
+ * Owns: the event loop, and the struct that the parts share. Parts:
+ *   env_sim.c   QfsEnv: clocks, links between coordinator and nodes, direct reads
+ *   daemon.c    lives of the daemon and of node processes: start, kill -9, power loss, crash of a node
+ *   disk.c      storage with faults                    mem_disk.c, mem_replica.c  the storage model
+ *   workload.c  clients                                faults.c   what goes wrong, and when
+ *   history.c   what was asked and answered            check*.c, linear.c  whether that was right
+ *   scenario.c  the course of one seed                 main.c     many seeds
+ *
+ * Invariants
+ *  W1. Everything that happens is an event; nothing depends on real time, addresses or hash order, so a
+ *      seed and the options decide every event.
+ *  W2. State machines are entered from events only, never from their own effects (env.h E1).
+ *
+ * Threading: one thread.
+ */
+#pragma once
+
+#include "cluster/coordinator.h"
+#include "cluster/node.h"
+#include "disk.h"
+#include "queue.h"
+#include "random.h"
+#include "trace.h"
+
+/* Virtual time begins here, in wall milliseconds. */
+#define SIM_WALL_START_MS G_GINT64_CONSTANT(1700000000000)
+#define SIM_MS 1000
+#define SIM_SECOND 1000000
+
+typedef enum { SIM_STORAGE_AUTO, SIM_STORAGE_MEMORY, SIM_STORAGE_SQLITE } SimStorage;
+
+typedef struct {
+  guint64 seed;
+  gboolean unlimited;   /* faults beyond what the store must survive */
+  SimStorage storage;
+  guint nodes, replicas; /* 0: drawn from the seed */
+  const char *scratch;  /* directory for SQLite files */
+} SimOptions;
+
+/* Lies in memory shared with the parent process; plain data. */
+typedef struct {
+  gboolean finished, failed;
+  char message[1024];
+  guint nodes, replicas;
+  gboolean sqlite;
+  guint64 operations, acked_puts, gets, crashes, node_crashes, lost, faults, events;
+  gint64 virtual_us;
+  guint64 digest, lines;
+  guint linear_checked, linear_open; /* histories decided, and given up at the bound */
+} SimResult;
+
+typedef struct {
+  guint loss_percent, duplicate_percent;
+  gint64 delay_us;      /* on top of the usual latency */
+  gboolean cut;
+  gint64 last_us;       /* arrival of the latest message: links keep order unless told otherwise */
+} SimLink;
+
+/* One node's process. closed -> started (node_start) -> open -> closed (node_gone is on its way). */
+typedef struct {
+  guint number;
+  gboolean started;
+  guint64 process;      /* the incarnation that it was started as */
+  QfsNode *node;        /* NULL: not open */
+  QfsReplica *reader;   /* for direct reads; opened when first used */
+  GPtrArray *inbox;     /* QfsMessage that arrived */
+  gboolean working;     /* an event to look at the inbox, or to idle, is on its way */
+  gint64 service_us;    /* upper bound of the time to serve a batch */
+  SimLink to, from;     /* seen from the coordinator */
+} SimNode;
+
+typedef struct SimHistory SimHistory;
+typedef struct SimClients SimClients;
+typedef struct SimFaults SimFaults;
+
+struct Sim {
+  QfsEnv env; /* first: effects find the world by it */
+  SimOptions options;
+  SimResult *result;
+  SimRandom random;
+  SimTrace trace;
+  SimQueue queue;
+  gint64 now_us;
+  guint nodes_n, replicas_k, write_quorum;
+  gboolean sqlite;
+  gboolean reorder;       /* links may overtake */
+  gint64 latency_us;      /* usual upper bound */
+
+  /* the daemon */
+  QfsCoordinator *coordinator; /* NULL: not running */
+  QfsCoordinatorConfig config;
+  gboolean closing;            /* shutting down in good order */
+  guint run;              /* which life of the daemon, from 1 */
+  gint64 monotonic_base_us; /* virtual time at which this boot's monotonic clock read 0 */
+  gint64 wall_offset_ms;
+  gint64 greatest_wall_ms; /* ever shown */
+  gint64 wake_us;         /* G_MAXINT64: none */
+  guint64 wake_id;
+  guint power_losses;
+  gint64 first_power_loss_us;
+
+  SimNode node[QFS_NODES_MAX + 1]; /* from 1 */
+  SimDisk disk[QFS_NODES_MAX + 1];
+
+  SimHistory *history;
+  SimClients *clients;
+  SimFaults *faults;
+};
+
+/* ---- events ---- */
+
+void sim_after(Sim *sim, gint64 delay_us, SimEventFn fn, gpointer data);
+/* Bound to this life of the daemon; `drop` frees data if it ends first. */
+void sim_after_in_run(Sim *sim, gint64 delay_us, SimEventFn fn, gpointer data, GDestroyNotify drop);
+typedef gboolean (*SimCondition)(Sim *sim);
+/* Runs events until the condition holds after one (TRUE), or until the deadline (FALSE). */
+gboolean sim_run_until(Sim *sim, SimCondition condition, gint64 timeout_us);
+void sim_run_for(Sim *sim, gint64 time_us);
+
+/* An invariant does not hold: reports it and ends the process. */
+void sim_fail(Sim *sim, const char *format, ...) G_GNUC_PRINTF(2, 3) G_GNUC_NORETURN;
+#define SIM_CHECK(sim, condition, ...)                                                                 \
+  G_STMT_START {                                                                                       \
+    if (G_UNLIKELY(!(condition)))                                                                      \
+      sim_fail(sim, __VA_ARGS__);                                                                      \
+  }                                                                                                    \
+  G_STMT_END
+/* Exit status of the process that sim_fail ends. */
+#define SIM_EXIT_FAILED 3
+
+/* ---- env_sim.c ---- */
+
+void sim_env_init(Sim *sim);
+/* Hands the node's messages to it, or lets it idle, soon. */
+void sim_env_poke(Sim *sim, SimNode *node);
+
+/* ---- daemon.c ---- */
+
+/* Starts a coordinator, and through it the nodes. */
+void sim_daemon_start(Sim *sim, gboolean create);
+/* kill -9: everything in memory is gone. Requests under way end with QFS_UNKNOWN. */
+void sim_daemon_kill(Sim *sim);
+/* kill -9 of everything, and the disks lose what is not on stable storage. */
+void sim_daemon_lose_power(Sim *sim);
+gboolean sim_daemon_is_up(const Sim *sim); /* runs, and clients may come */
+/* Effects of the environment (env.h). */
+void sim_node_start(Sim *sim, guint number, guint64 incarnation);
+void sim_node_stop(Sim *sim, guint number);
+/* The node's process ends now; the coordinator hears of it soon. */
+void sim_node_crash(Sim *sim, guint number, const char *reason);
+
+/* ---- scenario.c ---- */
+
+/* The whole course of one seed; returns when every check has passed. */
+void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *result);
