@@ -97,11 +97,16 @@ static QfsFlight *flight_find(QfsCoordinator *c, guint64 seq) {
   return NULL;
 }
 
+typedef struct {
+  guint64 seq;
+  guint round;
+} Sent;
+
 /* A late answer of a node that had ceased to be a holder when the flight completed. */
-static void note_late(QfsCoordinator *c, guint64 seq, QfsNodeSet bit, const QfsMessage *reply) {
+static void note_late(QfsCoordinator *c, const Sent *sent, QfsNodeSet bit, const QfsMessage *reply) {
   for (GList *link = c->retained.head; link != NULL; link = link->next) {
     QfsFlight *flight = link->data;
-    if (flight->seq != seq)
+    if (flight->seq != sent->seq || flight->round != sent->round)
       continue;
     flight->outstanding &= ~bit;
     if (reply->status == QFS_OK)
@@ -110,12 +115,13 @@ static void note_late(QfsCoordinator *c, guint64 seq, QfsNodeSet bit, const QfsM
 }
 
 static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
-  g_autofree guint64 *seq = data;
+  g_autofree Sent *sent = data;
+  const guint64 *seq = &sent->seq;
   QfsFlight *flight = flight_find(c, *seq);
   if (reply == NULL)
     return;
-  if (flight == NULL) {
-    note_late(c, *seq, QFS_NODE_BIT(peer->index), reply);
+  if (flight == NULL || flight->round != sent->round) {
+    note_late(c, sent, QFS_NODE_BIT(peer->index), reply);
     qfs_peer_reply_ok(c, peer, reply);
     return;
   }
@@ -148,8 +154,10 @@ static void flight_send(QfsCoordinator *c, QfsFlight *flight) {
   flight->outstanding |= now;
   for (; now != 0; now &= now - 1) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(now) + 1];
-    guint64 *seq = g_memdup2(&flight->seq, sizeof flight->seq);
-    qfs_rpc_send(c, peer, message_for(c, flight, peer->index), flight_reply, seq);
+    Sent *sent = g_new(Sent, 1);
+    sent->seq = flight->seq;
+    sent->round = flight->round;
+    qfs_rpc_send(c, peer, message_for(c, flight, peer->index), flight_reply, sent);
   }
 }
 
@@ -202,9 +210,22 @@ static void flight_revive(QfsCoordinator *c, QfsFlight *flight) {
     g_queue_insert_before_link(&c->flights, after, &flight->link);
 }
 
+/* Which parts of a split flight a node must have depends on S: what it acknowledged was for the old one. */
+static void new_round(GQueue *flights) {
+  for (GList *link = flights->head; link != NULL; link = link->next) {
+    QfsFlight *flight = link->data;
+    if (!flight->split)
+      continue;
+    flight->round++;
+    flight->acked = flight->outstanding = flight->full = 0;
+  }
+}
+
 /* Settled means: at all K holders of now. What is complete under the old S but not settled goes to the
  * holders that the new S brought. */
 void qfs_flights_revive(QfsCoordinator *c) {
+  new_round(&c->flights);
+  new_round(&c->retained);
   for (GList *link = c->retained.head; link != NULL;) {
     GList *next = link->next;
     QfsFlight *flight = link->data;
