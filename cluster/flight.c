@@ -73,7 +73,8 @@ static void flight_check(QfsCoordinator *c, QfsFlight *flight) {
       flight->on_quorum(c, flight, flight->data);
     flight->on_quorum = NULL;
   }
-  if (flight->quorum && (qfs_flight_targets(c, flight) & ~flight->acked) == 0) {
+  if ((flight->quorum || flight->recovery) &&
+      (qfs_flight_targets(c, flight) & ~flight->acked) == 0) {
     if (flight->on_complete != NULL)
       flight->on_complete(c, flight, flight->data);
     flight->on_complete = NULL;

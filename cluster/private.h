@@ -90,6 +90,7 @@ struct QfsFlight {
   gboolean split;          /* node gets only the records it holds (hashes[i] belongs to record i) */
   QfsNodeSet acked, outstanding, full;
   gboolean quorum;
+  gboolean recovery;       /* complete when all of H(hash, S) have it, though S be smaller than W */
   guint round;             /* of split flights: answers of an earlier round are for other parts */
   gsize bytes;
   QfsFlightDone on_quorum; /* once; NULL after it was called */

@@ -346,7 +346,8 @@ static void write_record(QfsCoordinator *c, const QfsRecord *record) {
   g_ptr_array_add(message->records, copy);
   guint64 hash = qfs_key_hash(record->key);
   c->recovery->in_flight++;
-  qfs_flight_start(c, message, &hash, 1, FALSE, step_new(c->recovery, 0), NULL, flight_complete, NULL);
+  qfs_flight_start(c, message, &hash, 1, FALSE, step_new(c->recovery, 0), NULL, flight_complete, NULL)
+      ->recovery = TRUE;
 }
 
 static void chunk_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
@@ -365,7 +366,8 @@ static void chunk_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpo
   copy->seq = qfs_next_seq(c);
   g_ptr_array_add(message->chunks, copy);
   qfs_flight_start(c, message, &copy->object.placement, 1, FALSE, step_new(c->recovery, 0), NULL,
-                   flight_complete, NULL);
+                   flight_complete, NULL)
+      ->recovery = TRUE;
 }
 
 static void discarded(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
