@@ -34,6 +34,10 @@ QfsControl *qfs_control_new(QfsEngine *engine, void (*changed)(const char *key, 
                             gpointer user_data);
 void qfs_control_free(QfsControl *control);
 
+/* What `error` (an errno) means for the value that was asked for, in a few words; NULL: it speaks for
+ * itself. Static. */
+const char *qfs_control_explain(int error);
+
 /* Mode (with file type) of a path; 0: there is no such path. */
 mode_t qfs_control_mode(QfsControl *control, const char *path);
 /* Names in a control directory, newly allocated, NULL-terminated; NULL if it is none. */
@@ -49,6 +53,7 @@ typedef void (*QfsControlReadDone)(int error, GBytes *data, gpointer user_data);
 void qfs_control_read(QfsControlFile *file, off_t offset, gsize size, QfsControlReadDone done,
                       gpointer user_data);
 typedef void (*QfsControlWriteDone)(int error, gsize written, gpointer user_data);
+/* Takes `data` over. Commands below nodes/ end when they are carried out. */
 void qfs_control_write(QfsControlFile *file, off_t offset, GBytes *data, QfsControlWriteDone done,
                        gpointer user_data);
 

@@ -398,13 +398,19 @@ void sim_faults_restart(Sim *sim, gboolean in_good_order) {
     kill_daemon(sim);
 }
 
-gboolean sim_all_is_well(Sim *sim) {
+static gboolean are_well(Sim *sim, QfsNodeSet nodes) {
   if (!sim_daemon_is_up(sim) || !qfs_coordinator_is_quiet(sim->coordinator))
     return FALSE;
   QfsEngineStatus *status = status_new(sim);
   gboolean well = TRUE;
   for (guint i = 1; i <= sim->nodes_n; i++)
-    well = well && status->node[i - 1].in_sync;
+    well = well && (!qfs_set_has(nodes, i) || status->node[i - 1].in_sync);
   qfs_engine_status_free(status);
   return well;
+}
+
+gboolean sim_all_is_well(Sim *sim) { return are_well(sim, qfs_set_all(sim->nodes_n)); }
+
+gboolean sim_all_is_well_but_held(Sim *sim) {
+  return are_well(sim, qfs_set_all(sim->nodes_n) & ~sim->faults->held);
 }

@@ -26,5 +26,7 @@ void sim_faults_break(Sim *sim, guint n);
 
 /* All nodes are in sync and nothing is owed. */
 gboolean sim_all_is_well(Sim *sim);
+/* The same of those nodes that no fault holds. */
+gboolean sim_all_is_well_but_held(Sim *sim);
 /* Ends the daemon in good order or not, and starts it again a little later. */
 void sim_faults_restart(Sim *sim, gboolean in_good_order);

@@ -1,8 +1,8 @@
 /* scenario.c - the course of one seed, and the event loop.
  *
- *   create -> clients and faults -> heal -> all is quiet: owners agree -> as many nodes as may fail at once
- *   fail: everything still reads and writes -> heal, quiet, agree -> every key changes -> quiet, agree
- *   -> restart -> the same -> every history has a linear order
+ *   create -> clients and faults -> heal -> all is quiet: owners agree -> as many nodes fail as may fail at
+ *   once, or one after another: everything still reads and writes -> heal, quiet, agree -> every key changes
+ *   -> quiet, agree -> restart -> the same -> every history has a linear order
  */
 #include "check.h"
 #include "faults.h"
@@ -222,6 +222,28 @@ static void fail_at_once(Sim *sim) {
   come_to_rest(sim, "nodes were down");
 }
 
+static gboolean others_are_well(Sim *sim) { return sim_all_is_well_but_held(sim); }
+
+/* DESIGN 1.6: and so may any minority, one after another with settling in between. */
+static void fail_in_turn(Sim *sim) {
+  guint n = sim->replicas_k > 1 ? (sim->nodes_n - 1) / 2 : 0;
+  if (n == 0)
+    return;
+  for (guint i = 0; i < n; i++) {
+    sim_faults_break(sim, 1);
+    sim_run_for(sim, TAKE_OVER_US);
+    if (!sim_run_until(sim, others_are_well, QUIET_TIMEOUT_US)) {
+      describe(sim);
+      sim_fail(sim, "the others do not settle after %u nodes failed one after another", i + 1);
+    }
+  }
+  read_everything(sim, "with a minority down, one after another");
+  change_everything(sim, "with a minority down, one after another");
+  read_everything(sim, "with a minority down, after changes");
+  sim_faults_stop(sim);
+  come_to_rest(sim, "nodes were down one after another");
+}
+
 static void restart(Sim *sim) {
   gboolean in_good_order = sim_random_percent(&sim->random, 50);
   sim_faults_restart(sim, in_good_order);
@@ -237,7 +259,10 @@ void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *r
   clients_and_faults(sim);
   come_to_rest(sim, "faults ended");
   read_everything(sim, "after faults");
-  fail_at_once(sim);
+  if (sim_random_percent(&sim->random, 65))
+    fail_at_once(sim);
+  else
+    fail_in_turn(sim);
   change_everything(sim, "after healing");
   come_to_rest(sim, "every key changed");
   restart(sim);

@@ -1,0 +1,149 @@
+#include "fs/cli.h"
+
+#include <errno.h>
+#include <json-glib/json-glib.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#ifndef FUSE_SUPER_MAGIC
+#define FUSE_SUPER_MAGIC 0x65735546
+#endif
+
+void cli_error(const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  g_autofree char *line = g_strdup_vprintf(format, args);
+  va_end(args);
+  for (char *c = line; *c != '\0'; c++)
+    if (g_ascii_iscntrl(*c))
+      *c = '?';
+  fflush(stdout);
+  fprintf(stderr, "quorumfs: %s\n", line);
+}
+
+static guint count_arguments(char **arguments) {
+  return arguments == NULL ? 0 : g_strv_length(arguments);
+}
+
+static void print_help(GOptionContext *context) {
+  g_autofree char *help = g_option_context_get_help(context, TRUE, NULL);
+  g_autoptr(GString) text = g_string_new(help);
+  g_string_replace(text, "\xe2\x80\xa6", "...", 0); /* GLib's "[OPTION...]" in any locale */
+  exit(cli_print(text->str) ? CLI_OK : CLI_FAILED);
+}
+
+char **cli_parse(int argc, char **argv, const char *usage, const char *summary,
+                 const char *description, const GOptionEntry *entries, int min, int max) {
+  g_auto(GStrv) arguments = NULL;
+  gboolean help = FALSE;
+  const GOptionEntry own[] = {
+      {"help", 'h', 0, G_OPTION_ARG_NONE, &help, "print this text", NULL},
+      {G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &arguments, NULL, NULL},
+      {NULL, 0, 0, 0, NULL, NULL, NULL},
+  };
+  const char *command = argv[0];
+  g_autofree char *program = g_strdup_printf("quorumfs %s", command);
+  g_set_prgname(program);
+  g_autoptr(GOptionContext) context = g_option_context_new(usage);
+  g_option_context_set_help_enabled(context, FALSE);
+  g_option_context_set_summary(context, summary);
+  g_option_context_set_description(context, description);
+  if (entries != NULL)
+    g_option_context_add_main_entries(context, entries, NULL);
+  g_option_context_add_main_entries(context, own, NULL);
+  g_autoptr(GError) error = NULL;
+  if (!g_option_context_parse(context, &argc, &argv, &error)) {
+    cli_error("%s: %s; see '%s --help'", command, error->message, program);
+    return NULL;
+  }
+  if (help)
+    print_help(context);
+  int count = (int)count_arguments(arguments);
+  if (count < min || count > max) {
+    cli_error("%s: %s; see '%s --help'", command,
+              count < min ? "an argument is missing" : "too many arguments", program);
+    return NULL;
+  }
+  return arguments == NULL ? g_new0(char *, 1) : g_steal_pointer(&arguments);
+}
+
+gboolean cli_print(const char *text) {
+  if (fputs(text, stdout) == EOF || fflush(stdout) == EOF) {
+    cli_error("standard output: %s", g_strerror(errno));
+    return FALSE;
+  }
+  return TRUE;
+}
+
+/* A FUSE file system with a control tree; an ordinary directory that happens to have the name is
+ * none. */
+static gboolean is_mount_root(const char *dir) {
+  g_autofree char *control = g_build_filename(dir, ".quorumfs", "rpc", NULL);
+  struct stat st;
+  struct statfs fs;
+  return stat(control, &st) == 0 && S_ISREG(st.st_mode) && statfs(control, &fs) == 0 &&
+         fs.f_type == FUSE_SUPER_MAGIC;
+}
+
+gboolean cli_find_mount(const char *path, gboolean or_itself, char **out_root, char **out_key) {
+  if (*path == '\0') {
+    cli_error("the path is empty");
+    return FALSE;
+  }
+  g_autofree char *absolute = g_canonicalize_filename(path, NULL);
+  g_autofree char *root = or_itself ? g_strdup(absolute) : g_path_get_dirname(absolute);
+  while (!is_mount_root(root)) {
+    if (strcmp(root, "/") == 0) {
+      if (!or_itself && is_mount_root(absolute))
+        cli_error("%s: is the mountpoint, not a key", path);
+      else
+        cli_error("%s: not in a mounted quorumfs store", path);
+      return FALSE;
+    }
+    char *parent = g_path_get_dirname(root);
+    g_free(root);
+    root = parent;
+  }
+  if (out_key != NULL) {
+    const char *key = absolute + strlen(root);
+    while (*key == '/')
+      key++;
+    *out_key = g_strdup(key);
+  }
+  *out_root = g_steal_pointer(&root);
+  return TRUE;
+}
+
+char *cli_read_control(const char *root, const char *name, GError **error) {
+  g_autofree char *path = g_build_filename(root, ".quorumfs", name, NULL);
+  char *text = NULL;
+  return g_file_get_contents(path, &text, NULL, error) ? text : NULL;
+}
+
+gboolean cli_read_daemon(const char *root, int *out_pid, char **out_store) {
+  g_autofree char *text = cli_read_control(root, "status.json", NULL);
+  g_autoptr(JsonParser) parser = json_parser_new();
+  if (text == NULL || !json_parser_load_from_data(parser, text, -1, NULL))
+    return FALSE;
+  JsonNode *node = json_parser_get_root(parser);
+  if (node == NULL || !JSON_NODE_HOLDS_OBJECT(node))
+    return FALSE;
+  JsonObject *object = json_node_get_object(node);
+  if (out_pid != NULL)
+    *out_pid = (int)json_object_get_int_member_with_default(object, "pid", 0);
+  if (out_store != NULL)
+    *out_store = g_strdup(json_object_get_string_member_with_default(object, "store", ""));
+  return TRUE;
+}
+
+gboolean cli_parse_timestamp(const char *text) {
+  guint64 timestamp;
+  if (g_ascii_string_to_unsigned(text, 10, 0, G_MAXUINT64, &timestamp, NULL))
+    return TRUE;
+  cli_error("--timestamp %s: not a number from 0 to 18446744073709551615", text);
+  return FALSE;
+}

@@ -1,0 +1,55 @@
+/* cli.h - what the subcommands share: one-line errors, argument parsing, finding the mount of a
+ * path, and the client side of .quorumfs/rpc.
+ *
+ * Each subcommand is a function that gets argv with its own name as argv[0] and returns the exit
+ * status. Errors are one line on standard error, "quorumfs: ...". Threading: the main thread only.
+ */
+#pragma once
+
+#include <glib.h>
+
+G_BEGIN_DECLS
+
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+
+int cli_mount(int argc, char **argv);
+int cli_umount(int argc, char **argv);
+int cli_put(int argc, char **argv);
+int cli_get(int argc, char **argv);
+int cli_delete(int argc, char **argv);
+int cli_status(int argc, char **argv);
+
+/* Prints "quorumfs: " and the message, control characters replaced, as one line. */
+void cli_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
+/* Parses argv by `entries` (which may be NULL); help goes to standard output and ends the program
+ * with 0. The non-option arguments, at least `min` and at most `max`, NULL-terminated; NULL: an
+ * error was printed, and CLI_USAGE is the answer. `usage` is what follows the options in the first
+ * line of help, `summary` is printed before the options and `description` (may be NULL) after them.
+ */
+char **cli_parse(int argc, char **argv, const char *usage, const char *summary,
+                 const char *description, const GOptionEntry *entries, int min, int max);
+
+/* Writes everything to standard output and flushes; FALSE: an error was printed. */
+gboolean cli_print(const char *text);
+
+/* The mount that `path` (made absolute, "." and ".." taken lexically) lies in, found by walking up
+ * from its parent, or from itself with `or_itself`, until there is a .quorumfs control directory.
+ * `out_key` (may be NULL): the path relative to it. FALSE: an error was printed. */
+gboolean cli_find_mount(const char *path, gboolean or_itself, char **out_root, char **out_key);
+
+/* The text of ROOT/.quorumfs/NAME; NULL and *error. */
+char *cli_read_control(const char *root, const char *name, GError **error);
+/* From status.json of the mount at `root`: the daemon's process and the store's directory (newly
+ * allocated). FALSE: it can't be had. Either may be NULL. */
+gboolean cli_read_daemon(const char *root, int *out_pid, char **out_store);
+
+/* "--timestamp T": 0 ... 2^64-1, decimal digits only. FALSE: an error was printed. */
+gboolean cli_parse_timestamp(const char *text);
+
+/* One put or delete through the daemon that serves `path`. `timestamp` NULL: the store's clock.
+ * `value_fd` is read to its end; -1: `value`. NULL value: a delete. Prints the outcome; exit
+ * status. */
+int cli_rpc(const char *path, const char *timestamp, const char *value, int value_fd);
+
+G_END_DECLS

@@ -1,0 +1,275 @@
+/* control.c - the tree below .quorumfs: which files there are, and what opening, reading and
+ * writing do. */
+#include "fs/control_private.h"
+
+#include "fs/errno_map.h"
+#include "fs/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define COMMAND_BYTES_MAX 64
+
+typedef enum {
+  ENTRY_NONE,
+  ENTRY_ROOT,
+  ENTRY_STATUS,
+  ENTRY_STATUS_JSON,
+  ENTRY_LAST_ERROR,
+  ENTRY_RPC,
+  ENTRY_NODES,
+  ENTRY_NODE,
+  ENTRY_STATE
+} Entry;
+
+struct QfsControlFile {
+  QfsControl *control;
+  Entry entry;
+  guint node; /* ENTRY_STATE */
+  gboolean writer;
+  GBytes *text;    /* what reads return; NULL for rpc */
+  ControlRpc *rpc; /* ENTRY_RPC */
+};
+
+QfsControl *qfs_control_new(QfsEngine *engine, void (*changed)(const char *key, gpointer user_data),
+                            gpointer user_data) {
+  QfsControl *control = g_new0(QfsControl, 1);
+  control->engine = engine;
+  control->changed = changed;
+  control->user_data = user_data;
+  return control;
+}
+
+void qfs_control_free(QfsControl *control) {
+  g_free(control);
+}
+
+const char *qfs_control_explain(int error) {
+  switch (error) {
+  case EHOSTDOWN:
+    return "too few nodes are up; nothing was changed";
+  case ETIMEDOUT:
+    return "the outcome is unknown: it may or may not have been applied";
+  case EIO:
+    return "no replica could do it";
+  case ENOSPC:
+    return "the disks of a majority are full; nothing was changed";
+  case EOVERFLOW:
+    return "no timestamp is above the stored one";
+  default:
+    return NULL;
+  }
+}
+
+/* "3" or "3/state" below nodes/; numbers only as they are listed: no sign, no leading zero. */
+static Entry parse_node(QfsControl *control, const char *rest, guint *out_node) {
+  gsize digits = strspn(rest, "0123456789");
+  g_autofree char *number = g_strndup(rest, digits);
+  guint64 node;
+  if (digits == 0 || *rest == '0' ||
+      !g_ascii_string_to_unsigned(number, 10, 1, control->engine->config.nodes, &node, NULL))
+    return ENTRY_NONE;
+  *out_node = (guint)node;
+  if (rest[digits] == '\0')
+    return ENTRY_NODE;
+  return strcmp(rest + digits, "/state") == 0 ? ENTRY_STATE : ENTRY_NONE;
+}
+
+static Entry parse_path(QfsControl *control, const char *path, guint *out_node) {
+  static const struct {
+    const char *path;
+    Entry entry;
+  } table[] = {
+      {"", ENTRY_ROOT},
+      {"status", ENTRY_STATUS},
+      {"status.json", ENTRY_STATUS_JSON},
+      {"last-error", ENTRY_LAST_ERROR},
+      {"rpc", ENTRY_RPC},
+      {"nodes", ENTRY_NODES},
+  };
+  for (gsize i = 0; i < G_N_ELEMENTS(table); i++)
+    if (strcmp(path, table[i].path) == 0)
+      return table[i].entry;
+  return g_str_has_prefix(path, "nodes/") ? parse_node(control, path + strlen("nodes/"), out_node)
+                                          : ENTRY_NONE;
+}
+
+mode_t qfs_control_mode(QfsControl *control, const char *path) {
+  guint node;
+  switch (parse_path(control, path, &node)) {
+  case ENTRY_NONE:
+    return 0;
+  case ENTRY_ROOT:
+  case ENTRY_NODES:
+  case ENTRY_NODE:
+    return S_IFDIR | 0555;
+  case ENTRY_STATUS:
+  case ENTRY_STATUS_JSON:
+  case ENTRY_LAST_ERROR:
+    return S_IFREG | 0444;
+  case ENTRY_STATE:
+    return S_IFREG | 0644;
+  case ENTRY_RPC:
+    return S_IFREG | 0600;
+  }
+  return 0;
+}
+
+char **qfs_control_list(QfsControl *control, const char *path) {
+  static const char *const root[] = {"status", "status.json", "last-error", "rpc", "nodes", NULL};
+  static const char *const node_dir[] = {"state", NULL};
+  guint node;
+  switch (parse_path(control, path, &node)) {
+  case ENTRY_ROOT:
+    return g_strdupv((char **)root);
+  case ENTRY_NODE:
+    return g_strdupv((char **)node_dir);
+  case ENTRY_NODES: {
+    guint nodes = control->engine->config.nodes;
+    char **names = g_new0(char *, nodes + 1);
+    for (guint i = 0; i < nodes; i++)
+      names[i] = g_strdup_printf("%u", i + 1);
+    return names;
+  }
+  default:
+    return NULL;
+  }
+}
+
+static char *make_text(QfsControl *control, Entry entry, guint node) {
+  if (entry == ENTRY_LAST_ERROR) {
+    g_autofree char *fault = qfs_log_last_fault();
+    return fault != NULL ? g_strconcat(fault, "\n", NULL) : g_strdup("");
+  }
+  QfsEngineStatus *status = qfs_engine_status(control->engine);
+  char *text;
+  if (entry == ENTRY_STATUS) {
+    text = control_status_text(status, &control->engine->config);
+  } else if (entry == ENTRY_STATUS_JSON) {
+    text = control_status_json(status, &control->engine->config);
+  } else {
+    g_autofree char *state = control_node_state_text(&status->node[node - 1]);
+    text = g_strconcat(state, "\n", NULL);
+  }
+  qfs_engine_status_free(status);
+  return text;
+}
+
+QfsControlFile *qfs_control_open(QfsControl *control, const char *path, int flags, uid_t uid,
+                                 gid_t gid, int *out_errno) {
+  guint node = 0;
+  Entry entry = parse_path(control, path, &node);
+  mode_t mode = qfs_control_mode(control, path);
+  gboolean writer = (flags & O_ACCMODE) != O_RDONLY;
+  gboolean trusted = uid == 0 || uid == geteuid();
+  if (entry == ENTRY_NONE)
+    *out_errno = ENOENT;
+  else if (S_ISDIR(mode))
+    *out_errno = EISDIR;
+  else if ((writer && ((mode & 0222) == 0 || !trusted)) || (entry == ENTRY_RPC && !trusted))
+    *out_errno = EACCES;
+  else if (entry == ENTRY_RPC && (flags & O_ACCMODE) != O_RDWR)
+    *out_errno = EINVAL;
+  else {
+    QfsControlFile *file = g_new0(QfsControlFile, 1);
+    file->control = control;
+    file->entry = entry;
+    file->node = node;
+    file->writer = writer;
+    if (entry == ENTRY_RPC) {
+      file->rpc = control_rpc_new(control, uid, gid);
+    } else {
+      char *text = make_text(control, entry, node);
+      file->text = g_bytes_new_take(text, strlen(text));
+    }
+    return file;
+  }
+  return NULL;
+}
+
+void qfs_control_close(QfsControlFile *file) {
+  if (file == NULL)
+    return;
+  if (file->text != NULL)
+    g_bytes_unref(file->text);
+  if (file->rpc != NULL)
+    control_rpc_free(file->rpc);
+  g_free(file);
+}
+
+GBytes *control_slice(GBytes *text, off_t offset, gsize size) {
+  gsize len = g_bytes_get_size(text);
+  gsize from = offset < 0 ? 0 : MIN((guint64)offset, len);
+  return g_bytes_new_from_bytes(text, from, MIN(size, len - from));
+}
+
+void qfs_control_read(QfsControlFile *file, off_t offset, gsize size, QfsControlReadDone done,
+                      gpointer user_data) {
+  if (file->rpc != NULL)
+    control_rpc_read(file->rpc, offset, size, done, user_data);
+  else
+    done(0, control_slice(file->text, offset, size), user_data);
+}
+
+typedef struct {
+  QfsControlWriteDone done;
+  gpointer user_data;
+  gsize written;
+} StateWrite;
+
+static void state_written(QfsRequest *request, gpointer user_data) {
+  StateWrite *write = user_data;
+  int error = qfs_status_to_errno(request->status);
+  qfs_request_free(request);
+  write->done(error, error == 0 ? write->written : 0, write->user_data);
+  g_free(write);
+}
+
+static gboolean parse_action(GBytes *data, QfsNodeAction *out_action) {
+  gsize len;
+  const char *bytes = g_bytes_get_data(data, &len);
+  if (len == 0 || len > COMMAND_BYTES_MAX)
+    return FALSE;
+  g_autofree char *word = g_strndup(bytes, len);
+  if (strlen(word) != len)
+    return FALSE;
+  g_strstrip(word);
+  if (strcmp(word, "up") == 0)
+    *out_action = QFS_NODE_UP;
+  else if (strcmp(word, "down") == 0)
+    *out_action = QFS_NODE_DOWN;
+  else if (strcmp(word, "crash") == 0)
+    *out_action = QFS_NODE_CRASH;
+  else
+    return FALSE;
+  return TRUE;
+}
+
+void qfs_control_write(QfsControlFile *file, off_t offset, GBytes *data, QfsControlWriteDone done,
+                       gpointer user_data) {
+  g_autoptr(GBytes) owned = data;
+  if (file->rpc != NULL) {
+    control_rpc_write(file->rpc, data, done, user_data);
+    return;
+  }
+  QfsNodeAction action;
+  if (!file->writer) {
+    done(EBADF, 0, user_data);
+    return;
+  }
+  if (!parse_action(data, &action)) {
+    done(EINVAL, 0, user_data);
+    return;
+  }
+  StateWrite *write = g_new0(StateWrite, 1);
+  write->done = done;
+  write->user_data = user_data;
+  write->written = g_bytes_get_size(data);
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_NODE, NULL, state_written, write);
+  request->node = file->node;
+  request->action = action;
+  qfs_engine_submit(file->control->engine, request);
+}

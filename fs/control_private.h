@@ -1,0 +1,34 @@
+/* control_private.h - shared by control.c, control_status.c and control_rpc.c only. */
+#pragma once
+
+#include "fs/control.h"
+
+G_BEGIN_DECLS
+
+struct QfsControl {
+  QfsEngine *engine;
+  void (*changed)(const char *key, gpointer user_data);
+  gpointer user_data;
+};
+
+/* control_status.c: the texts. `status` is borrowed. */
+char *control_status_text(const QfsEngineStatus *status, const QfsEngineConfig *config);
+char *control_status_json(const QfsEngineStatus *status, const QfsEngineConfig *config);
+char *control_node_state_text(const QfsNodeStatus *node); /* "catching-up 41%", no line end */
+
+/* control_rpc.c: one request of the command line. Calls on one object never overlap. */
+typedef struct ControlRpc ControlRpc;
+ControlRpc *control_rpc_new(QfsControl *control, uid_t uid, gid_t gid);
+/* Drops what was staged and not published. */
+void control_rpc_free(ControlRpc *rpc);
+/* Takes the next bytes of the request (`data` is borrowed); `done` once, by any thread, perhaps
+ * before return. */
+void control_rpc_write(ControlRpc *rpc, GBytes *data, QfsControlWriteDone done, gpointer user_data);
+/* The first one carries the request out; later ones return the same answer. */
+void control_rpc_read(ControlRpc *rpc, off_t offset, gsize size, QfsControlReadDone done,
+                      gpointer user_data);
+
+/* The part of `text` that a read of `size` bytes at `offset` returns; never NULL. */
+GBytes *control_slice(GBytes *text, off_t offset, gsize size);
+
+G_END_DECLS

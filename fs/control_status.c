@@ -1,0 +1,153 @@
+/* control_status.c - what .quorumfs/status, status.json and nodes/I/state say. */
+#include "fs/control_private.h"
+
+#include <json-glib/json-glib.h>
+#include <unistd.h>
+
+static const char *state_name(QfsNodeState state) {
+  switch (state) {
+  case QFS_NODE_STATE_DOWN:
+    return "down";
+  case QFS_NODE_STATE_CRASHED:
+    return "crashed";
+  case QFS_NODE_STATE_OPENING:
+    return "opening";
+  case QFS_NODE_STATE_CATCHING_UP:
+    return "catching-up";
+  case QFS_NODE_STATE_REBUILDING:
+    return "rebuilding";
+  case QFS_NODE_STATE_UP:
+    return "up";
+  case QFS_NODE_STATE_FAILED:
+    return "failed";
+  }
+  return "unknown";
+}
+
+static gboolean has_progress(QfsNodeState state) {
+  return state == QFS_NODE_STATE_CATCHING_UP || state == QFS_NODE_STATE_REBUILDING;
+}
+
+char *control_node_state_text(const QfsNodeStatus *node) {
+  if (has_progress(node->state))
+    return g_strdup_printf("%s %u%%", state_name(node->state), MIN(node->progress, 100));
+  if (node->state == QFS_NODE_STATE_FAILED) {
+    g_autofree char *reason = g_strdup(node->reason != NULL ? node->reason : "no reason known");
+    return g_strdup_printf("failed: %s", g_strdelimit(reason, "\n\r", ' '));
+  }
+  return g_strdup(state_name(node->state));
+}
+
+static char *size_text(guint64 bytes) {
+  return g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
+}
+
+static void append_node(GString *out, guint number, const QfsNodeStatus *node) {
+  g_autofree char *state = control_node_state_text(node);
+  g_autofree char *bytes = size_text(node->replica.bytes);
+  g_autofree char *space = size_text(node->replica.disk_free);
+  g_string_append_printf(out,
+                         "%-4u  %-16s  %-7s  %6" G_GUINT64_FORMAT "  %10" G_GUINT64_FORMAT
+                         "  %10" G_GUINT64_FORMAT "  %10s  %10s  %s\n",
+                         number, state, node->in_sync ? "yes" : "no", node->lag,
+                         node->replica.records, node->replica.tombstones, bytes, space,
+                         node->dir != NULL ? node->dir : "-");
+}
+
+char *control_status_text(const QfsEngineStatus *status, const QfsEngineConfig *config) {
+  GString *out = g_string_new(NULL);
+  guint up = 0;
+  for (guint i = 0; i < status->nodes; i++)
+    up += status->node[i].state == QFS_NODE_STATE_UP;
+  g_string_append_printf(out, "store      %s (%s)\n", config->store, status->store);
+  g_string_append_printf(out, "daemon     quorumfs %s, process %d\n", QFS_VERSION, (int)getpid());
+  g_string_append_printf(out,
+                         "nodes      %u, %u up; %u replicas of each key, %u acknowledge a write\n",
+                         status->nodes, up, status->replicas, status->write_quorum);
+  g_string_append_printf(out, "quorum     %s%s\n", status->quorum ? "yes" : "NO: every write fails",
+                         status->recovering ? "; start is not finished" : "");
+  g_string_append_printf(out, "unsettled  %" G_GUINT64_FORMAT "\n", status->unsettled);
+  g_string_append_printf(out, "epoch      %" G_GUINT64_FORMAT "\n", status->epoch);
+  g_string_append_printf(out,
+                         "requests   %" G_GUINT64_FORMAT " puts, %" G_GUINT64_FORMAT
+                         " acknowledged, %" G_GUINT64_FORMAT " timed out, %" G_GUINT64_FORMAT
+                         " refused; %" G_GUINT64_FORMAT " gets\n\n",
+                         status->puts, status->acknowledged, status->timed_out, status->refused,
+                         status->gets);
+  g_string_append_printf(out, "%-4s  %-16s  %-7s  %6s  %10s  %10s  %10s  %10s  %s\n", "node",
+                         "state", "in-sync", "lag", "keys", "tombstones", "bytes", "free",
+                         "directory");
+  for (guint i = 0; i < status->nodes; i++)
+    append_node(out, i + 1, &status->node[i]);
+  return g_string_free(out, FALSE);
+}
+
+static void add_number(JsonBuilder *json, const char *name, guint64 number) {
+  json_builder_set_member_name(json, name);
+  json_builder_add_int_value(json, (gint64)MIN(number, (guint64)G_MAXINT64));
+}
+
+static void add_flag(JsonBuilder *json, const char *name, gboolean value) {
+  json_builder_set_member_name(json, name);
+  json_builder_add_boolean_value(json, value != FALSE);
+}
+
+static void add_text(JsonBuilder *json, const char *name, const char *text) {
+  json_builder_set_member_name(json, name);
+  if (text == NULL) {
+    json_builder_add_null_value(json);
+    return;
+  }
+  g_autofree char *valid = g_utf8_make_valid(text, -1); /* file names need not be UTF-8 */
+  json_builder_add_string_value(json, valid);
+}
+
+static void add_node(JsonBuilder *json, guint number, const QfsNodeStatus *node) {
+  json_builder_begin_object(json);
+  add_number(json, "node", number);
+  add_text(json, "state", state_name(node->state));
+  if (has_progress(node->state))
+    add_number(json, "progress_percent", MIN(node->progress, 100));
+  if (node->state == QFS_NODE_STATE_FAILED)
+    add_text(json, "reason", node->reason);
+  add_flag(json, "in_sync", node->in_sync);
+  add_number(json, "lag", node->lag);
+  add_number(json, "keys", node->replica.records);
+  add_number(json, "tombstones", node->replica.tombstones);
+  add_number(json, "chunks", node->replica.chunks);
+  add_number(json, "bytes", node->replica.bytes);
+  add_number(json, "disk_total_bytes", node->replica.disk_total);
+  add_number(json, "disk_free_bytes", node->replica.disk_free);
+  add_text(json, "directory", node->dir);
+  json_builder_end_object(json);
+}
+
+char *control_status_json(const QfsEngineStatus *status, const QfsEngineConfig *config) {
+  g_autoptr(JsonBuilder) json = json_builder_new();
+  json_builder_begin_object(json);
+  add_text(json, "version", QFS_VERSION);
+  add_number(json, "pid", (guint64)getpid());
+  add_text(json, "store", config->store);
+  add_text(json, "store_id", status->store);
+  add_number(json, "nodes", status->nodes);
+  add_number(json, "replicas", status->replicas);
+  add_number(json, "write_quorum", status->write_quorum);
+  add_flag(json, "quorum", status->quorum);
+  add_flag(json, "recovering", status->recovering);
+  add_number(json, "epoch", status->epoch);
+  add_number(json, "unsettled", status->unsettled);
+  add_number(json, "puts", status->puts);
+  add_number(json, "gets", status->gets);
+  add_number(json, "acknowledged", status->acknowledged);
+  add_number(json, "timed_out", status->timed_out);
+  add_number(json, "refused", status->refused);
+  json_builder_set_member_name(json, "node");
+  json_builder_begin_array(json);
+  for (guint i = 0; i < status->nodes; i++)
+    add_node(json, i + 1, &status->node[i]);
+  json_builder_end_array(json);
+  json_builder_end_object(json);
+  g_autoptr(JsonNode) root = json_builder_get_root(json);
+  g_autofree char *text = json_to_string(root, TRUE);
+  return g_strconcat(text, "\n", NULL);
+}

@@ -1,0 +1,396 @@
+/* ops_dir.c - listing directories.
+ *
+ * A handle holds one page of the engine's list, never the directory. Cookies are ordinals: 1 and 2 are
+ * "." and "..", entry i is i + 3. The sequence goes on by name, so deletions on the way skip nothing; for
+ * seekdir the handle keeps the name at which each page began. A reply never crosses a page, so that what the
+ * kernel asks again (it could not deliver all) is still in memory.
+ *
+ * READDIRPLUS hands out inodes from a page that may be older than the last change in the directory: then
+ * only inodes that are known (and so current) are handed out, and other names without one; the
+ * kernel looks those up when it needs them.
+ *
+ * Threading: the handle by its own lock; the kernel sends one request per open directory at a time, except
+ * after an interrupted one. */
+#include "fs/handle.h"
+#include "fs/ops_control.h"
+
+#include <string.h>
+
+#define PAGE_ENTRIES 512
+#define FIRST_COOKIE 2 /* "." and ".." come before entry 0 */
+
+typedef struct {
+  guint64 first; /* ordinal of the first entry behind it */
+  char *after;   /* name before it; NULL: the beginning */
+} Mark;
+
+struct QfsDirHandle {
+  QfsInode *inode;    /* constant, referenced */
+  guint refs;         /* fs->lock: the kernel's, and of calls (one may outlive RELEASEDIR if interrupted) */
+  GList link;         /* fs->lock: in fs->dir_handles */
+  GMutex lock;
+  GArray *marks;      /* lock: of Mark, by ordinal; page boundaries met so far */
+  GPtrArray *entries; /* lock: the page: of QfsRecord; NULL: none */
+  guint64 first;      /* lock: ordinal of entries[0] */
+  gboolean more;      /* lock: something follows the page */
+  guint64 changes;    /* lock: inode->changes when the page was asked for */
+  guint64 doubts;     /* lock: fs->doubts then */
+};
+
+static QfsDirHandle *dir_of(const struct fuse_file_info *fi) { return (QfsDirHandle *)(gsize)fi->fh; }
+
+static void mark_clear(gpointer data) { g_free(((Mark *)data)->after); }
+
+void qfs_dir_handle_unref(QfsFs *fs, QfsDirHandle *dir) {
+  if (dir == NULL)
+    return;
+  g_mutex_lock(&fs->lock);
+  gboolean last = --dir->refs == 0;
+  if (last) {
+    g_queue_unlink(&fs->dir_handles, &dir->link);
+    qfs_inode_unref_locked(fs, dir->inode);
+  }
+  g_mutex_unlock(&fs->lock);
+  if (!last)
+    return;
+  g_clear_pointer(&dir->entries, g_ptr_array_unref);
+  g_array_unref(dir->marks);
+  g_mutex_clear(&dir->lock);
+  g_slice_free(QfsDirHandle, dir);
+}
+
+void qfs_dir_handles_free(QfsFs *fs) {
+  while (!g_queue_is_empty(&fs->dir_handles))
+    qfs_dir_handle_unref(fs, fs->dir_handles.head->data);
+}
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+  QfsFs *fs = fuse_req_userdata(req);
+  QfsInode *inode = qfs_inode_get(fs, ino);
+  if (inode == NULL) {
+    fuse_reply_err(req, ESTALE);
+    return;
+  }
+  QfsDirHandle *dir = g_slice_new0(QfsDirHandle);
+  dir->inode = inode;
+  dir->refs = 1;
+  dir->link.data = dir;
+  dir->marks = g_array_new(FALSE, TRUE, sizeof(Mark));
+  g_array_set_clear_func(dir->marks, mark_clear);
+  g_mutex_init(&dir->lock);
+  g_mutex_lock(&fs->lock);
+  g_queue_push_tail_link(&fs->dir_handles, &dir->link);
+  g_mutex_unlock(&fs->lock);
+  fi->fh = (guint64)(gsize)dir;
+  if (fuse_reply_open(req, fi) != 0)
+    qfs_dir_handle_unref(fs, dir);
+}
+
+static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+  qfs_dir_handle_unref(fuse_req_userdata(req), dir_of(fi));
+  fuse_reply_err(req, 0);
+}
+
+static const char *entry_name(const QfsRecord *record) {
+  const char *slash = strrchr(record->key, '/');
+  return slash != NULL ? slash + 1 : record->key;
+}
+
+/* --- pages --- */
+
+/* Files that were created and not yet published belong to the listing too. Lock fs->lock. */
+static void add_pending_locked(QfsFs *fs, QfsDirHandle *dir, GPtrArray *entries, const char *after,
+                               gboolean more) {
+  if (dir->inode->pending_children == 0 || !dir->inode->named)
+    return;
+  const char *last = more && entries->len > 0 ? entry_name(entries->pdata[entries->len - 1]) : NULL;
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, fs->by_key);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    QfsInode *inode = value;
+    if (!inode->pending || inode->parent != dir->inode)
+      continue;
+    gsize len;
+    const char *name;
+    qfs_key_split(inode->key, &len, &name);
+    if ((after != NULL && strcmp(name, after) <= 0) || (last != NULL && strcmp(name, last) >= 0))
+      continue;
+    guint at = 0;
+    while (at < entries->len && strcmp(entry_name(entries->pdata[at]), name) < 0)
+      at++;
+    if (at < entries->len && strcmp(entry_name(entries->pdata[at]), name) == 0)
+      continue;
+    QfsRecord *record = qfs_record_new(inode->key);
+    record->kind = QFS_KIND_VALUE;
+    record->attr = inode->attr;
+    g_ptr_array_insert(entries, (gint)at, record);
+  }
+}
+
+static GPtrArray *control_entries(QfsFs *fs, QfsInode *inode) {
+  GPtrArray *entries = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_record_unref);
+  char **names = qfs_control_list(fs->control, qfs_control_path(inode));
+  for (char **name = names; name != NULL && *name != NULL; name++) {
+    char *key = g_strconcat(inode->key, "/", *name, NULL);
+    QfsRecord *record = qfs_record_new(key);
+    mode_t mode = qfs_control_mode(fs->control, key + strlen(QFS_CONTROL_NAME) + 1);
+    record->kind = S_ISDIR(mode) ? QFS_KIND_DIRECTORY : QFS_KIND_VALUE;
+    record->attr.mode = mode;
+    g_ptr_array_add(entries, record);
+    g_free(key);
+  }
+  g_strfreev(names);
+  return entries;
+}
+
+static void take_page(QfsDirHandle *dir, GPtrArray *entries, guint64 first, gboolean more) {
+  g_clear_pointer(&dir->entries, g_ptr_array_unref);
+  dir->entries = entries;
+  dir->first = first;
+  dir->more = more;
+  guint64 end = first + entries->len;
+  gboolean known = dir->marks->len > 0 &&
+                   g_array_index(dir->marks, Mark, dir->marks->len - 1).first >= end;
+  if (more && !known && entries->len > 0) {
+    Mark mark = {end, g_strdup(entry_name(entries->pdata[entries->len - 1]))};
+    g_array_append_val(dir->marks, mark);
+  }
+}
+
+/* Is entry `ordinal` answered by the page in memory? Lock dir->lock. */
+static gboolean has_page_locked(QfsDirHandle *dir, guint64 ordinal) {
+  if (dir->entries == NULL || ordinal < dir->first)
+    return FALSE;
+  guint64 end = dir->first + dir->entries->len;
+  return ordinal < end || (ordinal >= end && !dir->more);
+}
+
+/* --- answers --- */
+
+/* Attributes for one entry of a READDIRPLUS, or a nodeid of 0. */
+static void fill_entry(QfsFs *fs, QfsDirHandle *dir, QfsRecord *record, gboolean link,
+                       struct fuse_entry_param *entry) {
+  g_mutex_lock(&fs->lock);
+  QfsInode *known = qfs_inode_by_key_locked(fs, record->key);
+  gboolean current = dir->changes == dir->inode->changes && dir->doubts == fs->doubts;
+  memset(entry, 0, sizeof *entry);
+  entry->attr.st_ino = known != NULL ? known->st_ino : qfs_inode_number_locked(fs, record);
+  entry->attr.st_mode = record->attr.mode;
+  if (record->kind == QFS_KIND_DIRECTORY)
+    entry->attr.st_mode = S_IFDIR | (record->attr.mode & 07777);
+  else if (record->kind == QFS_KIND_SYMLINK)
+    entry->attr.st_mode = S_IFLNK | 0777;
+  else if (record->kind == QFS_KIND_VALUE)
+    entry->attr.st_mode = S_IFREG | (record->attr.mode & 07777);
+  if (link && !dir->inode->control) {
+    if (known != NULL && (known->pending || known->known != QFS_KNOWN_NOTHING)) {
+      qfs_inode_entry_locked(fs, known, entry);
+    } else if (current) {
+      QfsInode *inode =
+          qfs_inode_of_record_locked(fs, record, QFS_KNOWN_ATTRS, dir->doubts);
+      qfs_inode_entry_locked(fs, inode, entry);
+      qfs_inode_unref_locked(fs, inode);
+    }
+  }
+  g_mutex_unlock(&fs->lock);
+}
+
+typedef struct {
+  fuse_req_t req;
+  char *buf;
+  gsize size, used;
+  gboolean plus;
+  GArray *linked; /* fuse_ino_t handed out: taken back if the kernel did not get the answer */
+} Reply;
+
+static gboolean add(Reply *reply, const char *name, const struct fuse_entry_param *entry,
+                    off_t next) {
+  gsize room = reply->size - reply->used;
+  gsize need =
+      reply->plus
+          ? fuse_add_direntry_plus(reply->req, reply->buf + reply->used, room, name, entry, next)
+          : fuse_add_direntry(reply->req, reply->buf + reply->used, room, name, &entry->attr, next);
+  if (need > room)
+    return FALSE;
+  reply->used += need;
+  if (entry->ino != 0)
+    g_array_append_val(reply->linked, entry->ino);
+  return TRUE;
+}
+
+static void add_dots(QfsFs *fs, QfsDirHandle *dir, Reply *reply, guint64 *cookie) {
+  struct fuse_entry_param entry = {.attr = {.st_mode = S_IFDIR, .st_ino = dir->inode->st_ino}};
+  if (*cookie == 0 && add(reply, ".", &entry, 1))
+    *cookie = 1;
+  if (*cookie != 1)
+    return;
+  g_mutex_lock(&fs->lock);
+  char *above = dir->inode->named && !dir->inode->control ? qfs_key_parent(dir->inode->key) : NULL;
+  QfsInode *parent = above != NULL ? qfs_inode_by_key_locked(fs, above) : NULL;
+  entry.attr.st_ino = parent != NULL ? parent->st_ino : FUSE_ROOT_ID;
+  g_mutex_unlock(&fs->lock);
+  g_free(above);
+  if (add(reply, "..", &entry, FIRST_COOKIE))
+    *cookie = FIRST_COOKIE;
+}
+
+static void answer(QfsCall *call, QfsDirHandle *dir) {
+  QfsFs *fs = call->fs;
+  Reply reply = {.req = call->req, .size = call->size, .plus = call->flags != 0};
+  if (!qfs_call_claim(call)) {
+    qfs_call_end_late(call);
+    return;
+  }
+  reply.buf = g_malloc(call->size);
+  reply.linked = g_array_new(FALSE, FALSE, sizeof(fuse_ino_t));
+  guint64 cookie = call->offset;
+  g_mutex_lock(&dir->lock);
+  if (cookie < FIRST_COOKIE)
+    add_dots(fs, dir, &reply, &cookie);
+  while (cookie >= FIRST_COOKIE && has_page_locked(dir, cookie - FIRST_COOKIE)) {
+    guint64 at = cookie - FIRST_COOKIE - dir->first;
+    if (at >= dir->entries->len)
+      break;
+    QfsRecord *record = dir->entries->pdata[at];
+    struct fuse_entry_param entry;
+    fill_entry(fs, dir, record, reply.plus, &entry);
+    if (!add(&reply, entry_name(record), &entry, (off_t)cookie + 1)) {
+      if (entry.ino != 0)
+        qfs_inode_forget(fs, entry.ino, 1);
+      break;
+    }
+    cookie++;
+  }
+  g_mutex_unlock(&dir->lock);
+  if (fuse_reply_buf(reply.req, reply.buf, reply.used) != 0)
+    for (guint i = 0; i < reply.linked->len; i++)
+      qfs_inode_forget(fs, g_array_index(reply.linked, fuse_ino_t, i), 1);
+  g_array_unref(reply.linked);
+  g_free(reply.buf);
+  qfs_call_end(call);
+}
+
+/* --- fetching --- */
+
+static void run_readdir(QfsCall *call);
+
+static void list_done(QfsCall *call, QfsRequest *request) {
+  QfsFs *fs = call->fs;
+  QfsDirHandle *dir = call->dir_handle;
+  GPtrArray *entries = g_steal_pointer(&request->entries);
+  if (request->status == QFS_NOT_FOUND) { /* removed while it is open: it is empty */
+    g_clear_pointer(&entries, g_ptr_array_unref);
+    entries = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_record_unref);
+  } else if (request->status != QFS_OK) {
+    g_clear_pointer(&entries, g_ptr_array_unref);
+    qfs_call_reply_status(call, "listing", request->status);
+    return;
+  }
+  g_mutex_lock(&fs->lock);
+  add_pending_locked(fs, dir, entries, request->after, request->more);
+  g_mutex_unlock(&fs->lock);
+  g_mutex_lock(&dir->lock);
+  dir->changes = call->page_changes;
+  dir->doubts = call->doubts;
+  take_page(dir, entries, call->page_first, request->more && entries->len > 0);
+  g_mutex_unlock(&dir->lock);
+  run_readdir(call);
+}
+
+/* The list from the last page boundary at or before `ordinal`. Lock dir->lock, released. */
+static void fetch_unlock(QfsCall *call, guint64 ordinal) {
+  QfsFs *fs = call->fs;
+  QfsDirHandle *dir = call->dir_handle;
+  const Mark *from = NULL;
+  for (guint i = dir->marks->len; i > 0 && from == NULL; i--)
+    if (g_array_index(dir->marks, Mark, i - 1).first <= ordinal)
+      from = &g_array_index(dir->marks, Mark, i - 1);
+  call->page_first = from != NULL ? from->first : 0;
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_LIST, NULL, NULL, NULL);
+  request->after = from != NULL ? g_strdup(from->after) : NULL;
+  request->limit = PAGE_ENTRIES;
+  g_mutex_unlock(&dir->lock);
+
+  g_mutex_lock(&fs->lock);
+  gboolean removed = !dir->inode->named;
+  request->key = removed ? NULL : g_strdup(dir->inode->key);
+  call->page_changes = dir->inode->changes;
+  g_mutex_unlock(&fs->lock);
+  if (removed) {
+    qfs_request_free(request);
+    g_mutex_lock(&dir->lock);
+    take_page(dir, g_ptr_array_new_with_free_func((GDestroyNotify)qfs_record_unref),
+              call->page_first, FALSE);
+    g_mutex_unlock(&dir->lock);
+    answer(call, dir);
+    return;
+  }
+  qfs_call_submit(call, request, list_done);
+}
+
+static void run_readdir(QfsCall *call) {
+  QfsDirHandle *dir = call->dir_handle;
+  guint64 ordinal = call->offset > FIRST_COOKIE ? call->offset - FIRST_COOKIE : 0;
+  g_mutex_lock(&dir->lock);
+  if (call->offset == 0 && !call->got) { /* from the beginning: a fresh list */
+    call->got = TRUE;
+    g_clear_pointer(&dir->entries, g_ptr_array_unref);
+    g_array_set_size(dir->marks, 0);
+  }
+  if (dir->inode->control && dir->entries == NULL)
+    take_page(dir, control_entries(call->fs, dir->inode), 0, FALSE);
+  /* Everything before a page boundary may have shrunk meanwhile; go on at most so many pages. */
+  if (has_page_locked(dir, ordinal) || call->attempts++ > dir->marks->len + 1) {
+    g_mutex_unlock(&dir->lock);
+    answer(call, dir);
+    return;
+  }
+  fetch_unlock(call, ordinal);
+}
+
+static void start(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                  struct fuse_file_info *fi, gboolean plus) {
+  QfsCall *call = qfs_call_new(req, run_readdir);
+  g_mutex_lock(&call->fs->lock);
+  call->dir_handle = dir_of(fi);
+  call->dir_handle->refs++;
+  g_mutex_unlock(&call->fs->lock);
+  call->size = size;
+  call->offset = (guint64)offset;
+  call->flags = plus;
+  run_readdir(call);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                       struct fuse_file_info *fi) {
+  start(req, ino, size, offset, fi, FALSE);
+}
+
+static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                           struct fuse_file_info *fi) {
+  start(req, ino, size, offset, fi, TRUE);
+}
+
+/* --- fsyncdir: which names are in it is told by the records of all of them --- */
+
+static void fsyncdir_done(QfsCall *call, QfsRequest *request) {
+  qfs_call_reply_status(call, "fsync", request->status);
+}
+
+static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi) {
+  QfsCall *call = qfs_call_new(req, NULL);
+  call->inode = qfs_inode_get(call->fs, ino);
+  if (call->inode == NULL || call->inode->control)
+    qfs_call_reply_errno(call, 0);
+  else
+    qfs_call_submit(call, qfs_request_new(QFS_REQUEST_SYNC, NULL, NULL, NULL), fsyncdir_done);
+}
+
+void qfs_ops_dir_init(struct fuse_lowlevel_ops *ops) {
+  ops->opendir = op_opendir;
+  ops->readdir = op_readdir;
+  ops->readdirplus = op_readdirplus;
+  ops->releasedir = op_releasedir;
+  ops->fsyncdir = op_fsyncdir;
+}

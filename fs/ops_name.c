@@ -1,0 +1,337 @@
+/* ops_name.c - names: mkdir, mknod, symlink, unlink, rmdir, rename.
+ *
+ * What loses its last name while it is open stays readable and, after unlink, writable: unlink moves its
+ * record to a hidden key "/orphan/N", removed at the last release (or the next mount). A file that
+ * another one was renamed over can't be moved first, or readers would miss the name for a moment: its
+ * last version stays pinned and readable for its open handles, and writes to it fail with ESTALE. */
+#include "fs/handle.h"
+#include "fs/notify.h"
+#include "fs/ops_control.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- making --- */
+
+static void make_done(QfsCall *call, QfsRequest *request) {
+  QfsFs *fs = call->fs;
+  if (request->status != QFS_OK) {
+    qfs_call_reply_status(call, "create", request->status);
+    return;
+  }
+  struct fuse_entry_param entry;
+  g_mutex_lock(&fs->lock);
+  qfs_inode_touch_dir_locked(fs, call->dir, request->now_ns);
+  QfsInode *inode =
+      qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts);
+  qfs_inode_entry_locked(fs, inode, &entry);
+  qfs_inode_unref_locked(fs, inode);
+  g_mutex_unlock(&fs->lock);
+  qfs_reply_entry(call, &entry);
+}
+
+static void run_make(QfsCall *call) {
+  QfsFs *fs = call->fs;
+  char *key = NULL;
+  g_mutex_lock(&fs->lock);
+  int error = qfs_inode_child_key_locked(call->dir, call->name, &key);
+  QfsInode *inode = error == 0 ? qfs_inode_by_key_locked(fs, key) : NULL;
+  if (inode != NULL && inode->blocked > 0) {
+    qfs_call_park_locked(call, inode, 0);
+    g_mutex_unlock(&fs->lock);
+    g_free(key);
+    return;
+  }
+  if (inode != NULL && inode->pending)
+    error = EEXIST;
+  if (error != 0) {
+    g_mutex_unlock(&fs->lock);
+    g_free(key);
+    qfs_call_reply_errno(call, error);
+    return;
+  }
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_CREATE, NULL, NULL, NULL);
+  request->key = key;
+  guint64 rdev = call->attr.rdev;
+  qfs_inode_child_attr_locked(fs, call->dir, call->attr.mode, call->uid, call->gid, &request->attr);
+  request->attr.rdev = rdev;
+  switch (call->attr.mode & S_IFMT) {
+  case S_IFDIR:
+    request->kind = QFS_KIND_DIRECTORY;
+    break;
+  case S_IFLNK:
+    request->kind = QFS_KIND_SYMLINK;
+    request->data = g_bytes_new(call->text, strlen(call->text));
+    request->attr.size = strlen(call->text);
+    break;
+  case S_IFREG:
+    request->kind = QFS_KIND_VALUE;
+    break;
+  default:
+    request->kind = QFS_KIND_SPECIAL;
+    break;
+  }
+  qfs_call_submit_mutation_unlock(call, NULL, request, make_done);
+}
+
+static void make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev,
+                 const char *target) {
+  QfsCall *call = qfs_call_new(req, run_make);
+  call->dir = qfs_inode_get(call->fs, parent);
+  call->name = g_strdup(name);
+  call->text = g_strdup(target);
+  call->attr.mode = mode;
+  call->attr.rdev = rdev;
+  if (call->dir == NULL)
+    qfs_call_reply_errno(call, ESTALE);
+  else
+    run_make(call);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev) {
+  make(req, parent, name, (mode & S_IFMT) == 0 ? mode | S_IFREG : mode, rdev, NULL);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode) {
+  make(req, parent, name, S_IFDIR | (mode & 07777), 0, NULL);
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name) {
+  make(req, parent, name, S_IFLNK | 0777, 0, target);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name) {
+  fuse_reply_err(req, EPERM);
+}
+
+/* --- removing --- */
+
+static void remove_done(QfsCall *call, QfsRequest *request) {
+  QfsFs *fs = call->fs;
+  QfsInode *inode = call->inode;
+  gboolean orphaned = request->type == QFS_REQUEST_RENAME;
+  char *orphan = NULL;
+  GSList *woken = NULL;
+  g_mutex_lock(&fs->lock);
+  if (request->status == QFS_OK)
+    qfs_inode_touch_dir_locked(fs, call->dir, request->now_ns);
+  if (inode != NULL) {
+    inode->blocked--;
+    if (request->status == QFS_OK && inode->named)
+      qfs_inode_unname_locked(fs, inode, orphaned ? g_strdup(request->key2) : NULL);
+    qfs_inode_mutated_locked(fs, inode, request, call->doubts);
+    orphan = qfs_inode_abandoned_locked(fs, inode);
+    woken = qfs_inode_wake_locked(inode);
+  }
+  g_mutex_unlock(&fs->lock);
+  qfs_handle_remove_orphan(fs, orphan);
+  qfs_call_reply_status(call, "remove", request->status);
+  qfs_calls_run(woken);
+}
+
+static void run_remove(QfsCall *call) {
+  QfsFs *fs = call->fs;
+  gboolean directory = call->flags == QFS_REMOVE_DIRECTORY;
+  char *key = NULL;
+  g_mutex_lock(&fs->lock);
+  int error = qfs_inode_child_key_locked(call->dir, call->name, &key);
+  QfsInode *inode = error == 0 ? qfs_inode_by_key_locked(fs, key) : NULL;
+  if (error == 0 && inode != NULL && inode->pending_children > 0)
+    error = ENOTEMPTY;
+  if (error != 0) {
+    g_mutex_unlock(&fs->lock);
+    g_free(key);
+    qfs_call_reply_errno(call, error);
+    return;
+  }
+  if (inode != NULL && qfs_call_settle_first_unlock(call, inode, TRUE)) {
+    g_free(key);
+    return;
+  }
+  QfsRequest *request;
+  if (inode != NULL && !g_queue_is_empty(&inode->handles)) {
+    request = qfs_request_new(QFS_REQUEST_RENAME, NULL, NULL, NULL);
+    request->key2 = g_strdup_printf(QFS_ORPHAN_DIR "/%016" G_GINT64_MODIFIER "x", fs->next_orphan++);
+  } else {
+    request = qfs_request_new(QFS_REQUEST_REMOVE, NULL, NULL, NULL);
+    request->flags = call->flags | QFS_REMOVE_MUST_EXIST;
+  }
+  g_assert(!directory || request->type == QFS_REQUEST_REMOVE);
+  request->key = key;
+  if (inode != NULL) {
+    call->inode = qfs_inode_ref_locked(inode);
+    inode->blocked++;
+  }
+  qfs_call_submit_mutation_unlock(call, inode, request, remove_done);
+}
+
+static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, guint flags) {
+  QfsCall *call = qfs_call_new(req, run_remove);
+  call->dir = qfs_inode_get(call->fs, parent);
+  call->name = g_strdup(name);
+  call->flags = flags;
+  if (call->dir == NULL)
+    qfs_call_reply_errno(call, ESTALE);
+  else
+    run_remove(call);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name) {
+  remove_name(req, parent, name, QFS_REMOVE_NON_DIRECTORY);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name) {
+  remove_name(req, parent, name, QFS_REMOVE_DIRECTORY);
+}
+
+/* --- rename --- */
+
+/* The target's last version, for the handles that it has open. Lock held. Its pin was taken before. */
+static void bury_locked(QfsCall *call, QfsInode *target, QfsRecord *replaced) {
+  QfsFs *fs = call->fs;
+  if (replaced != NULL && qfs_record_exists(replaced)) {
+    qfs_record_unref(target->record);
+    target->record = qfs_record_ref(replaced);
+    target->known = QFS_KNOWN_ALL;
+  }
+  qfs_inode_unname_locked(fs, target, NULL);
+  qfs_inode_clear_debts_locked(target);
+}
+
+static void rename_done(QfsCall *call, QfsRequest *request) {
+  QfsFs *fs = call->fs;
+  QfsInode *source = call->inode;
+  QfsInode *target = call->target;
+  GSList *woken = NULL, *woken2 = NULL;
+  g_mutex_lock(&fs->lock);
+  if (request->status == QFS_OK) {
+    qfs_inode_touch_dir_locked(fs, call->dir, request->now_ns);
+    qfs_inode_touch_dir_locked(fs, call->dir2, request->now_ns);
+    if (target != NULL) {
+      bury_locked(call, target, request->replaced);
+      if (call->pin != NULL && !g_queue_is_empty(&target->handles) && target->record != NULL &&
+          qfs_object_equal(target->record->object, call->pin->object)) {
+        target->object_pinned = TRUE; /* the call's pin becomes the inode's */
+        g_clear_pointer(&call->pin, qfs_record_unref);
+      }
+    }
+    qfs_inode_rename_locked(fs, source, request->key2);
+  }
+  source->blocked--;
+  qfs_inode_mutated_locked(fs, source, request, call->doubts);
+  woken = qfs_inode_wake_locked(source);
+  if (target != NULL) {
+    target->blocked--;
+    if (request->status != QFS_OK)
+      qfs_inode_doubt_locked(fs, target);
+    woken2 = qfs_inode_wake_locked(target);
+  }
+  g_mutex_unlock(&fs->lock);
+  qfs_call_reply_status(call, "rename", request->status);
+  qfs_calls_run(woken);
+  qfs_calls_run(woken2);
+}
+
+static void run_rename(QfsCall *call);
+
+/* An open target: its version must not change any more, and its chunks must stay. Lock held. TRUE: released,
+ * the call runs again. */
+static gboolean keep_target_unlock(QfsCall *call, QfsInode *target) {
+  QfsFs *fs = call->fs;
+  if (g_queue_is_empty(&target->handles))
+    return FALSE;
+  if (target->mutations > 0) {
+    qfs_call_park_locked(call, target, 0);
+    g_mutex_unlock(&fs->lock);
+    return TRUE;
+  }
+  if (target->record == NULL || call->pin == target->record)
+    return FALSE;
+  QfsRecord *old = call->pin;
+  call->pin = qfs_record_ref(target->record);
+  g_mutex_unlock(&fs->lock);
+  qfs_engine_pin(fs->engine, call->pin->object);
+  if (old != NULL)
+    qfs_fs_drop_pins(fs, g_slist_prepend(NULL, old));
+  run_rename(call);
+  return TRUE;
+}
+
+/* Source and target as they are now, or the errno. Lock held. */
+static int rename_inodes_locked(QfsCall *call, char **key, char **key2, QfsInode **source,
+                                QfsInode **target) {
+  QfsFs *fs = call->fs;
+  int error = qfs_inode_child_key_locked(call->dir, call->name, key);
+  if (error == 0)
+    error = qfs_inode_child_key_locked(call->dir2, call->name2, key2);
+  if (error != 0)
+    return error;
+  *source = qfs_inode_by_key_locked(fs, *key);
+  *target = qfs_inode_by_key_locked(fs, *key2);
+  if (*source == NULL)
+    return ESTALE; /* the kernel names what it looked up */
+  if (*target == *source)
+    return 0;
+  if (*target != NULL && (call->flags & QFS_RENAME_NOREPLACE))
+    return EEXIST;
+  if ((*source)->pending_children > 0)
+    return EXDEV; /* a directory that is not empty, though the engine does not know yet */
+  if (*target != NULL && (*target)->pending_children > 0)
+    return ENOTEMPTY;
+  return 0;
+}
+
+static void run_rename(QfsCall *call) {
+  QfsFs *fs = call->fs;
+  char *key = NULL, *key2 = NULL;
+  QfsInode *source = NULL, *target = NULL;
+  g_mutex_lock(&fs->lock);
+  int error = rename_inodes_locked(call, &key, &key2, &source, &target);
+  if (error != 0 || source == target) {
+    g_mutex_unlock(&fs->lock);
+    qfs_call_reply_errno(call, error);
+  } else if (!qfs_call_settle_first_unlock(call, source, TRUE) &&
+             !qfs_call_settle_first_unlock(call, target, TRUE) &&
+             (target == NULL || !keep_target_unlock(call, target))) {
+    QfsRequest *request = qfs_request_new(QFS_REQUEST_RENAME, NULL, NULL, NULL);
+    request->key = g_steal_pointer(&key);
+    request->key2 = g_steal_pointer(&key2);
+    request->flags = call->flags;
+    call->inode = qfs_inode_ref_locked(source);
+    source->blocked++;
+    if (target != NULL) {
+      call->target = qfs_inode_ref_locked(target);
+      target->blocked++;
+    }
+    qfs_call_submit_mutation_unlock(call, source, request, rename_done);
+  }
+  g_free(key);
+  g_free(key2);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+                      const char *newname, unsigned int flags) {
+  QfsCall *call = qfs_call_new(req, run_rename);
+  call->dir = qfs_inode_get(call->fs, parent);
+  call->dir2 = qfs_inode_get(call->fs, newparent);
+  call->name = g_strdup(name);
+  call->name2 = g_strdup(newname);
+  call->flags = flags & RENAME_NOREPLACE ? QFS_RENAME_NOREPLACE : 0;
+  if ((flags & ~(unsigned)RENAME_NOREPLACE) != 0)
+    qfs_call_reply_errno(call, EINVAL); /* exchanging needs a batch of its own */
+  else if (call->dir == NULL || call->dir2 == NULL)
+    qfs_call_reply_errno(call, ESTALE);
+  else
+    run_rename(call);
+}
+
+void qfs_ops_name_init(struct fuse_lowlevel_ops *ops) {
+  ops->mknod = op_mknod;
+  ops->mkdir = op_mkdir;
+  ops->symlink = op_symlink;
+  ops->link = op_link;
+  ops->unlink = op_unlink;
+  ops->rmdir = op_rmdir;
+  ops->rename = op_rename;
+}

@@ -1,0 +1,224 @@
+/* session.c - the loop that takes requests from the kernel.
+ *
+ * One thread at a time waits for a request, under the receive lock; the others work. Two reasons: what a
+ * RELEASE will publish is announced before the next request is read (the kernel sends RELEASE after
+ * close(2) returned, so `: > k; echo x > k` would lose the echo otherwise); and a thread that spins
+ * shortly before it sleeps answers twice as fast as one that has to be woken.
+ *
+ * Stopping: an eventfd wakes the waiting thread, whatever files are open. Notifications under way may wait
+ * for pages whose READ only this loop answers, so it serves until they are through, at most STOP_US.
+ *
+ * Threading: stop from anywhere; the rest by the owner of the QfsFs.
+ */
+#include "fs/handle.h"
+#include "fs/notify.h"
+
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define SPIN_US 75
+/* Spinning pays only while requests keep coming. */
+#define SPIN_WINDOW_US 1000
+#define STOP_US 500000
+#define BUFFERS_MAX 8
+/* From here on a WRITE's bytes stay in the receive buffer and the thread gets another one. */
+#define TAKE_MIN 65536
+
+typedef struct {
+  QfsSession *session;
+  struct fuse_buf buf; /* mem: malloc'ed by libfuse, of its size */
+  gboolean taken;      /* the current request's bytes went to a GBytes */
+} Worker;
+
+struct QfsSession {
+  QfsFs *fs;
+  int stop_fd;
+  GMutex receive_lock;   /* held while waiting for a request */
+  gint64 last_us;        /* receive_lock: when the last request came */
+  gint64 stop_by_us;     /* receive_lock: 0, or the end of the serving after a stop */
+  gboolean ended;        /* receive_lock */
+  gboolean failed;       /* receive_lock */
+  gint stopping;         /* atomic */
+  gint announced;        /* atomic: ready was called */
+};
+
+static __thread Worker *current_worker;
+
+/* --- receive buffers: process-wide pool, since a GBytes may outlive the session --- */
+
+static GMutex buffers_lock;
+static void *buffers[BUFFERS_MAX]; /* buffers_lock */
+static guint n_buffers;            /* buffers_lock */
+
+static void buffer_release(gpointer mem) {
+  g_mutex_lock(&buffers_lock);
+  if (n_buffers < BUFFERS_MAX) {
+    buffers[n_buffers++] = mem;
+    mem = NULL;
+  }
+  g_mutex_unlock(&buffers_lock);
+  free(mem);
+}
+
+static void *buffer_take(void) {
+  g_mutex_lock(&buffers_lock);
+  void *mem = n_buffers > 0 ? buffers[--n_buffers] : NULL;
+  g_mutex_unlock(&buffers_lock);
+  return mem;
+}
+
+GBytes *qfs_session_take_bytes(const char *bytes, gsize size) {
+  Worker *worker = current_worker;
+  if (size < TAKE_MIN || worker == NULL || worker->taken)
+    return g_bytes_new(bytes, size);
+  worker->taken = TRUE;
+  return g_bytes_new_with_free_func(bytes, size, buffer_release, worker->buf.mem);
+}
+
+/* --- receiving --- */
+
+static void announce(QfsFs *fs, const struct fuse_buf *buf) {
+  const struct fuse_in_header *header = buf->mem;
+  if (header->opcode != FUSE_RELEASE ||
+      buf->size < sizeof *header + sizeof(struct fuse_release_in))
+    return;
+  const struct fuse_release_in *release = (const void *)(header + 1);
+  qfs_handle_announce_release(fs, release->fh);
+}
+
+
+/* After a stop: TRUE when the loop may end. */
+static gboolean may_end(QfsSession *session) {
+  gint64 now = g_get_monotonic_time();
+  if (session->stop_by_us == 0) {
+    qfs_notify_quiesce(session->fs->notify);
+    session->stop_by_us = now + STOP_US;
+  }
+  return now >= session->stop_by_us || qfs_notify_is_idle(session->fs->notify);
+}
+
+/* Sleeps until there is something to do. */
+static void wait_for_request(QfsSession *session) {
+  struct pollfd fds[2] = {{.fd = fuse_session_fd(session->fs->se), .events = POLLIN},
+                          {.fd = session->stop_fd, .events = POLLIN}};
+  gboolean stopping = g_atomic_int_get(&session->stopping);
+  poll(fds, stopping ? 1 : 2, stopping ? 5 : -1);
+}
+
+/* The next request into worker->buf. FALSE: no more will come. */
+static gboolean receive(Worker *worker) {
+  QfsSession *session = worker->session;
+  struct fuse_session *se = session->fs->se;
+  g_mutex_lock(&session->receive_lock);
+  gint64 spin_until = 0;
+  while (!session->ended) {
+    if (g_atomic_int_get(&session->stopping) && may_end(session)) {
+      session->ended = TRUE;
+      break;
+    }
+    int res = fuse_session_receive_buf(se, &worker->buf);
+    if (res > 0) {
+      session->last_us = g_get_monotonic_time();
+      announce(session->fs, &worker->buf);
+      g_mutex_unlock(&session->receive_lock);
+      return TRUE;
+    }
+    if (res == -EINTR)
+      continue;
+    if (res != -EAGAIN) { /* 0: unmounted */
+      session->failed = res != 0;
+      session->ended = TRUE;
+      break;
+    }
+    gint64 now = g_get_monotonic_time();
+    if (spin_until == 0)
+      spin_until = now - session->last_us < SPIN_WINDOW_US ? now + SPIN_US : now;
+    if (now < spin_until)
+      continue;
+    wait_for_request(session);
+    spin_until = 0;
+  }
+  g_mutex_unlock(&session->receive_lock);
+  return FALSE;
+}
+
+static gpointer serve(gpointer data) {
+  Worker *worker = data;
+  QfsSession *session = worker->session;
+  QfsFs *fs = session->fs;
+  current_worker = worker;
+  for (;;) {
+    if (worker->buf.mem == NULL)
+      worker->buf.mem = buffer_take();
+    if (!receive(worker))
+      break;
+    worker->taken = FALSE;
+    fuse_session_process_buf(fs->se, &worker->buf);
+    if (worker->taken)
+      worker->buf.mem = NULL;
+    /* The first request is INIT, and it has been answered. */
+    if (!g_atomic_int_get(&session->announced) &&
+        g_atomic_int_compare_and_exchange(&session->announced, 0, 1) && fs->ready != NULL)
+      fs->ready(fs->ready_data);
+  }
+  current_worker = NULL;
+  if (worker->buf.mem != NULL)
+    buffer_release(worker->buf.mem);
+  return NULL;
+}
+
+/* --- life --- */
+
+QfsSession *qfs_session_new(QfsFs *fs) {
+  QfsSession *session = g_new0(QfsSession, 1);
+  session->fs = fs;
+  session->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  g_mutex_init(&session->receive_lock);
+  return session;
+}
+
+int qfs_session_run(QfsSession *session) {
+  QfsFs *fs = session->fs;
+  int fd = fuse_session_fd(fs->se);
+  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+  Worker *workers = g_new0(Worker, fs->threads);
+  GThread **threads = g_new0(GThread *, fs->threads);
+  for (guint i = 0; i < fs->threads; i++)
+    workers[i].session = session;
+
+  sigset_t all, before; /* signals are the calling thread's business */
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  for (guint i = 1; i < fs->threads; i++)
+    threads[i] = g_thread_new("qfs-session", serve, &workers[i]);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  serve(&workers[0]);
+  for (guint i = 1; i < fs->threads; i++)
+    g_thread_join(threads[i]);
+  g_free(threads);
+  g_free(workers);
+  return session->failed ? -1 : 0;
+}
+
+void qfs_session_stop(QfsSession *session) {
+  guint64 one = 1;
+  int saved = errno;
+  g_atomic_int_set(&session->stopping, 1);
+  if (write(session->stop_fd, &one, sizeof one) < 0) {
+    /* Full: it was asked for already. */
+  }
+  errno = saved;
+}
+
+void qfs_session_free(QfsSession *session) {
+  if (session == NULL)
+    return;
+  close(session->stop_fd);
+  g_mutex_clear(&session->receive_lock);
+  g_free(session);
+}
