@@ -1,9 +1,9 @@
 /* catchup.c - one node returns: it gets what it missed, and then is in sync.
  *
  * From the moment it is JOINING every new write that concerns it is sent to it too. Then, by sequence
- * number from the mark at which it left: (1) what it holds beyond the others is looked at key by key:
- * past the settled mark it is merged, below it is taken away, for a majority of the others lacks it;
- * (2) chunks and records that the trusted nodes have and it should hold are copied; (3) it makes all
+ * number from the mark at which it left: (1) what it holds beyond the others is taken away key by key: it
+ * was acknowledged to nobody, for recovery saw enough holders without it (or began again with it, while
+ * keys were blocked), and what this coordinator sent is driven to completion elsewhere; (2) chunks and records that the trusted nodes have and it should hold are copied; (3) it makes all
  * that durable, and a view with it in S is proposed. A node that must be rebuilt is wiped first and
  * starts from mark 0. Cost: proportional to what it missed (or to what it holds, when rebuilt).
  */
@@ -145,39 +145,6 @@ static void extra_removed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
   qfs_rpc_send(c, peer, message, extra_applied, ticket_new(u));
 }
 
-static void merged_quorum(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
-  QfsKey *key = data;
-  qfs_record_unref(key->acked);
-  key->acked = qfs_record_ref(key->newest);
-  qfs_key_bump(c, key->hash);
-  if (c->config.watch != NULL)
-    c->config.watch(key->key, c->config.watch_data);
-}
-
-static void merged_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
-  qfs_key_done(c, data);
-}
-
-/* The extra was being written when an earlier coordinator died: it becomes the key's version. */
-static void merge(QfsCoordinator *c, QfsCatchup *u, QfsRecord *extra, QfsRecord *known) {
-  QfsKey *key = qfs_key_use(c, extra->key);
-  if (key->planner != NULL || key->have_base || !qfs_can_write(c)) {
-    qfs_key_done(c, key);
-    catchup_restart(c, u); /* somebody writes it right now: look again */
-    return;
-  }
-  key->have_base = TRUE;
-  key->acked = known != NULL ? qfs_record_ref(known) : NULL;
-  QfsRecord *copy = qfs_record_copy(extra);
-  copy->seq = qfs_next_seq(c);
-  key->newest = copy;
-  QfsMessage *message = qfs_message_new(QFS_MESSAGE_APPLY, 0);
-  message->records = qfs_records_new();
-  g_ptr_array_add(message->records, qfs_record_ref(copy));
-  qfs_flight_start(c, message, &key->hash, 1, FALSE, key, merged_quorum, merged_complete, NULL);
-  extras_next(c, u);
-}
-
 static void extra_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
   QfsCatchup *u = ticket_use(c, data);
   if (u == NULL)
@@ -187,10 +154,6 @@ static void extra_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record
   QfsRecord *newest = key != NULL && key->have_base ? key->newest : record;
   if (status != QFS_OK || qfs_record_compare(newest, extra) >= 0) {
     extras_next(c, u);
-    return;
-  }
-  if (extra->seq > c->settled) {
-    merge(c, u, extra, record);
     return;
   }
   g_clear_pointer(&u->better, qfs_record_unref);
@@ -519,6 +482,19 @@ void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer) {
   catchup_step(c, u);
 }
 
+/* Do the trusted nodes have everything that was written since S was last whole? It went to all K holders of
+ * the S of its time (what did not yet is in flight, in memory): some of any K must be trusted. */
+static gboolean sources_suffice(QfsCoordinator *c, QfsNodeSet trusted) {
+  if (!c->phase_known)
+    return FALSE;
+  for (guint i = 0; i < c->n_phase; i++) {
+    guint holders = MIN(c->config.replicas, qfs_set_size(c->phase[i]));
+    if (qfs_set_size(c->phase[i] & ~trusted) >= holders)
+      return FALSE;
+  }
+  return TRUE;
+}
+
 void qfs_catchup_consider(QfsCoordinator *c) {
   if (!c->serving || c->recovery != NULL || !c->view_stable || c->closing)
     return;
@@ -532,10 +508,10 @@ void qfs_catchup_consider(QfsCoordinator *c) {
     }
     if (peer->state != PEER_KNOWN || peer->catchup != NULL)
       continue;
-    /* Whatever was written while it was away went to K of the others: with at most K-1 of those
-     * missing, the trusted nodes have all of it. What it must hold besides, it holds itself, unless
-     * it is rebuilt. */
-    if (qfs_view_allows(c, trusted | (peer->rebuild ? 0 : QFS_NODE_BIT(i))))
+    /* What it must hold of the time before it left, it holds itself, unless it is rebuilt. */
+    if (qfs_view_allows(c, trusted) ||
+        (!peer->rebuild && sources_suffice(c, trusted) &&
+         qfs_view_allows(c, trusted | QFS_NODE_BIT(i))))
       qfs_catchup_start(c, peer);
   }
 }

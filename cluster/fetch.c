@@ -92,6 +92,14 @@ static void fetch_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
     fetch_step(c, fetch);
     return;
   }
+  if (read->record != NULL && read->record->seq > c->settled) {
+    /* Perhaps recovered and never acknowledged: too few are left to make it so before it is shown. */
+    QfsNodeSet holders = qfs_holders(c, fetch->hash) & qfs_peers_in(c, PEER_TRUSTED);
+    if (qfs_set_size(holders) < c->write_quorum) {
+      fetch_end(c, fetch, QFS_NO_QUORUM, NULL);
+      return;
+    }
+  }
   if (read->record != NULL) {
     fetch_end(c, fetch, QFS_OK, read->record);
     return;

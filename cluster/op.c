@@ -240,9 +240,37 @@ void qfs_ops_tick(QfsCoordinator *c, gint64 now_us) {
 
 /* ---- the record flight ---- */
 
+/* What the version that was replaced leaves behind. Only once its successor is acknowledged: a write that
+ * is refused must not cost the old value its chunks. */
+static void leave_garbage(QfsCoordinator *c, QfsOp *op) {
+  const QfsRecord *base = op->base, *record = op->result;
+  if (base == NULL || qfs_object_is_none(base->object))
+    return;
+  if (!qfs_object_equal(base->object, record->object)) {
+    qfs_garbage_add(c, record->seq, QFS_DISCARD_OBJECT, base->object, NULL);
+    return;
+  }
+  GPtrArray *older = NULL;
+  for (guint i = 0; op->plan != NULL && i < op->plan->chunks->len; i++) {
+    const QfsPlanChunk *planned = &g_array_index(op->plan->chunks, QfsPlanChunk, i);
+    if (!planned->had_base)
+      continue;
+    if (older == NULL)
+      older = qfs_chunks_new();
+    QfsChunk *chunk = g_new0(QfsChunk, 1);
+    chunk->object = record->object;
+    chunk->index = planned->index;
+    chunk->version = record->timestamp;
+    g_ptr_array_add(older, chunk);
+  }
+  if (older != NULL)
+    qfs_garbage_add(c, record->seq, QFS_DISCARD_OLDER, record->object, older);
+}
+
 static void record_quorum(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
   QfsOp *op = data;
   qfs_op_ref(op);
+  leave_garbage(c, op);
   qfs_key_acked(c, op->key, op->result);
   if (op->request != NULL) {
     g_clear_pointer(&op->request->record, qfs_record_unref);

@@ -107,11 +107,7 @@ static void send_tombstone(QfsCoordinator *c, QfsOp *op) {
     return;
   op->stage = SENT;
   gboolean durable = (request->flags & QFS_REMOVE_DURABLE) != 0;
-  qfs_op_ref(op);
   qfs_op_send_record(c, op, durable);
-  if (op->base != NULL && !qfs_object_is_none(op->base->object))
-    qfs_garbage_add(c, op->result->seq, QFS_DISCARD_OBJECT, op->base->object, NULL);
-  qfs_op_unref(c, op);
 }
 
 static void remove_step(QfsCoordinator *c, QfsOp *op) {

@@ -435,33 +435,6 @@ static void next_chunk_base(QfsCoordinator *c, QfsOp *op) {
     send_chunks(c, op);
 }
 
-/* ---- garbage of the version that was replaced ---- */
-
-static void leave_garbage(QfsCoordinator *c, QfsOp *op) {
-  const QfsRecord *base = op->base, *record = op->result;
-  if (base == NULL || qfs_object_is_none(base->object))
-    return;
-  if (!qfs_object_equal(base->object, record->object)) {
-    qfs_garbage_add(c, record->seq, QFS_DISCARD_OBJECT, base->object, NULL);
-    return;
-  }
-  GPtrArray *older = NULL;
-  for (guint i = 0; op->plan != NULL && i < op->plan->chunks->len; i++) {
-    const QfsPlanChunk *planned = &g_array_index(op->plan->chunks, QfsPlanChunk, i);
-    if (!planned->had_base)
-      continue;
-    if (older == NULL)
-      older = qfs_chunks_new();
-    QfsChunk *chunk = g_new0(QfsChunk, 1);
-    chunk->object = record->object;
-    chunk->index = planned->index;
-    chunk->version = record->timestamp;
-    g_ptr_array_add(older, chunk);
-  }
-  if (older != NULL)
-    qfs_garbage_add(c, record->seq, QFS_DISCARD_OLDER, record->object, older);
-}
-
 /* ---- stage: pieces of an object that no record names yet ---- */
 
 static void staged(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
@@ -567,10 +540,7 @@ static void write_locked(QfsCoordinator *c, QfsOp *op) {
       return;
     gboolean durable = op->request && (op->request->flags & QFS_WRITE_DURABLE);
     op->stage = RECORD + 1;
-    qfs_op_ref(op);
     qfs_op_send_record(c, op, durable);
-    leave_garbage(c, op);
-    qfs_op_unref(c, op);
   }
 }
 
