@@ -240,6 +240,9 @@ static void extra_chunks_next(QfsCoordinator *c, QfsCatchup *u) {
   }
   if (!u->more) {
     u->stage = STAGE_CHUNKS;
+    /* When others took over from nodes that are still away it must hold keys that it never had. */
+    if ((c->view.base | QFS_NODE_BIT(u->node)) != qfs_set_all(c->config.nodes))
+      u->from = 0;
     u->at_seq = u->from;
     g_clear_pointer(&u->at_chunk, qfs_chunk_free);
     u->sources = qfs_peers_in(c, PEER_TRUSTED);

@@ -98,6 +98,7 @@ void qfs_after_event(QfsCoordinator *c) {
     qfs_recovery_consider(c);
     qfs_view_evaluate(c);
     qfs_catchup_consider(c);
+    qfs_rebase_consider(c);
   }
   if (!g_queue_is_empty(&c->stalled))
     qfs_ops_resume(c);
@@ -158,6 +159,7 @@ void qfs_coordinator_tick(QfsCoordinator *c) {
   qfs_settle_tick(c, now_us);
   qfs_ops_tick(c, now_us);
   qfs_recovery_consider(c);
+  qfs_rebase_consider(c);
   qfs_after_event(c);
 }
 
@@ -310,7 +312,8 @@ gboolean qfs_coordinator_is_quiet(const QfsCoordinator *c) {
   if (!c->serving || c->recovery != NULL || !c->view_stable || !qfs_is_settled(c))
     return FALSE;
   return c->settled_told >= c->settled && !c->settling && c->garbage.length == 0 &&
-         qfs_peers_in(c, PEER_JOINING) == 0 && qfs_peers_in(c, PEER_KNOWN) == 0 && !c->view_dirty;
+         qfs_peers_in(c, PEER_JOINING) == 0 && qfs_peers_in(c, PEER_KNOWN) == 0 && !c->view_dirty &&
+         (c->closing || !qfs_rebase_is_due(c));
 }
 
 const char *qfs_coordinator_failure(const QfsCoordinator *c) { return c->failure; }

@@ -5,6 +5,7 @@
  *   keys.c         per-key order                 fetch.c    the newest record of a key
  *   op.c           requests and deadlines        op_get.c, op_write.c, op_remove.c, op_rename.c, op_node.c
  *   objects.c      pins, garbage                 settle.c   durability in the background
+ *   rebase.c       taking over from nodes that stay away
  *   recovery.c     start, and loss of all trusted nodes      catchup.c  one returning node
  *
  * Everything here runs under the environment's one-event-at-a-time rule; nothing blocks.
@@ -22,6 +23,7 @@ typedef struct QfsOp QfsOp;
 typedef struct QfsFlight QfsFlight;
 typedef struct QfsCatchup QfsCatchup;
 typedef struct QfsRecovery QfsRecovery;
+typedef struct QfsRebase QfsRebase;
 
 /* ---- peers: what the coordinator knows of a node ---- */
 
@@ -291,6 +293,10 @@ void qfs_catchup_stop(QfsCoordinator *c, QfsPeer *peer);
 void qfs_catchup_consider(QfsCoordinator *c);
 gboolean qfs_catchup_ready(const QfsCoordinator *c, const QfsPeer *peer);
 guint qfs_catchup_progress(const QfsPeer *peer);
+void qfs_rebase_consider(QfsCoordinator *c);
+void qfs_rebase_stop(QfsCoordinator *c);
+gboolean qfs_rebase_is_due(const QfsCoordinator *c);  /* to be done or under way */
+gboolean qfs_rebase_is_done(const QfsCoordinator *c); /* B may become S */
 
 /* ---- peers ---- */
 /* Marks the peer for rebuilding if its file does not belong to the view. */
@@ -381,6 +387,8 @@ struct QfsCoordinator {
   guint64 settle_id;
 
   QfsRecovery *recovery;
+  QfsRebase *rebase;
+  gint64 view_changed_us;         /* when S changed last */
   gint64 wake_us;                 /* wish that the environment knows of; 0: none */
   guint64 stat_puts, stat_gets, stat_acked, stat_timed_out, stat_refused;
 };

@@ -9,6 +9,11 @@ static void rpc_free(QfsRpc *rpc) {
   g_slice_free(QfsRpc, rpc);
 }
 
+/* How often unanswered requests are looked at: for repetition, or for suspicion only. */
+static gint64 tick_us(const QfsCoordinator *c) {
+  return c->env->lossy ? 50 * 1000 : (gint64)c->config.timeout_ms * 100;
+}
+
 void qfs_rpc_send(QfsCoordinator *c, QfsPeer *peer, QfsMessage *message, QfsRpcDone done,
                   gpointer data) {
   gint64 now = c->env->now_us(c->env);
@@ -28,6 +33,7 @@ void qfs_rpc_send(QfsCoordinator *c, QfsPeer *peer, QfsMessage *message, QfsRpcD
     g_hash_table_insert(c->rpcs, &rpc->cookie, rpc);
     if (peer->outstanding++ == 0)
       peer->silent_since_us = now;
+    qfs_wake_at(c, now + tick_us(c));
   }
   c->env->send(c->env, message);
 }
@@ -127,5 +133,5 @@ void qfs_rpc_tick(QfsCoordinator *c, gint64 now_us) {
       qfs_peer_start(c, peer);
   }
   if (g_hash_table_size(c->rpcs) > 0)
-    qfs_wake_at(c, now_us + 50 * 1000);
+    qfs_wake_at(c, now_us + tick_us(c));
 }

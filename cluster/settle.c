@@ -32,7 +32,7 @@ static void settle_finish(QfsCoordinator *c) {
   c->settled_told = c->settle_told_next;
   qfs_flights_settled(c);
   qfs_garbage_collect(c);
-  if (progress)
+  if (progress || c->rebase != NULL || qfs_rebase_is_due(c))
     c->view_dirty = TRUE; /* the list of unsettled sets may shrink */
   gboolean again = !qfs_is_settled(c) || c->settled_told < c->settled;
   if (again && c->closing && qfs_is_settled(c))

@@ -122,6 +122,7 @@ static void proposal_done(QfsCoordinator *c) {
   if (c->recovery != NULL)
     qfs_recovery_view_done(c);
   if (old != c->view.in_sync) {
+    c->view_changed_us = c->env->now_us(c->env);
     qfs_flights_revive(c);
     qfs_settle_dirty(c);
   }
@@ -238,6 +239,11 @@ void qfs_view_evaluate(QfsCoordinator *c) {
   }
   if (c->view_stable && want == c->view.in_sync && !c->view_stale) {
     gboolean fold = c->view.n_unsettled > 1 && qfs_is_settled(c) && !c->blocked;
+    if (qfs_rebase_is_done(c)) {
+      qfs_rebase_stop(c);
+      qfs_view_propose(c, want, want);
+      return;
+    }
     if (!fold)
       return;
   } else if (!c->view_stable && want == c->proposal.in_sync &&
@@ -245,5 +251,5 @@ void qfs_view_evaluate(QfsCoordinator *c) {
     return; /* on its way */
   }
   c->view_stale = FALSE;
-  qfs_view_propose(c, want, c->view.base);
+  qfs_view_propose(c, want, c->view.base | want);
 }

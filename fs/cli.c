@@ -4,7 +4,6 @@
 #include <json-glib/json-glib.h>
 #include <linux/magic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -29,15 +28,15 @@ static guint count_arguments(char **arguments) {
   return arguments == NULL ? 0 : g_strv_length(arguments);
 }
 
-static void print_help(GOptionContext *context) {
+static int print_help(GOptionContext *context) {
   g_autofree char *help = g_option_context_get_help(context, TRUE, NULL);
   g_autoptr(GString) text = g_string_new(help);
   g_string_replace(text, "\xe2\x80\xa6", "...", 0); /* GLib's "[OPTION...]" in any locale */
-  exit(cli_print(text->str) ? CLI_OK : CLI_FAILED);
+  return cli_print(text->str) ? CLI_OK : CLI_FAILED;
 }
 
-char **cli_parse(int argc, char **argv, const char *usage, const char *summary,
-                 const char *description, const GOptionEntry *entries, int min, int max) {
+char **cli_parse(int argc, char **argv, const CliUsage *usage, const GOptionEntry *entries,
+                 int *out_status) {
   g_auto(GStrv) arguments = NULL;
   gboolean help = FALSE;
   const GOptionEntry own[] = {
@@ -48,24 +47,30 @@ char **cli_parse(int argc, char **argv, const char *usage, const char *summary,
   const char *command = argv[0];
   g_autofree char *program = g_strdup_printf("quorumfs %s", command);
   g_set_prgname(program);
-  g_autoptr(GOptionContext) context = g_option_context_new(usage);
+  g_autoptr(GOptionContext) context = g_option_context_new(usage->arguments);
   g_option_context_set_help_enabled(context, FALSE);
-  g_option_context_set_summary(context, summary);
-  g_option_context_set_description(context, description);
+  g_option_context_set_summary(context, usage->summary);
+  g_option_context_set_description(context, usage->description);
   if (entries != NULL)
     g_option_context_add_main_entries(context, entries, NULL);
   g_option_context_add_main_entries(context, own, NULL);
+  /* The parser drops arguments from the array that it is given, which nobody would free. */
+  g_autofree char **left = g_memdup2(argv, sizeof(char *) * ((gsize)argc + 1));
+  char **left_argv = left;
   g_autoptr(GError) error = NULL;
-  if (!g_option_context_parse(context, &argc, &argv, &error)) {
+  *out_status = CLI_USAGE;
+  if (!g_option_context_parse(context, &argc, &left_argv, &error)) {
     cli_error("%s: %s; see '%s --help'", command, error->message, program);
     return NULL;
   }
-  if (help)
-    print_help(context);
+  if (help) {
+    *out_status = print_help(context);
+    return NULL;
+  }
   int count = (int)count_arguments(arguments);
-  if (count < min || count > max) {
+  if (count < usage->min || count > usage->max) {
     cli_error("%s: %s; see '%s --help'", command,
-              count < min ? "an argument is missing" : "too many arguments", program);
+              count < usage->min ? "an argument is missing" : "too many arguments", program);
     return NULL;
   }
   return arguments == NULL ? g_new0(char *, 1) : g_steal_pointer(&arguments);

@@ -22,13 +22,17 @@ int cli_status(int argc, char **argv);
 /* Prints "quorumfs: " and the message, control characters replaced, as one line. */
 void cli_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
-/* Parses argv by `entries` (which may be NULL); help goes to standard output and ends the program
- * with 0. The non-option arguments, at least `min` and at most `max`, NULL-terminated; NULL: an
- * error was printed, and CLI_USAGE is the answer. `usage` is what follows the options in the first
- * line of help, `summary` is printed before the options and `description` (may be NULL) after them.
- */
-char **cli_parse(int argc, char **argv, const char *usage, const char *summary,
-                 const char *description, const GOptionEntry *entries, int min, int max);
+typedef struct {
+  const char *arguments;   /* what follows the options in the first line of help */
+  const char *summary;     /* before the options */
+  const char *description; /* after them; may be NULL */
+  int min, max;            /* how many arguments that are no options */
+} CliUsage;
+
+/* Parses argv by `entries` (which may be NULL). The arguments that are no options, NULL-terminated.
+ * NULL: help or an error was printed, and *out_status is the exit status. */
+char **cli_parse(int argc, char **argv, const CliUsage *usage, const GOptionEntry *entries,
+                 int *out_status);
 
 /* Writes everything to standard output and flushes; FALSE: an error was printed. */
 gboolean cli_print(const char *text);

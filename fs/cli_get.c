@@ -47,13 +47,17 @@ static int copy_out(const char *path, int fd) {
 }
 
 int cli_get(int argc, char **argv) {
-  g_auto(GStrv) arguments =
-      cli_parse(argc, argv, "PATH",
-                "Prints the value of the key PATH, a path in the mount, byte for byte.\n"
-                "Exit status: 0 with the value, 1 when there is none, 2 on an error.",
-                NULL, NULL, 1, 1);
+  static const CliUsage usage = {
+      .arguments = "PATH",
+      .summary = "Prints the value of the key PATH, a path in the mount, byte for byte.\n"
+                 "Exit status: 0 with the value, 1 when there is none, 2 on an error.",
+      .min = 1,
+      .max = 1,
+  };
+  int status = CLI_USAGE;
+  g_auto(GStrv) arguments = cli_parse(argc, argv, &usage, NULL, &status);
   if (arguments == NULL)
-    return CLI_USAGE;
+    return status;
   const char *path = arguments[0];
   g_autofree char *root = NULL;
   if (!cli_find_mount(path, FALSE, &root, NULL))
@@ -62,7 +66,6 @@ int cli_get(int argc, char **argv) {
   if (fd < 0)
     return failed(path, errno);
   struct stat st;
-  int status;
   if (fstat(fd, &st) != 0)
     status = failed(path, errno);
   else if (!S_ISREG(st.st_mode))

@@ -167,13 +167,19 @@ int cli_mount(int argc, char **argv) {
       {"quiet", 'q', 0, G_OPTION_ARG_NONE, &flags.quiet, "print nothing but errors", NULL},
       {NULL, 0, 0, 0, NULL, NULL, NULL},
   };
-  g_auto(GStrv) arguments = cli_parse(
-      argc, argv, "MOUNTPOINT",
-      "Mounts a store of replicated keys on MOUNTPOINT, in the background, and returns when it\n"
-      "serves. A store that does not exist is made.",
-      description, entries, 1, 1);
+  static const CliUsage usage = {
+      .arguments = "MOUNTPOINT",
+      .summary = "Mounts a store of replicated keys on MOUNTPOINT, in the background, and returns "
+                 "when it\n"
+                 "serves. A store that does not exist is made.",
+      .description = description,
+      .min = 1,
+      .max = 1,
+  };
+  int status = CLI_USAGE;
+  g_auto(GStrv) arguments = cli_parse(argc, argv, &usage, entries, &status);
   if (arguments == NULL)
-    return CLI_USAGE;
+    return status;
   flags.lists = lists;
   return mount_at(&flags, arguments[0]);
 }

@@ -11,16 +11,23 @@ int cli_put(int argc, char **argv) {
        "store under this timestamp, 0 to 2^64-1 (default: the store's clock)", "T"},
       {NULL, 0, 0, 0, NULL, NULL, NULL},
   };
-  g_auto(GStrv) arguments = cli_parse(
-      argc, argv, "PATH VALUE|-",
-      "Stores VALUE (with '-': all of standard input) as the value of the key PATH, a path in the "
-      "mount.\n"
-      "Missing parent directories are made. The value is replaced in one step, whatever its size.\n"
-      "Prints 'applied', or 'superseded by T' when a version of the newer timestamp T is stored.\n"
-      "Exit status: 0 a majority acknowledged, 1 not, 2 wrong usage.",
-      NULL, entries, 2, 2);
+  static const CliUsage usage = {
+      .arguments = "PATH VALUE|-",
+      .summary = "Stores VALUE (with '-': all of standard input) as the value of the key PATH, a "
+                 "path in the "
+                 "mount.\n"
+                 "Missing parent directories are made. The value is replaced in one step, whatever "
+                 "its size.\n"
+                 "Prints 'applied', or 'superseded by T' when a version of the newer timestamp T "
+                 "is stored.\n"
+                 "Exit status: 0 a majority acknowledged, 1 not, 2 wrong usage.",
+      .min = 2,
+      .max = 2,
+  };
+  int status = CLI_USAGE;
+  g_auto(GStrv) arguments = cli_parse(argc, argv, &usage, entries, &status);
   if (arguments == NULL)
-    return CLI_USAGE;
+    return status;
   gboolean from_input = strcmp(arguments[1], "-") == 0;
   return cli_rpc(arguments[0], timestamp, from_input ? NULL : arguments[1],
                  from_input ? STDIN_FILENO : -1);

@@ -39,15 +39,20 @@ int cli_status(int argc, char **argv) {
       {"json", 'j', 0, G_OPTION_ARG_NONE, &json, "print JSON", NULL},
       {NULL, 0, 0, 0, NULL, NULL, NULL},
   };
-  g_auto(GStrv) arguments = cli_parse(argc, argv, "[PATH]",
-                                      "Prints nodes, quorum and what is under way in the store "
-                                      "that PATH lies in (default: the one that\n"
-                                      "the working directory is in, else the only one mounted). "
-                                      "Works also when every node is down.\n"
-                                      "Exit status: 0 printed, 1 not, 2 wrong usage.",
-                                      NULL, entries, 0, 1);
+  static const CliUsage usage = {
+      .arguments = "[PATH]",
+      .summary = "Prints nodes, quorum and what is under way in the store "
+                 "that PATH lies in (default: the one that\n"
+                 "the working directory is in, else the only one mounted). "
+                 "Works also when every node is down.\n"
+                 "Exit status: 0 printed, 1 not, 2 wrong usage.",
+      .min = 0,
+      .max = 1,
+  };
+  int status = CLI_USAGE;
+  g_auto(GStrv) arguments = cli_parse(argc, argv, &usage, entries, &status);
   if (arguments == NULL)
-    return CLI_USAGE;
+    return status;
   g_autofree char *root = NULL;
   if (arguments[0] == NULL) {
     root = choose_mount();

@@ -64,13 +64,18 @@ int cli_umount(int argc, char **argv) {
        "detach although files are open; the daemon ends when the last is closed", NULL},
       {NULL, 0, 0, 0, NULL, NULL, NULL},
   };
-  g_auto(GStrv) arguments = cli_parse(argc, argv, "MOUNTPOINT",
-                                      "Unmounts the store and returns when it is closed. Also "
-                                      "removes what a crashed daemon left mounted.\n"
-                                      "Exit status: 0 unmounted, 1 not, 2 wrong usage.",
-                                      NULL, entries, 1, 1);
+  static const CliUsage usage = {
+      .arguments = "MOUNTPOINT",
+      .summary = "Unmounts the store and returns when it is closed. Also "
+                 "removes what a crashed daemon left mounted.\n"
+                 "Exit status: 0 unmounted, 1 not, 2 wrong usage.",
+      .min = 1,
+      .max = 1,
+  };
+  int status = CLI_USAGE;
+  g_auto(GStrv) arguments = cli_parse(argc, argv, &usage, entries, &status);
   if (arguments == NULL)
-    return CLI_USAGE;
+    return status;
   g_autofree char *path = qfs_mountpoint_resolve(arguments[0]);
   return unmount(path, lazy);
 }

@@ -18,6 +18,8 @@
 
 /* How long closing may take to bring all replicas level; what is left is done at the next start. */
 #define SETTLE_MS 1500
+/* After a plain umount(8) the former daemon needs a moment to close the store. */
+#define LOCK_PATIENCE_US (4 * G_USEC_PER_SEC)
 /* An end that was asked for and hangs is cut short: the store survives that by design. */
 #define END_PATIENCE_S 10
 
@@ -193,6 +195,35 @@ static void unmount_store(Serve *serve) {
   QfsFs *fs = g_steal_pointer(&serve->fs);
   g_rw_lock_writer_unlock(&serve->lock);
   qfs_fs_free(fs);
+}
+
+/* Is the store `dir` mounted somewhere, as far as this process sees mounts? */
+static gboolean is_mounted(const char *dir) {
+  g_autoptr(GPtrArray) mounts = qfs_mounts_list();
+  for (guint i = 0; i < mounts->len; i++) {
+    const QfsMount *mount = g_ptr_array_index(mounts, i);
+    if (strcmp(mount->source, dir) == 0 && !qfs_mountpoint_is_dead(mount->path))
+      return TRUE;
+  }
+  return FALSE;
+}
+
+static QfsEngine *open_engine(Serve *serve, GError **error) {
+  const QfsEngineConfig *config = &serve->options->engine;
+  gint64 until_us = g_get_monotonic_time() + LOCK_PATIENCE_US;
+  for (;;) {
+    GError *failure = NULL;
+    QfsEngine *engine = qfs_engine_open_embedded(config, key_changed, serve, &failure);
+    if (engine != NULL)
+      return engine;
+    if (!g_error_matches(failure, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_LOCKED) ||
+        g_get_monotonic_time() > until_us || is_mounted(config->store)) {
+      g_propagate_error(error, failure);
+      return NULL;
+    }
+    g_error_free(failure);
+    g_usleep(20000);
+  }
 }
 
 /* The exit status; *error when the start failed. */

@@ -171,6 +171,11 @@ on_exit() {
 }
 
 finish() {
+  # Built with a sanitizer, a daemon must end without a word of it.
+  if [ -n "${daemon-}" ] && alive "$daemon"; then unmount_store; fi
+  if [ -e "$work/log" ] && grep -qE 'Sanitizer|runtime error:|CRITICAL' "$work/log"; then
+    not_ok "the sanitizers are silent" "$(grep -E -A15 'Sanitizer|runtime error:|CRITICAL' "$work/log" | head -60)"
+  fi
   finished=yes
   printf '1..%d\n' "$points"
   if [ "$failures" -gt 0 ]; then

@@ -56,6 +56,7 @@ mount_background -o "store=$store" "$mnt"
 echo precious >"$mnt/p"
 kill -KILL "$daemon"
 within 5 dead "$daemon"
+limited 10 cat "$mnt/p" >/dev/null 2>&1
 fails_with 1 "Transport endpoint is not connected" "kill -9 leaves a dead mount" cat "$mnt/p"
 mount_background -o "store=$store" "$mnt"
 is "$?" 0 "the next mount cleans it up"
@@ -96,6 +97,13 @@ ln -s "$QUORUMFS" "$work/mount.fuse.quorumfs"
 passes "mount.fuse.quorumfs, as mount(8) calls it" "$work/mount.fuse.quorumfs" "$store" "$mnt" -o rw,noauto,_netdev
 daemon=$(daemon_pid) && echo "$daemon" >>"$work/pids"
 is "$(cat "$mnt/p")" precious "serves"
+passes "umount" "$QUORUMFS" umount "$mnt"
+
+mount_background -o "store=$store" "$mnt"
+echo plain >"$mnt/plain"
+umount "$mnt"
+mount_background -o "store=$store" "$mnt"
+is "$? $(cat "$mnt/plain")" "0 plain" "a mount right after a plain umount(8) waits for the former daemon"
 passes "umount" "$QUORUMFS" umount "$mnt"
 
 for round in 1 2 3 4 5; do

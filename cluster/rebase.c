@@ -1,0 +1,200 @@
+/* rebase.c - when nodes stay away: the others take over what those held, so that more may fail.
+ *
+ * In-sync nodes hold everything for H(key, B). When S has become smaller than B, the nodes that moved up
+ * in H(key, S) get what they lack, from the first of H(key, B) that is in S; when all that is durable, a view
+ * with B = S says so. Done only where K-1 is less than the minority of N that may fail one after another:
+ * with more replicas every key keeps a holder anyway. Cost: one scan of every node, and copies of what the
+ * missing nodes held.
+ */
+#include "cluster/private.h"
+
+#define REBASE_DELAY_US (1000 * 1000)
+#define RECORDS_LIMIT 256
+#define CHUNKS_LIMIT 16
+
+struct QfsRebase {
+  guint64 id;
+  guint64 epoch;           /* of the view that it is for */
+  QfsNodeSet set, sources;
+  guint source;
+  gboolean records;        /* chunks come first */
+  gboolean more, done;
+  guint64 at_seq;
+  char *at_key;
+  QfsChunk *at_chunk;
+  guint left;
+  guint64 n_issued;        /* everything up to here must be settled before B changes */
+};
+
+static void rebase_step(QfsCoordinator *c);
+
+void qfs_rebase_stop(QfsCoordinator *c) {
+  QfsRebase *r = c->rebase;
+  if (r == NULL)
+    return;
+  c->rebase = NULL;
+  g_free(r->at_key);
+  qfs_chunk_free(r->at_chunk);
+  g_free(r);
+}
+
+/* The rebase that a callback belongs to, or NULL. Frees `data`. */
+static QfsRebase *current(QfsCoordinator *c, gpointer data) {
+  g_autofree guint64 *id = data;
+  return c->rebase != NULL && c->rebase->id == *id ? c->rebase : NULL;
+}
+
+static gpointer ticket(const QfsRebase *r) { return g_memdup2(&r->id, sizeof r->id); }
+
+/* The nodes that lack what `source` is to give them. */
+static QfsNodeSet takers(QfsCoordinator *c, const QfsRebase *r, guint64 hash) {
+  QfsNodeSet have = qfs_placement_holders(hash, c->view.base, c->config.replicas) & r->set;
+  if (qfs_pick(c, hash, have) != r->source)
+    return 0;
+  return qfs_placement_holders(hash, r->set, c->config.replicas) & ~have;
+}
+
+static gboolean usable(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply) {
+  guint64 id = c->rebase->id;
+  if (reply != NULL && qfs_peer_reply_ok(c, peer, reply))
+    return c->rebase != NULL && c->rebase->id == id;
+  if (reply != NULL && reply->status == QFS_NO_SPACE)
+    qfs_peer_fail(c, peer, reply->reason ? reply->reason : "disk full", FALSE);
+  qfs_rebase_stop(c);
+  qfs_wake_at(c, c->env->now_us(c->env) + REBASE_DELAY_US);
+  return FALSE;
+}
+
+static void given(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsRebase *r = current(c, data);
+  if (r != NULL && usable(c, peer, reply) && --r->left == 0)
+    rebase_step(c);
+}
+
+static void give(QfsCoordinator *c, QfsRebase *r, QfsMessage **messages) {
+  r->left = 1;
+  for (guint i = 1; i <= c->config.nodes; i++)
+    if (messages[i] != NULL) {
+      r->left++;
+      qfs_rpc_send(c, &c->peer[i], messages[i], given, ticket(r));
+    }
+  if (--r->left == 0)
+    rebase_step(c);
+}
+
+static void scanned(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsRebase *r = current(c, data);
+  if (r == NULL || !usable(c, peer, reply))
+    return;
+  QfsMessage *messages[QFS_NODES_MAX + 1] = {NULL};
+  GPtrArray *rows = r->records ? reply->records : reply->chunks;
+  guint n = rows != NULL ? rows->len : 0;
+  for (guint i = 0; i < n; i++) {
+    QfsRecord *record = r->records ? rows->pdata[i] : NULL;
+    QfsChunk *chunk = r->records ? NULL : rows->pdata[i];
+    guint64 hash = record != NULL ? qfs_key_hash(record->key) : chunk->object.placement;
+    for (QfsNodeSet to = takers(c, r, hash); to != 0; to &= to - 1) {
+      guint node = (guint)__builtin_ctzll(to) + 1;
+      QfsMessage *message = messages[node];
+      if (message == NULL) {
+        message = qfs_message_new(r->records ? QFS_MESSAGE_APPLY : QFS_MESSAGE_CHUNKS, node);
+        message->records = r->records ? qfs_records_new() : NULL;
+        message->chunks = r->records ? NULL : qfs_chunks_new();
+        message->hint = TRUE;
+        messages[node] = message;
+      }
+      if (record != NULL) {
+        g_ptr_array_add(message->records, qfs_record_ref(record));
+      } else {
+        QfsChunk *copy = g_memdup2(chunk, sizeof *chunk);
+        g_bytes_ref(copy->data);
+        g_ptr_array_add(message->chunks, copy);
+      }
+    }
+  }
+  r->more = reply->more && n > 0;
+  if (n > 0 && r->records) {
+    QfsRecord *last = rows->pdata[n - 1];
+    r->at_seq = last->seq;
+    g_free(r->at_key);
+    r->at_key = g_strdup(last->key);
+  } else if (n > 0) {
+    QfsChunk *last = rows->pdata[n - 1];
+    r->at_seq = last->seq;
+    qfs_chunk_free(r->at_chunk);
+    r->at_chunk = g_memdup2(last, sizeof *last);
+    r->at_chunk->data = NULL;
+  }
+  give(c, r, messages);
+}
+
+static void next_source(QfsRebase *r) {
+  if (r->sources == 0 && !r->records) {
+    r->records = TRUE;
+    r->sources = r->set;
+  }
+  r->source = r->sources != 0 ? (guint)__builtin_ctzll(r->sources) + 1 : 0;
+  r->sources &= r->sources - 1;
+  r->at_seq = 0;
+  g_clear_pointer(&r->at_key, g_free);
+  g_clear_pointer(&r->at_chunk, qfs_chunk_free);
+}
+
+static void rebase_step(QfsCoordinator *c) {
+  QfsRebase *r = c->rebase;
+  if (!r->more)
+    next_source(r);
+  if (r->source == 0) { /* a round of settling makes it durable; then the view may say so */
+    r->done = TRUE;
+    c->n_issued++;
+    r->n_issued = c->n_issued;
+    qfs_settle_now(c);
+    return;
+  }
+  QfsPeer *peer = &c->peer[r->source];
+  QfsMessage *message =
+      qfs_message_new(r->records ? QFS_MESSAGE_SCAN_RECORDS : QFS_MESSAGE_SCAN_CHUNKS, r->source);
+  message->after_seq = r->at_seq;
+  message->limit = r->records ? RECORDS_LIMIT : CHUNKS_LIMIT;
+  message->with_data = !r->records;
+  message->key = g_strdup(r->at_key);
+  if (r->at_chunk != NULL) {
+    message->chunks = qfs_chunks_new();
+    g_ptr_array_add(message->chunks, g_memdup2(r->at_chunk, sizeof *r->at_chunk));
+  }
+  qfs_rpc_send(c, peer, message, scanned, ticket(r));
+}
+
+gboolean qfs_rebase_is_due(const QfsCoordinator *c) {
+  guint minority = (c->config.nodes - 1) / 2;
+  return c->config.replicas > 1 && c->config.replicas - 1 < minority && c->serving &&
+         c->view.in_sync != c->view.base && c->quorum && !c->closing;
+}
+
+gboolean qfs_rebase_is_done(const QfsCoordinator *c) {
+  const QfsRebase *r = c->rebase;
+  return r != NULL && r->done && r->set == c->view.in_sync && c->n_settled >= r->n_issued;
+}
+
+void qfs_rebase_consider(QfsCoordinator *c) {
+  static guint64 ids; /* only compared for equality */
+  if (c->rebase != NULL && (c->rebase->set != c->view.in_sync || c->recovery != NULL))
+    qfs_rebase_stop(c);
+  if (c->rebase != NULL || !qfs_rebase_is_due(c) || !c->view_stable || c->recovery != NULL || c->blocked)
+    return;
+  QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
+  if ((c->view.in_sync & ~trusted) != 0 || qfs_peers_in(c, PEER_JOINING) != 0 || !qfs_is_settled(c))
+    return;
+  gint64 now_us = c->env->now_us(c->env);
+  if (now_us < c->view_changed_us + REBASE_DELAY_US) {
+    qfs_wake_at(c, c->view_changed_us + REBASE_DELAY_US);
+    return;
+  }
+  QfsRebase *r = g_new0(QfsRebase, 1);
+  r->id = ++ids;
+  r->epoch = c->view.epoch;
+  r->set = r->sources = c->view.in_sync;
+  c->rebase = r;
+  qfs_log(c, G_LOG_LEVEL_MESSAGE, "the nodes that are up take over from those that are away");
+  rebase_step(c);
+}
