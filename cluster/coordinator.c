@@ -61,6 +61,7 @@ void qfs_coordinator_start(QfsCoordinator *c) {
     c->peer[i].wanted = TRUE;
     qfs_peer_start(c, &c->peer[i]);
   }
+  qfs_wake_at(c, c->env->now_us(c->env) + (gint64)c->config.timeout_ms * 1000);
   qfs_after_event(c);
 }
 

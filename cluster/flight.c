@@ -131,7 +131,7 @@ static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
     if (reply->status == QFS_NO_SPACE) {
       flight->full |= QFS_NODE_BIT(peer->index);
       /* Others have it: this node misses something that will be acknowledged. */
-      if (flight->acked != 0 && (peer->state == PEER_TRUSTED || peer->state == PEER_JOINING))
+      if ((flight->acked != 0 || reply->repeated) && (peer->state == PEER_TRUSTED || peer->state == PEER_JOINING))
         qfs_peer_fail(c, peer, reply->reason ? reply->reason : "disk full", FALSE);
       else if (flight_find(c, *seq) != NULL)
         flight_check(c, flight);

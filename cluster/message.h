@@ -56,6 +56,7 @@ typedef struct {
   QfsStatus status;         /* replies: QFS_OK, QFS_STALE (older epoch), QFS_IO, QFS_NO_SPACE */
   char *reason;             /* replies with QFS_IO or QFS_NO_SPACE: for people */
 
+  gboolean repeated;        /* replies: the request was sent more than once, an earlier one may have worked */
   gboolean corrupt;         /* replies with QFS_IO: what is stored there is damaged */
 
   GPtrArray *records;       /* QfsRecord */

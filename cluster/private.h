@@ -362,6 +362,7 @@ struct QfsCoordinator {
   GQueue retained;                /* complete but not settled: sent again if their holders change */
   gsize flight_bytes;             /* payload of all of them */
   GHashTable *rpcs;               /* cookie -> QfsRpc */
+  gint64 ping_at_us;
   guint64 next_cookie;
   guint64 next_incarnation;
   GQueue ops;                     /* QfsOp by deadline */

@@ -49,6 +49,7 @@ void qfs_rpc_receive(QfsCoordinator *c, QfsMessage *reply) {
   g_hash_table_steal(c->rpcs, &rpc->cookie);
   peer->outstanding--;
   peer->silent_since_us = peer->outstanding > 0 ? c->env->now_us(c->env) : 0;
+  reply->repeated = rpc->tries > 1;
   rpc->done(c, peer, reply, rpc->data);
   qfs_message_free(reply);
   rpc_free(rpc);
@@ -120,16 +121,43 @@ static void suspect_silent(QfsCoordinator *c, gint64 now_us) {
   }
 }
 
+static void pong(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  if (reply != NULL && qfs_peer_reply_ok(c, peer, reply))
+    peer->stats = reply->stats;
+}
+
+/* A node that fails while nothing is asked of it must be noticed before the next one does. */
+static void ping_idle(QfsCoordinator *c, gint64 now_us) {
+  if (now_us < c->ping_at_us) {
+    qfs_wake_at(c, c->ping_at_us);
+    return;
+  }
+  c->ping_at_us = now_us + (gint64)c->config.timeout_ms * 1000;
+  qfs_wake_at(c, c->ping_at_us);
+  for (QfsNodeSet rest = qfs_peers_alive(c); rest != 0; rest &= rest - 1) {
+    QfsPeer *peer = &c->peer[__builtin_ctzll(rest) + 1];
+    if (peer->outstanding == 0)
+      qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_PING, peer->index), pong, NULL);
+  }
+}
+
 void qfs_rpc_tick(QfsCoordinator *c, gint64 now_us) {
+  ping_idle(c, now_us);
   if (c->env->lossy)
     repeat_lost(c, now_us);
   suspect_silent(c, now_us);
   for (guint i = 1; i <= c->config.nodes; i++) {
     QfsPeer *peer = &c->peer[i];
-    if (peer->state == PEER_SUSPECT && now_us >= peer->retry_at_us)
+    gboolean silent = peer->state == PEER_SUSPECT;
+    gboolean failed = peer->state == PEER_CLOSED && peer->wanted && !peer->stopping &&
+                      peer->retry_at_us != 0 && !c->closing;
+    if (!silent && !failed)
+      continue;
+    if (now_us < peer->retry_at_us)
+      qfs_wake_at(c, peer->retry_at_us);
+    else if (silent)
       qfs_peer_greet(c, peer);
-    else if (peer->state == PEER_CLOSED && peer->wanted && !peer->stopping &&
-             peer->retry_at_us != 0 && now_us >= peer->retry_at_us && !c->closing)
+    else
       qfs_peer_start(c, peer);
   }
   if (g_hash_table_size(c->rpcs) > 0)

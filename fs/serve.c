@@ -231,8 +231,7 @@ static int run(Serve *serve, GError **error) {
   if (!make_temporary(serve, error))
     return CLI_FAILED;
   GError *open_error = NULL;
-  serve->engine =
-      qfs_engine_open_embedded(&serve->options->engine, key_changed, serve, &open_error);
+  serve->engine = open_engine(serve, &open_error);
   if (serve->engine == NULL) {
     gboolean usage = g_error_matches(open_error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG) ||
                      g_error_matches(open_error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_LOCKED);

@@ -13,6 +13,10 @@ set -u
 export LC_ALL=C.UTF-8
 top=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 QUORUMFS=${QUORUMFS:-$top/build/quorumfs}
+[ -x "$QUORUMFS" ] || {
+  echo "Bail out! $QUORUMFS is not there: build it, or name it in QUORUMFS"
+  exit 1
+}
 WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-240}
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/quorumfs-test-XXXXXX")
