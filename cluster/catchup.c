@@ -197,7 +197,7 @@ static void extras_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
 }
 
 /* Chunk rows of a write that an earlier coordinator did not finish: no record names their version, but a
- * later one would take them for its own. Rows of this coordinator's life are completed everywhere. */
+ * later one would take them for its own. What is on its way now is completed everywhere. */
 
 static void extra_chunks_next(QfsCoordinator *c, QfsCatchup *u);
 
@@ -229,7 +229,9 @@ static void extra_chunks_next(QfsCoordinator *c, QfsCatchup *u) {
   while (u->next_chunk < u->extra_chunks->len) {
     const QfsChunk *extra = u->extra_chunks->pdata[u->next_chunk++];
     QfsNodeSet others = qfs_readable(c, extra->object.placement);
-    if (QFS_SEQ_EPOCH(extra->seq) >= c->first_epoch || others == 0)
+    QfsObject *object = qfs_object_find(c, extra->object);
+    gboolean on_its_way = object != NULL && object->flights->len > 0;
+    if (on_its_way || others == 0)
       continue;
     QfsPeer *peer = &c->peer[qfs_pick(c, extra->object.placement, others)];
     QfsMessage *message = qfs_message_new(QFS_MESSAGE_CHUNK_GET, peer->index);

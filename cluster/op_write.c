@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { PARENTS, LOCK, BASE, PARENT, PLAN, SUSPECTS, CHUNK_BASES, CHUNKS, RECORD };
+enum { PARENTS, LOCK, BASE, PARENT, PLAN, SUSPECTS, CHUNK_BASES, CHUNKS, RECORD, SENT, GIVE_UP };
 
 #define CHUNKS_PER_MESSAGE 16
 
@@ -324,19 +324,19 @@ static gboolean make_plan(QfsCoordinator *c, QfsOp *op) {
 
 /* ---- chunks ---- */
 
-/* Some chunks found no space anywhere, so no record will name the others. */
+/* Some chunks found no space anywhere, so no record will name the others: they go before anybody else
+ * may plan on this key, or a later version would take them for its own. */
 static void give_up_chunks(QfsCoordinator *c, QfsOp *op) {
-  GPtrArray *rows = qfs_chunks_new();
+  QfsObjectId object = op->result->object;
+  QfsNodeSet holders = qfs_holders(c, object.placement);
   for (guint i = 0; i < op->plan->chunks->len; i++) {
-    QfsChunk *chunk = g_new0(QfsChunk, 1);
-    chunk->object = op->result->object;
-    chunk->index = g_array_index(op->plan->chunks, QfsPlanChunk, i).index;
-    chunk->version = op->timestamp;
-    g_ptr_array_add(rows, chunk);
+    QfsChunk row = {.object = object, .version = op->timestamp};
+    row.index = g_array_index(op->plan->chunks, QfsPlanChunk, i).index;
+    qfs_suspect_add(c, &row, holders);
   }
-  qfs_garbage_add(c, c->last_seq, QFS_DISCARD_VERSION, op->result->object, rows);
-  qfs_op_finish(c, op, op->failure);
-  qfs_op_release(c, op);
+  op->stage = GIVE_UP;
+  if (!qfs_suspects_clear(c, op, object, op->timestamp - 1))
+    write_step(c, op);
 }
 
 static void chunks_landed(QfsCoordinator *c, QfsOp *op) {
@@ -486,6 +486,11 @@ static void stage_step(QfsCoordinator *c, QfsOp *op) {
 /* ---- the steps ---- */
 
 static void write_locked(QfsCoordinator *c, QfsOp *op) {
+  if (op->stage == GIVE_UP) {
+    qfs_op_finish(c, op, op->failure);
+    qfs_op_release(c, op);
+    return;
+  }
   if (op->stage == LOCK) {
     if (!qfs_op_may_write(c, op))
       return;
@@ -539,7 +544,7 @@ static void write_locked(QfsCoordinator *c, QfsOp *op) {
     if (!op->sent && !qfs_op_may_write(c, op))
       return;
     gboolean durable = op->request && (op->request->flags & QFS_WRITE_DURABLE);
-    op->stage = RECORD + 1;
+    op->stage = SENT;
     qfs_op_send_record(c, op, durable);
   }
 }

@@ -183,7 +183,9 @@ static void scan_finished(QfsCoordinator *c) {
   while (g_hash_table_iter_next(&iter, NULL, &value))
     g_ptr_array_add(r->todo_chunks, value);
   c->seen |= r->scanned;
-  g_ptr_array_set_size(c->suspects, 0);
+  for (guint i = c->suspects->len; i-- > 0;) /* looked at again; those of refused writes stay */
+    if (((QfsSuspect *)c->suspects->pdata[i])->id.seq != 0)
+      g_ptr_array_remove_index(c->suspects, i);
   qfs_view_update_blocked(c);
   r->writing = TRUE;
   write_more(c);

@@ -57,8 +57,9 @@ cd "$top" || exit 2
 # shellcheck source=scripts/packages.sh
 . "$top/scripts/packages.sh"
 mapfile -t missing < <(packages_missing_for_build && packages_missing_for_tests)
-if [ "${#missing[@]}" -gt 0 ]; then
-  packages_install "${missing[@]}"
+if [ "${#missing[@]}" -gt 0 ] && ! (packages_install "${missing[@]}"); then
+  echo "0 passed, 1 failed"
+  exit 2
 fi
 
 log=$(mktemp)

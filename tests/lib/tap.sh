@@ -141,7 +141,7 @@ unmount_store() {
 not() { ! "$@"; }
 
 kill_daemon() {
-  kill -KILL "$daemon"
+  kill -KILL "$daemon" 2>/dev/null
   wait "$daemon" 2>/dev/null
 }
 
@@ -150,7 +150,7 @@ clean_up() {
   [ -z "${watchdog-}" ] || kill "$watchdog" 2>/dev/null
   if [ -e "$work/pids" ]; then
     while read -r pid; do
-      if alive "$pid"; then kill -TERM "$pid"; fi
+      if alive "$pid"; then kill -TERM "$pid" 2>/dev/null; fi
     done <"$work/pids"
     while read -r pid; do
       within 10 dead "$pid" || kill -KILL "$pid" 2>/dev/null
@@ -197,7 +197,7 @@ watch_for_hangs() {
   wait "$sleeper"
   echo "# the test hangs: killing its daemons"
   while read -r pid; do
-    if alive "$pid"; then kill -KILL "$pid"; fi
+    if alive "$pid"; then kill -KILL "$pid" 2>/dev/null; fi
   done <"$work/pids"
   kill -TERM "$$"
 }

@@ -33,6 +33,7 @@ passes "all keys write with two nodes down" write_all second
 passes "and read back" read_all second
 passes "new keys too" bash -c "mkdir '$mnt/new' && echo x >'$mnt/new/k' && rm '$mnt/new/k' && rmdir '$mnt/new'"
 within 5 is_settled
+is "$(cd "$mnt" && "$QUORUMFS" status | head -1 | cut -d ' ' -f 1)" store "status of the mount that one is in"
 passes "status is readable" grep -q '^quorum *yes' "$mnt/.quorumfs/status"
 
 set_state 5 down

@@ -87,6 +87,16 @@ static char *first_of(const QfsMessage *m) {
                            (guint)chunk->object.unique, chunk->index, chunk->version,
                            chunk->data != NULL ? g_bytes_get_size(chunk->data) : 0, m->chunks->len);
   }
+  if (m->meta != NULL)
+    return g_strdup_printf("mark %" G_GUINT64_FORMAT " settled %" G_GUINT64_FORMAT
+                           " generation %" G_GUINT64_FORMAT " epoch %" G_GUINT64_FORMAT
+                           " in sync %" G_GINT64_MODIFIER "x",
+                           m->meta->mark, m->meta->settled, m->meta->generation, m->meta->view.epoch,
+                           m->meta->view.in_sync);
+  if (m->type == QFS_MESSAGE_SYNC || m->view != NULL)
+    return g_strdup_printf("mark %" G_GUINT64_FORMAT " settled %" G_GUINT64_FORMAT
+                           " in sync %" G_GINT64_MODIFIER "x",
+                           m->mark, m->settled, m->view != NULL ? m->view->in_sync : 0);
   return g_strdup(m->key != NULL ? m->key : "");
 }
 

@@ -145,6 +145,11 @@ static void heal_later(Sim *sim, guint node) {
 
 /* ---- faults of the whole store ---- */
 
+static void jump_clock(Sim *sim) {
+  gint64 ms = sim_random_spread(dice(sim), 100, 5 * 3600 * 1000);
+  sim->wall_offset_ms += sim_random_percent(dice(sim), 50) ? ms : -ms;
+}
+
 static void on_restart(Sim *sim, gpointer unused) {
   sim->faults->starting = FALSE;
   if (sim->coordinator == NULL)
@@ -160,6 +165,8 @@ static void restart_later(Sim *sim) {
   if (faults->starting)
     return;
   faults->starting = TRUE;
+  if (sim_random_percent(dice(sim), 15))
+    jump_clock(sim);
   sim_after(sim, sim_random_spread(dice(sim), 1 * SIM_MS, 2 * SIM_SECOND), on_restart, NULL);
 }
 
@@ -210,11 +217,6 @@ static void shut_down(Sim *sim) {
   sim->closing = TRUE;
   qfs_coordinator_shutdown(sim->coordinator);
   sim_after(sim, 0, on_closing, closing);
-}
-
-static void jump_clock(Sim *sim) {
-  gint64 ms = sim_random_spread(dice(sim), 100, 5 * 3600 * 1000);
-  sim->wall_offset_ms += sim_random_percent(dice(sim), 50) ? ms : -ms;
 }
 
 static void set_all_links(Sim *sim, guint loss_percent, guint duplicate_percent) {
@@ -319,7 +321,7 @@ static FaultKind pick_kind(Sim *sim) {
 
 static void happen(Sim *sim, FaultKind kind) {
   guint number = 0;
-  if (sim->coordinator == NULL && kind != FAULT_CLOCK)
+  if (sim->coordinator == NULL)
     return;
   if (kind >= FAULT_CRASH && (number = pick_node(sim)) == 0)
     return;
