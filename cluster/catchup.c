@@ -27,7 +27,6 @@ struct QfsCatchup {
   gboolean more;
   GPtrArray *extras;        /* records of the node being looked at */
   guint next_extra;
-  QfsRecord *better;        /* authoritative version of the current extra */
   GPtrArray *extra_chunks;  /* chunk rows of the node being looked at */
   guint next_chunk;
   guint64 mark;             /* that it has made durable */
@@ -79,7 +78,6 @@ void qfs_catchup_stop(QfsCoordinator *c, QfsPeer *peer) {
   qfs_chunk_free(u->at_chunk);
   g_clear_pointer(&u->extras, g_ptr_array_unref);
   g_clear_pointer(&u->extra_chunks, g_ptr_array_unref);
-  qfs_record_unref(u->better);
   g_free(u);
 }
 
@@ -123,26 +121,10 @@ static gboolean owns(QfsCoordinator *c, QfsCatchup *u, guint64 hash) {
 
 /* ---- (1) what it has beyond the others ---- */
 
-static void extra_applied(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
-  QfsCatchup *u = ticket_use(c, data);
-  if (u == NULL || !usable(c, u, peer, reply))
-    return;
-  extras_next(c, u);
-}
-
 static void extra_removed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
   QfsCatchup *u = ticket_use(c, data);
-  if (u == NULL || !usable(c, u, peer, reply))
-    return;
-  if (u->better == NULL) {
+  if (u != NULL && usable(c, u, peer, reply))
     extras_next(c, u);
-    return;
-  }
-  QfsMessage *message = qfs_message_new(QFS_MESSAGE_APPLY, u->node);
-  message->records = qfs_records_new();
-  g_ptr_array_add(message->records, qfs_record_ref(u->better));
-  message->hint = !owns(c, u, qfs_key_hash(u->better->key));
-  qfs_rpc_send(c, peer, message, extra_applied, ticket_new(u));
 }
 
 static void extra_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
@@ -156,12 +138,13 @@ static void extra_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record
     extras_next(c, u);
     return;
   }
-  g_clear_pointer(&u->better, qfs_record_unref);
-  u->better = record != NULL ? qfs_record_ref(record) : NULL;
   QfsMessage *message = qfs_message_new(QFS_MESSAGE_REMOVE, u->node);
   message->key = g_strdup(extra->key);
   message->records = qfs_records_new();
   g_ptr_array_add(message->records, qfs_record_ref(extra));
+  if (record != NULL)
+    g_ptr_array_add(message->records, qfs_record_ref(record));
+  message->hint = !owns(c, u, qfs_key_hash(extra->key));
   qfs_rpc_send(c, &c->peer[u->node], message, extra_removed, ticket_new(u));
 }
 

@@ -28,7 +28,8 @@ typedef enum {
   QFS_MESSAGE_SCAN_RECORDS, /* after_seq, key, limit -> records, more */
   QFS_MESSAGE_SCAN_CHUNKS,  /* after_seq, chunks[0] or none, limit, with_data -> chunks, more */
   QFS_MESSAGE_INTENTS,      /* -> intents: array of QfsIntent */
-  QFS_MESSAGE_REMOVE,       /* key, records[0]: the row goes if it is this version (node not in sync) */
+  QFS_MESSAGE_REMOVE,       /* key, records[0]: the row goes if it is this version, records[1] (or none)
+                             * takes its place (node not in sync) */
   QFS_MESSAGE_WIPE,         /* everything but the metadata goes; mark becomes 0; once per incarnation */
   QFS_MESSAGE_DROP_HINTS,   /* after_seq: hint rows up to here go, a limited number -> more */
   QFS_MESSAGE_PING,         /* -> stats */

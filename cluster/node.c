@@ -204,7 +204,10 @@ static gboolean serve_remove(QfsNode *node, const QfsMessage *request, QfsMessag
   const QfsRecord *unwanted = g_ptr_array_index(request->records, 0);
   if (stored == NULL || qfs_record_compare(stored, unwanted) != 0)
     return TRUE;
-  return node->replica->ops->record_remove(node->replica, request->key, error);
+  if (!node->replica->ops->record_remove(node->replica, request->key, error))
+    return FALSE;
+  return request->records->len < 2 ||
+         apply_one(node, g_ptr_array_index(request->records, 1), request, reply, error);
 }
 
 static gboolean serve_drop_hints(QfsNode *node, const QfsMessage *request, QfsMessage *reply,

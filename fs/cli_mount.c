@@ -81,8 +81,8 @@ static gboolean check_fuse(const QfsOptions *options, const char *mountpoint) {
   }
   if (geteuid() == 0)
     return TRUE;
-  g_autofree char *helper = g_find_program_in_path("fusermount3");
-  if (helper == NULL) {
+  g_autofree char *fusermount = g_find_program_in_path("fusermount3");
+  if (fusermount == NULL) {
     cli_error("fusermount3 is missing, without it only root can mount: install the package fuse3");
     return FALSE;
   }

@@ -36,7 +36,7 @@ static const char help[] =
 /* mount(8) and fstab call "mount.fuse.quorumfs SOURCE MOUNTPOINT [-o OPTIONS] [-sfnv]": the source
  * is the store's directory, or any word without '/' when -o store= names it or the default is
  * meant. */
-static int run_as_mount_helper(int argc, char **argv) {
+static int run_for_mount8(int argc, char **argv) {
   if (argc < 3) {
     cli_error("usage: mount.fuse.quorumfs SOURCE MOUNTPOINT [-o OPTIONS]");
     return CLI_USAGE;
@@ -79,7 +79,7 @@ static int run_as_mount_helper(int argc, char **argv) {
 int main(int argc, char **argv) {
   g_autofree char *name = argc > 0 ? g_path_get_basename(argv[0]) : NULL;
   if (g_strcmp0(name, "mount.fuse.quorumfs") == 0)
-    return run_as_mount_helper(argc, argv);
+    return run_for_mount8(argc, argv);
   if (argc < 2) {
     cli_error("a command is missing; see 'quorumfs --help'");
     return CLI_USAGE;

@@ -207,7 +207,7 @@ void qfs_mountpoint_withdraw(QfsMountpoint *point) {
   g_ptr_array_set_size(point->made, 0);
 }
 
-static gboolean unmount_by_helper(const char *path, gboolean lazy, GError **error) {
+static gboolean unmount_by_fusermount(const char *path, gboolean lazy, GError **error) {
   const char *argv[] = {"fusermount3", "-u", lazy ? "-z" : "-q", "--", path, NULL};
   g_autofree char *said = NULL;
   g_autoptr(GError) spawn_error = NULL;
@@ -231,7 +231,7 @@ static gboolean unmount_by_helper(const char *path, gboolean lazy, GError **erro
 
 gboolean qfs_mountpoint_unmount(const char *path, gboolean lazy, GError **error) {
   if (geteuid() != 0)
-    return unmount_by_helper(path, lazy, error);
+    return unmount_by_fusermount(path, lazy, error);
   if (umount2(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
     return TRUE;
   g_set_error(error, QFS_MOUNTPOINT_ERROR,

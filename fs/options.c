@@ -2,7 +2,9 @@
 
 #include <string.h>
 
-GQuark qfs_options_error_quark(void) { return g_quark_from_static_string("qfs-options-error"); }
+GQuark qfs_options_error_quark(void) {
+  return g_quark_from_static_string("qfs-options-error");
+}
 
 /* Go on to libfuse as they are. With a trailing '=': any value. `sync` is ours; default_permissions
  * is always on, and `subtype` always "quorumfs": mounts are recognised by it. max_read and the like
@@ -28,8 +30,7 @@ static const char *const ignored_names[] = {
     "iversion",   "noiversion",
     "silent",     "loud",
     "subtype=",   "user=",
-    "comment=",   "uhelper=",
-    "helper=",
+    "comment=",
 };
 
 static gboolean in_table(const char *item, const char *const *names, gsize n_names) {

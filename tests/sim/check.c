@@ -129,7 +129,7 @@ void sim_check_still_held(Sim *sim, const char *name) {
   for (guint i = 0; i < sim->history->keys->len; i++) {
     const SimKey *key = g_ptr_array_index(sim->history->keys, i);
     if (name == NULL || strcmp(name, key->name) == 0)
-      check_held(sim, key->name, key->floor, sim_disk_record, "left",
+      check_held(sim, key->name, key->acked, sim_disk_record, "left",
                  sim->coordinator != NULL ? "rows were taken away" : "the daemon is gone");
   }
 }
@@ -218,6 +218,7 @@ void sim_check_acknowledged(Sim *sim, SimOp *op, const QfsRequest *request) {
   else if (key->class != SIM_KEY_STAMPED)
     check_issued(sim, op, record->timestamp);
   sim_check_seen(sim, op, key, record, floor);
+  sim_history_acked(key, op, record);
 }
 
 void sim_check_refused(Sim *sim, SimOp *op) {

@@ -53,7 +53,7 @@ void sim_check_content(Sim *sim, SimOp *op, const QfsRecord *record, GBytes *dat
 /* A row goes from `old` down to `new` (NULL: goes away). */
 void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsRecord *new, gboolean force);
 void sim_check_wipe(Sim *sim, guint node);
-/* The floor of `name` (NULL: of every key) is on W replicas. */
+/* What was acknowledged of `name` (NULL: of every key) is on W replicas. */
 void sim_check_still_held(Sim *sim, const char *name);
 
 /* ---- after all faults ---- */

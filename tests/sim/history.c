@@ -29,15 +29,23 @@ const char *sim_op_text(const SimOp *op) {
 
 static void floor_clear(SimFloor *floor) { g_clear_pointer(&floor->record, qfs_record_unref); }
 
+static QfsRecord *ref_or_null(const QfsRecord *record) {
+  return record != NULL ? qfs_record_ref(record) : NULL;
+}
+
 static SimFloor floor_of(const SimKey *key) {
-  return (SimFloor){.record = key->floor != NULL ? qfs_record_ref(key->floor) : NULL,
-                    .invoke_us = key->floor_invoke_us};
+  return (SimFloor){.record = ref_or_null(key->floor), .invoke_us = key->floor_invoke_us};
+}
+
+static SimFloor acked_of(const SimKey *key) {
+  return (SimFloor){.record = ref_or_null(key->acked), .invoke_us = key->acked_invoke_us};
 }
 
 static void key_free(gpointer data) {
   SimKey *key = data;
   g_free(key->name);
   qfs_record_unref(key->floor);
+  qfs_record_unref(key->acked);
   qfs_record_unref(key->durable);
   g_ptr_array_unref(key->ops);
   g_free(key);
@@ -87,7 +95,7 @@ SimKey *sim_history_add_key(SimHistory *history, const char *name, SimKeyClass c
   key->name = g_strdup(name);
   key->class = class;
   key->group = group;
-  key->floor_invoke_us = key->durable_invoke_us = -1;
+  key->floor_invoke_us = key->acked_invoke_us = key->durable_invoke_us = -1;
   key->ops = g_ptr_array_new();
   g_ptr_array_add(history->keys, key);
   g_hash_table_insert(history->by_name, key->name, key);
@@ -152,8 +160,10 @@ static SimOp *begin(Sim *sim, guint client, SimOpKind kind) {
 static void take_all_floors(Sim *sim, SimOp *op) {
   GPtrArray *keys = sim->history->keys;
   op->floors = g_new0(SimFloor, keys->len);
-  for (guint i = 0; i < keys->len; i++)
-    op->floors[i] = floor_of(g_ptr_array_index(keys, i));
+  for (guint i = 0; i < keys->len; i++) {
+    const SimKey *key = g_ptr_array_index(keys, i);
+    op->floors[i] = op->kind == SIM_OP_SYNC ? acked_of(key) : floor_of(key);
+  }
 }
 
 SimOp *sim_history_begin(Sim *sim, guint client, SimOpKind kind, SimKey *key, SimKey *key2) {
@@ -211,6 +221,14 @@ static SimOutcome outcome_of(const QfsRequest *request) {
     break;
   }
   return SIM_UNKNOWN;
+}
+
+void sim_history_acked(SimKey *key, const SimOp *op, const QfsRecord *record) {
+  if (qfs_record_compare(record, key->acked) <= 0)
+    return;
+  qfs_record_unref(key->acked);
+  key->acked = qfs_record_ref(record);
+  key->acked_invoke_us = op->invoke_us;
 }
 
 static void raise_durable(SimKey *key, const SimFloor *floor) {
@@ -307,8 +325,10 @@ void sim_history_power_lost(Sim *sim) {
   for (guint i = 0; i < sim->history->keys->len; i++) {
     SimKey *key = g_ptr_array_index(sim->history->keys, i);
     qfs_record_unref(key->floor);
-    key->floor = key->durable != NULL ? qfs_record_ref(key->durable) : NULL;
-    key->floor_invoke_us = key->durable_invoke_us;
+    qfs_record_unref(key->acked);
+    key->floor = ref_or_null(key->durable);
+    key->acked = ref_or_null(key->durable);
+    key->floor_invoke_us = key->acked_invoke_us = key->durable_invoke_us;
     sim_check_still_held(sim, key->name);
   }
 }

@@ -32,6 +32,8 @@ typedef struct {
   guint group;             /* keys of one group are checked for linearizability together */
   QfsRecord *floor;        /* NULL: nothing known, absent is right */
   gint64 floor_invoke_us;  /* when the operation that made the floor began; -1: none did */
+  QfsRecord *acked;        /* newest version of which the write was acknowledged, or a loss of power left */
+  gint64 acked_invoke_us;
   QfsRecord *durable;      /* the same for what a loss of power must leave */
   gint64 durable_invoke_us;
   GPtrArray *ops;          /* SimOp that may change it, in order of invocation */
@@ -89,7 +91,7 @@ typedef struct {
   gboolean durable;
 
   SimFloor floor, floor2; /* of key and key2 when it began */
-  SimFloor *floors;       /* LIST, SYNC: of every key */
+  SimFloor *floors;       /* of every key; SYNC: what was acknowledged of it */
   guint64 issued_floor;   /* greatest timestamp acknowledged before it began */
 
   QfsRecord *record;      /* the version made or, for reads, seen; NULL: absent, or not known */
@@ -129,6 +131,9 @@ void sim_history_settled(Sim *sim);
 void sim_history_power_lost(Sim *sim);
 /* After kill -9: what was acknowledged is still on W replicas. */
 void sim_history_check_kept(Sim *sim);
+
+/* The change that made `record` of `key` was acknowledged. */
+void sim_history_acked(SimKey *key, const SimOp *op, const QfsRecord *record);
 
 /* Does the operation change its key (or keys)? */
 gboolean sim_op_changes(const SimOp *op);
