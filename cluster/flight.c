@@ -115,6 +115,21 @@ static void note_late(QfsCoordinator *c, const Sent *sent, QfsNodeSet bit, const
   }
 }
 
+static void flight_send(QfsCoordinator *c, QfsFlight *flight);
+static QfsObjectId object_of(const QfsFlight *flight);
+
+/* Records that waited for these chunks. */
+static void send_held_back(QfsCoordinator *c, const QfsFlight *chunks) {
+  if (!c->view_stable)
+    return;
+  QfsObjectId id = object_of(chunks);
+  for (const GList *link = chunks->link.next; link != NULL; link = link->next) {
+    QfsFlight *flight = link->data;
+    if (flight->message->records != NULL && qfs_object_equal(object_of(flight), id))
+      flight_send(c, flight);
+  }
+}
+
 static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
   g_autofree Sent *sent = data;
   const guint64 *seq = &sent->seq;
@@ -144,14 +159,42 @@ static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
     if (other->state == PEER_TRUSTED || other->state == PEER_JOINING)
       qfs_peer_fail(c, other, "disk full", FALSE);
   }
+  if (flight->message->chunks != NULL)
+    send_held_back(c, flight);
   if ((flight = flight_find(c, *seq)) != NULL)
     flight_check(c, flight);
+}
+
+static QfsObjectId object_of(const QfsFlight *flight) {
+  GPtrArray *records = flight->message->records, *chunks = flight->message->chunks;
+  if (records != NULL && records->len > 0)
+    return ((QfsRecord *)records->pdata[records->len - 1])->object;
+  if (chunks != NULL && chunks->len > 0)
+    return ((QfsChunk *)chunks->pdata[0])->object;
+  return (QfsObjectId){0, 0};
+}
+
+/* Nodes that must not get the record yet: they lack chunks that it names. */
+static QfsNodeSet lack_chunks(QfsCoordinator *c, const QfsFlight *flight) {
+  QfsObjectId id = object_of(flight);
+  if (flight->message->records == NULL || qfs_object_is_none(id))
+    return 0;
+  QfsObject *object = qfs_object_find(c, id);
+  QfsNodeSet lack = 0;
+  for (guint i = 0; object != NULL && i < object->flights->len; i++) {
+    QfsFlight *chunks = object->flights->pdata[i];
+    if (chunks->seq < flight->seq)
+      lack |= qfs_flight_targets(c, chunks) & ~chunks->acked;
+  }
+  return lack;
 }
 
 static void flight_send(QfsCoordinator *c, QfsFlight *flight) {
   QfsNodeSet targets = qfs_flight_targets(c, flight);
   QfsNodeSet reach = qfs_peers_in(c, PEER_TRUSTED) | qfs_peers_in(c, PEER_JOINING);
   QfsNodeSet now = targets & reach & ~flight->acked & ~flight->outstanding & ~flight->full;
+  if (now != 0)
+    now &= ~lack_chunks(c, flight);
   flight->outstanding |= now;
   for (; now != 0; now &= now - 1) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(now) + 1];

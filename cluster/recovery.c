@@ -23,6 +23,7 @@ struct QfsRecovery {
   guint left;              /* scans under way */
   GHashTable *records;     /* key -> QfsRecord, newest */
   GHashTable *committed;   /* QfsObjectId -> newest timestamp of a record that names it (guint64 *) */
+  GHashTable *own[QFS_NODES_MAX + 1]; /* the same by what that node alone holds; not for members */
   GHashTable *chunks;      /* FoundChunk set, keyed by itself */
   GHashTable *intents;     /* id set */
   GPtrArray *todo_records, *todo_chunks;
@@ -73,6 +74,8 @@ void qfs_recovery_free(QfsCoordinator *c) {
   c->recovery = NULL;
   g_hash_table_unref(r->records);
   g_hash_table_unref(r->committed);
+  for (guint i = 0; i <= QFS_NODES_MAX; i++)
+    g_clear_pointer(&r->own[i], g_hash_table_unref);
   g_hash_table_unref(r->chunks);
   g_hash_table_unref(r->intents);
   g_clear_pointer(&r->todo_records, g_ptr_array_unref);
@@ -158,6 +161,17 @@ static void take_record(QfsRecovery *r, QfsRecord *record) {
     g_hash_table_replace(r->records, record->key, qfs_record_ref(record));
 }
 
+static void note_object(GHashTable *newest_by_object, const QfsRecord *record) {
+  if (qfs_object_is_none(record->object))
+    return;
+  guint64 *newest = g_hash_table_lookup(newest_by_object, &record->object);
+  if (newest == NULL)
+    g_hash_table_insert(newest_by_object, g_memdup2(&record->object, sizeof record->object),
+                        g_memdup2(&record->timestamp, sizeof record->timestamp));
+  else
+    *newest = MAX(*newest, record->timestamp);
+}
+
 static void scan_finished(QfsCoordinator *c) {
   QfsRecovery *r = c->recovery;
   if (--r->left > 0)
@@ -169,14 +183,7 @@ static void scan_finished(QfsCoordinator *c) {
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     QfsRecord *record = value;
     g_ptr_array_add(r->todo_records, record);
-    if (!qfs_object_is_none(record->object)) {
-      guint64 *newest = g_hash_table_lookup(r->committed, &record->object);
-      if (newest == NULL)
-        g_hash_table_insert(r->committed, g_memdup2(&record->object, sizeof record->object),
-                            g_memdup2(&record->timestamp, sizeof record->timestamp));
-      else
-        *newest = MAX(*newest, record->timestamp);
-    }
+    note_object(r->committed, record);
   }
   r->todo_chunks = g_ptr_array_new();
   g_hash_table_iter_init(&iter, r->chunks);
@@ -251,8 +258,15 @@ static void records_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
   g_autofree Step *step = data;
   if (!scan_reply_ok(c, peer, reply, step))
     return;
-  for (guint i = 0; reply->records != NULL && i < reply->records->len; i++)
-    take_record(c->recovery, reply->records->pdata[i]);
+  QfsRecovery *r = c->recovery;
+  gboolean member = qfs_set_has(r->members, peer->index);
+  if (!member && r->own[peer->index] == NULL)
+    r->own[peer->index] = g_hash_table_new_full(object_hash, object_equal, g_free, g_free);
+  for (guint i = 0; reply->records != NULL && i < reply->records->len; i++) {
+    take_record(r, reply->records->pdata[i]);
+    if (!member)
+      note_object(r->own[peer->index], reply->records->pdata[i]);
+  }
   if (reply->more && reply->records->len > 0) {
     QfsRecord *last = reply->records->pdata[reply->records->len - 1];
     scan_records(c, peer, last->seq, last->key);
@@ -386,10 +400,27 @@ static GPtrArray *chunk_name(const QfsChunk *id) {
   return chunks;
 }
 
+/* Did a record name this row's version? Members of S were cleaned by the recovery that made S, so there a
+ * newer record is proof. A node that was away may have kept the row of a write that was taken back
+ * everywhere else: there its own record must have got that far, or the version must be the newest itself. */
+static gboolean is_committed(QfsRecovery *r, const FoundChunk *found) {
+  guint64 *newest = g_hash_table_lookup(r->committed, &found->id.object);
+  if (newest == NULL || *newest < found->id.version)
+    return FALSE;
+  if ((found->at & r->members) != 0 || *newest == found->id.version)
+    return TRUE;
+  for (QfsNodeSet at = found->at; at != 0; at &= at - 1) {
+    GHashTable *own = r->own[__builtin_ctzll(at) + 1];
+    guint64 *reached = own != NULL ? g_hash_table_lookup(own, &found->id.object) : NULL;
+    if (reached != NULL && *reached >= found->id.version)
+      return TRUE;
+  }
+  return FALSE;
+}
+
 static void write_chunk(QfsCoordinator *c, FoundChunk *found) {
   QfsRecovery *r = c->recovery;
-  guint64 *newest = g_hash_table_lookup(r->committed, &found->id.object);
-  gboolean committed = newest != NULL && *newest >= found->id.version;
+  gboolean committed = is_committed(r, found);
   QfsNodeSet at = found->at & qfs_peers_alive(c);
   if (committed) {
     if ((qfs_holders(c, found->id.object.placement) & ~found->at) == 0 || at == 0)

@@ -8,18 +8,24 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static QfsFs *mounted;
-static volatile sig_atomic_t quorum = 1;
+typedef struct {
+  QfsEngine *engine;
+  QfsFs *fs;
+  sigset_t signals;
+} Context;
 
-static void on_end(int number) { qfs_fs_stop(mounted); }
-static void on_quorum(int number) { quorum = number == SIGUSR2; }
-
-static gpointer watch_quorum(gpointer engine) {
+static gpointer wait_for_signals(gpointer data) {
+  Context *context = data;
   for (;;) {
-    qfs_memory_engine_set_quorum(engine, quorum);
-    g_usleep(10000);
+    int number = 0;
+    sigwait(&context->signals, &number);
+    if (number == SIGUSR1 || number == SIGUSR2) {
+      qfs_memory_engine_set_quorum(context->engine, number == SIGUSR2);
+      continue;
+    }
+    qfs_fs_stop(context->fs);
+    return NULL;
   }
-  return NULL;
 }
 
 static void ready(gpointer data) {
@@ -32,27 +38,31 @@ int main(int argc, char **argv) {
     fputs("usage: fs_memory MOUNTPOINT [DELAY_US]\n", stderr);
     return 2;
   }
-  QfsEngine *engine = qfs_memory_engine_new(argc > 2 ? (guint)atoi(argv[2]) : 0);
-  QfsFsConfig config = {.engine = engine,
+  Context context = {.engine = qfs_memory_engine_new(argc > 2 ? (guint)atoi(argv[2]) : 0)};
+  QfsFsConfig config = {.engine = context.engine,
                         .mountpoint = argv[1],
                         .allow_other = getuid() == 0,
                         .debug = g_getenv("FS_MEMORY_DEBUG") != NULL,
                         .uid = getuid(),
                         .gid = getgid(),
                         .ready = ready};
+  sigemptyset(&context.signals);
+  sigaddset(&context.signals, SIGINT);
+  sigaddset(&context.signals, SIGTERM);
+  sigaddset(&context.signals, SIGUSR1);
+  sigaddset(&context.signals, SIGUSR2);
+  sigprocmask(SIG_BLOCK, &context.signals, NULL);
   g_autoptr(GError) error = NULL;
-  mounted = qfs_fs_mount(&config, &error);
-  if (mounted == NULL) {
+  context.fs = qfs_fs_mount(&config, &error);
+  if (context.fs == NULL) {
     fprintf(stderr, "%s\n", error->message);
     return 1;
   }
-  signal(SIGINT, on_end);
-  signal(SIGTERM, on_end);
-  signal(SIGUSR1, on_quorum);
-  signal(SIGUSR2, on_quorum);
-  g_thread_unref(g_thread_new("quorum", watch_quorum, engine));
-  int result = qfs_fs_run(mounted);
-  qfs_fs_free(mounted);
-  fflush(stdout);
-  _exit(result == 0 ? 0 : 1); /* the watching thread still uses the engine */
+  GThread *signals = g_thread_new("signals", wait_for_signals, &context);
+  int result = qfs_fs_run(context.fs);
+  kill(getpid(), SIGTERM); /* ends the waiting thread when the mount ended by umount */
+  g_thread_join(signals);
+  qfs_fs_free(context.fs);
+  qfs_engine_close(context.engine, 1000);
+  return result == 0 ? 0 : 1;
 }
