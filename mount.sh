@@ -35,8 +35,8 @@ fail() {
 }
 
 install_missing() {
-  # shellcheck source=scripts/packages.sh
-  . "$top/scripts/packages.sh"
+  # shellcheck source=tests/lib/packages.sh
+  . "$top/tests/lib/packages.sh"
   local -a missing
   mapfile -t missing < <(packages_missing_for_build)
   if [ "${#missing[@]}" -gt 0 ]; then

@@ -476,8 +476,8 @@ static gboolean sources_suffice(QfsCoordinator *c, QfsNodeSet trusted) {
   if (!c->phase_known)
     return FALSE;
   for (guint i = 0; i < c->n_phase; i++) {
-    guint holders = MIN(c->config.replicas, qfs_set_size(c->phase[i]));
-    if (qfs_set_size(c->phase[i] & ~trusted) >= holders)
+    guint holders = MIN(c->config.replicas, qfs_set_size(c->phase[i].set));
+    if (qfs_set_size(c->phase[i].set & ~trusted) >= holders)
       return FALSE;
   }
   return TRUE;

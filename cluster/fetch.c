@@ -110,15 +110,20 @@ static void fetch_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
 
 /* ---- majority read ---- */
 
+/* Is what was found the newest? Of every set from the one on that it was written under, enough holders
+ * must have answered to meet any W of them. What was written before is older (C2); rows from before the
+ * phase prove nothing, they may be leftovers of an earlier time as stand-in. */
 static gboolean majority_is_enough(QfsCoordinator *c, Fetch *fetch) {
-  if (!c->phase_known)
+  if (!c->phase_known || c->n_phase == 0 || fetch->best == NULL ||
+      fetch->best->seq <= c->phase[0].after)
     return FALSE;
   for (guint i = 0; i < c->n_phase; i++) {
-    QfsNodeSet holders = qfs_placement_holders(fetch->hash, c->phase[i], c->config.replicas);
+    if (i + 1 < c->n_phase && c->phase[i + 1].after < fetch->best->seq)
+      continue; /* over before it was written */
+    QfsNodeSet holders = qfs_placement_holders(fetch->hash, c->phase[i].set, c->config.replicas);
     guint size = qfs_set_size(holders);
-    if (size < c->write_quorum)
-      continue; /* nothing was ever acknowledged under this set */
-    if (qfs_set_size(holders & fetch->answered) < size - c->write_quorum + 1)
+    if (size >= c->write_quorum &&
+        qfs_set_size(holders & fetch->answered) < size - c->write_quorum + 1)
       return FALSE;
   }
   return TRUE;
@@ -129,14 +134,14 @@ static void written_back(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
   fetch_end(c, fetch, QFS_OK, fetch->best);
 }
 
-static void write_back_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data) {}
-
 static void majority_decide(QfsCoordinator *c, Fetch *fetch) {
-  /* Only a version of the current phase proves that it is the newest: older rows may be leftovers. */
-  gboolean fresh = fetch->best != NULL && fetch->best->seq > c->phase_seq;
-  if (!fresh || !majority_is_enough(c, fetch) || !qfs_can_write(c) ||
-      qfs_key_find(c, fetch->key) != NULL) {
+  if (!majority_is_enough(c, fetch) || qfs_key_find(c, fetch->key) != NULL) {
     fetch_end(c, fetch, QFS_NO_QUORUM, NULL);
+    return;
+  }
+  if (!qfs_can_write(c)) {
+    /* Nothing about the key is in flight and the phase is all this coordinator's: it was acknowledged. */
+    fetch_end(c, fetch, QFS_OK, fetch->best);
     return;
   }
   QfsMessage *message = qfs_message_new(QFS_MESSAGE_APPLY, 0);
@@ -146,7 +151,7 @@ static void majority_decide(QfsCoordinator *c, Fetch *fetch) {
   g_ptr_array_add(message->records, copy);
   qfs_record_unref(fetch->best);
   fetch->best = qfs_record_ref(copy);
-  qfs_flight_start(c, message, &fetch->hash, 1, FALSE, fetch, written_back, write_back_complete, NULL);
+  qfs_flight_start(c, message, &fetch->hash, 1, FALSE, fetch, written_back, NULL, NULL);
 }
 
 static void majority_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {

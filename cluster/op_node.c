@@ -71,7 +71,8 @@ static gboolean node_step(QfsCoordinator *c, QfsOp *op) {
     return FALSE;
   }
   gboolean done = op->stage == STOPPING ? peer->process == 0
-                                        : peer->state != PEER_CLOSED && peer->state != PEER_OPENING;
+                                        : peer->state != PEER_CLOSED && peer->state != PEER_OPENING &&
+                                              c->recovery == NULL && c->view_stable && !c->view_dirty;
   if (!done)
     return FALSE;
   qfs_op_finish(c, op, QFS_OK);

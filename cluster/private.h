@@ -347,8 +347,10 @@ struct QfsCoordinator {
   gboolean blocked;               /* some keys may have newer versions at nodes not seen */
   gboolean phase_known;           /* the sets since S was last equal to B are all in `phase` */
   guint n_phase;
-  QfsNodeSet phase[QFS_VIEW_SETS_MAX];
-  guint64 phase_seq;              /* operations of the phase are above this */
+  struct {
+    QfsNodeSet set;
+    guint64 after;                /* operations above this were sent under it or a later one */
+  } phase[QFS_VIEW_SETS_MAX];
 
   /* sequence */
   guint64 counter;

@@ -456,6 +456,9 @@ static void write_more(QfsCoordinator *c) {
   }
   while (r->in_flight < WRITE_WINDOW && r->next_chunk < r->todo_chunks->len)
     write_chunk(c, r->todo_chunks->pdata[r->next_chunk++]);
+  /* Chunks have smaller numbers than the record that names them, also here: recovery relies on it. */
+  if (r->next_chunk < r->todo_chunks->len || (r->next_record == 0 && r->in_flight > 0))
+    return;
   while (r->in_flight < WRITE_WINDOW && r->next_record < r->todo_records->len)
     write_record(c, r->todo_records->pdata[r->next_record++]);
   if (r->in_flight == 0 && r->next_chunk == r->todo_chunks->len &&

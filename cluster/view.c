@@ -95,9 +95,15 @@ static void note_phase(QfsCoordinator *c) {
   if (c->view.in_sync == c->view.base) {
     c->phase_known = TRUE;
     c->n_phase = 0;
-    c->phase_seq = c->last_seq;
   }
-  add_set(c->phase, &c->n_phase, c->view.in_sync);
+  if (c->n_phase > 0 && c->phase[c->n_phase - 1].set == c->view.in_sync)
+    return;
+  if (c->n_phase == QFS_VIEW_SETS_MAX) {
+    c->phase_known = FALSE; /* too many changes to remember: no claims until S is whole again */
+    return;
+  }
+  c->phase[c->n_phase].set = c->view.in_sync;
+  c->phase[c->n_phase++].after = c->last_seq;
 }
 
 /* ---- proposals ---- */

@@ -45,6 +45,7 @@ QfsCall *qfs_call_new(fuse_req_t req, QfsCallRun run) {
   call->gid = ctx->gid;
   call->link.data = call;
   call->park_link.data = call;
+  call->opener_link.data = call;
   g_atomic_ref_count_init(&call->refs);
   g_mutex_lock(&fs->calls_lock);
   g_queue_push_tail_link(&fs->calls, &call->link);
@@ -95,8 +96,8 @@ void qfs_call_end(QfsCall *call) {
   if (call->inode != NULL || call->dir != NULL) {
     GSList *woken = NULL;
     g_mutex_lock(&fs->lock);
-    if (call->counted) {
-      call->inode->writers_waiting--;
+    if (call->queued) {
+      g_queue_unlink(&call->inode->openers, &call->opener_link);
       woken = qfs_inode_wake_locked(call->inode);
     }
     if (call->handle != NULL)

@@ -62,7 +62,8 @@ struct QfsCall {
   GBytes *data;
   QfsRecord *pin;       /* an engine pin is held on its object */
   gboolean got;
-  gboolean counted;     /* in inode->writers_waiting */
+  GList opener_link;    /* fs->lock: in inode->openers */
+  gboolean queued;      /* fs->lock: it is */
   gboolean pinned;      /* READ of the handle's pinned version */
   gboolean replacing;   /* WRITE that is the handle's REPLACE */
 };

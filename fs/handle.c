@@ -122,30 +122,40 @@ gboolean qfs_inode_is_replaced_locked(const QfsInode *inode) {
   return FALSE;
 }
 
-gboolean qfs_handle_reader_waits_locked(QfsInode *inode, gboolean waited) {
-  gboolean wait = inode->writers_waiting > 0; /* else a stream of readers keeps writers out */
-  for (GList *l = inode->handles.head; l != NULL; l = l->next) {
-    QfsHandle *handle = l->data;
-    if (!(handle->truncates || handle->owes) || handle->outlasted)
-      continue;
-    if (waited)
-      handle->outlasted = TRUE;
-    wait = TRUE;
-  }
-  return wait && !waited;
+static gboolean is_writer(const QfsCall *call) {
+  return (call->fi.flags & O_ACCMODE) == O_WRONLY;
 }
 
-gboolean qfs_handle_writer_waits_locked(QfsInode *inode, gboolean waited) {
+/* Is this handle one that the open waits for? */
+static gboolean opposes(const QfsHandle *handle, gboolean writer) {
+  if (handle->outlasted)
+    return FALSE;
+  if (writer)
+    return handle->kind == QFS_HANDLE_READER && handle->cached;
+  return handle->truncates || handle->owes;
+}
+
+gboolean qfs_handle_open_waits_locked(QfsCall *call) {
+  QfsInode *inode = call->inode;
+  gboolean writer = is_writer(call);
   gboolean wait = FALSE;
   for (GList *l = inode->handles.head; l != NULL; l = l->next) {
     QfsHandle *handle = l->data;
-    if (handle->kind != QFS_HANDLE_READER || !handle->cached || handle->outlasted)
+    if (!opposes(handle, writer))
       continue;
-    if (waited)
+    if (call->waited)
       handle->outlasted = TRUE;
     wait = TRUE;
   }
-  return wait && !waited;
+  for (GList *l = inode->openers.head; l != NULL && l->data != call && !wait; l = l->next)
+    wait = is_writer(l->data) != writer;
+  if (!wait || call->waited)
+    return FALSE;
+  if (!call->queued) {
+    call->queued = TRUE;
+    g_queue_push_tail_link(&inode->openers, &call->opener_link);
+  }
+  return TRUE;
 }
 
 /* --- pins --- */

@@ -63,9 +63,10 @@ void qfs_handle_close(QfsFs *fs, QfsHandle *handle, gboolean aborted);
  * announced, so that whatever comes next waits for it. Called under the receive lock. */
 void qfs_handle_announce_release(QfsFs *fs, guint64 fh);
 
-/* Must the open of a reader (of a replacing writer) wait? waited: it did; marks H4 and says no. */
-gboolean qfs_handle_reader_waits_locked(QfsInode *inode, gboolean waited);
-gboolean qfs_handle_writer_waits_locked(QfsInode *inode, gboolean waited);
+/* Must this open of a reader (of a replacing writer) wait: for handles of the other sort, or for an open of the
+ * other sort that waits since earlier? (First come, first served, or one sort would keep the other out.)
+ * Queues it if so. When it has waited: marks H4 and says no. */
+gboolean qfs_handle_open_waits_locked(QfsCall *call);
 /* Is some replacing writer open, or a publication owed? */
 gboolean qfs_inode_is_replaced_locked(const QfsInode *inode);
 gboolean qfs_inode_owes_locked(const QfsInode *inode);

@@ -52,7 +52,7 @@ struct QfsInode {
   guint mutations;   /* requests that change this inode and are under way */
   GQueue parked;     /* of QfsCall: run again when something here changed */
   GQueue handles;    /* of QfsHandle, open files only */
-  guint writers_waiting; /* parked opens of replacing writers */
+  GQueue openers;    /* of QfsCall: opens that wait for handles or for each other, by arrival (handle.h) */
   gboolean object_pinned; /* I1: the last record's chunks are kept for the open handles */
 
   guint64 pages_of;  /* version that every cached page belongs to; 0: unknown */

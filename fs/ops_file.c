@@ -73,7 +73,8 @@ static GSList *advance_locked(QfsHandle *handle, gboolean pinned, guint64 offset
   if (!pinned || !handle->pinned)
     return NULL;
   handle->next_offset = offset + got;
-  return got < asked ? qfs_handle_unpin_locked(handle, NULL) : NULL;
+  /* A short read is not the end yet: the reader asks once more, and must not get bytes of the next version. */
+  return got == 0 && asked > 0 ? qfs_handle_unpin_locked(handle, NULL) : NULL;
 }
 
 static void read_record_done(QfsCall *call, QfsRequest *request) {

@@ -151,7 +151,7 @@ static void park_open_unlock(QfsCall *call) {
 
 static void open_reader_unlock(QfsCall *call) {
   QfsInode *inode = call->inode;
-  if (qfs_handle_reader_waits_locked(inode, call->waited)) {
+  if (qfs_handle_open_waits_locked(call)) {
     park_open_unlock(call);
     return;
   }
@@ -179,11 +179,7 @@ static void open_reader_unlock(QfsCall *call) {
 static void open_writer_unlock(QfsCall *call) {
   QfsInode *inode = call->inode;
   gboolean truncates = (call->fi.flags & O_TRUNC) != 0;
-  if (truncates && qfs_handle_writer_waits_locked(inode, call->waited)) {
-    if (!call->counted) {
-      call->counted = TRUE;
-      inode->writers_waiting++;
-    }
+  if (truncates && qfs_handle_open_waits_locked(call)) {
     park_open_unlock(call);
     return;
   }

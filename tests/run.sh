@@ -54,8 +54,8 @@ export HOME=${HOME:-/tmp} LC_ALL=C.UTF-8
 exec </dev/null
 cd "$top" || exit 2
 
-# shellcheck source=scripts/packages.sh
-. "$top/scripts/packages.sh"
+# shellcheck source=tests/lib/packages.sh
+. "$top/tests/lib/packages.sh"
 mapfile -t missing < <(packages_missing_for_build && packages_missing_for_tests)
 if [ "${#missing[@]}" -gt 0 ] && ! (packages_install "${missing[@]}"); then
   echo "0 passed, 1 failed"

@@ -38,7 +38,14 @@ int main(int argc, char **argv) {
     fputs("usage: fs_memory MOUNTPOINT [DELAY_US]\n", stderr);
     return 2;
   }
-  Context context = {.engine = qfs_memory_engine_new(argc > 2 ? (guint)atoi(argv[2]) : 0)};
+  Context context = {.engine = NULL};
+  sigemptyset(&context.signals);
+  sigaddset(&context.signals, SIGINT);
+  sigaddset(&context.signals, SIGTERM);
+  sigaddset(&context.signals, SIGUSR1);
+  sigaddset(&context.signals, SIGUSR2);
+  sigprocmask(SIG_BLOCK, &context.signals, NULL);
+  context.engine = qfs_memory_engine_new(argc > 2 ? (guint)atoi(argv[2]) : 0);
   QfsFsConfig config = {.engine = context.engine,
                         .mountpoint = argv[1],
                         .allow_other = getuid() == 0,
@@ -46,12 +53,6 @@ int main(int argc, char **argv) {
                         .uid = getuid(),
                         .gid = getgid(),
                         .ready = ready};
-  sigemptyset(&context.signals);
-  sigaddset(&context.signals, SIGINT);
-  sigaddset(&context.signals, SIGTERM);
-  sigaddset(&context.signals, SIGUSR1);
-  sigaddset(&context.signals, SIGUSR2);
-  sigprocmask(SIG_BLOCK, &context.signals, NULL);
   g_autoptr(GError) error = NULL;
   context.fs = qfs_fs_mount(&config, &error);
   if (context.fs == NULL) {

@@ -283,7 +283,6 @@ static void env_log(QfsEnv *env, GLogLevelFlags level, const char *line) {
 
 void sim_env_init(Sim *sim) {
   sim->env = (QfsEnv){
-      .lossy = TRUE,
       .now_us = env_now_us,
       .wall_ms = env_wall_ms,
       .random = env_random,

@@ -43,7 +43,7 @@ static void test_order(void) {
 }
 
 static void test_balance(void) {
-  g_test_message("goal: the keys of one directory spread evenly: within 10 % of the mean over 20,000 keys");
+  g_test_message("goal: the keys of one directory spread evenly: within a tenth of the mean over 20,000 keys");
   guint count[6] = {0};
   for (guint i = 0; i < 20000; i++) {
     g_autofree char *key = g_strdup_printf("dir/file-%u", i);

@@ -67,7 +67,7 @@ static void run(guint32 seed, guint max_len, guint max_offset) {
     } else {
       gsize len = g_rand_int_range(rand, 1, max_len);
       gboolean replace = what == 1;
-      gsize offset = what < 5 ? size : g_rand_int_range(rand, 0, max_offset);
+      gsize offset = what < 5 ? size : (gsize)g_rand_int_range(rand, 0, max_offset);
       if (replace)
         offset = 0;
       if (offset + len > room)
