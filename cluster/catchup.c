@@ -19,7 +19,8 @@ struct QfsCatchup {
   guint node;
   Stage stage;
   guint64 from, until;      /* sequence numbers to look at */
-  QfsNodeSet sources;       /* trusted nodes still to be scanned in this stage */
+  QfsNodeSet all;           /* the trusted nodes when it began: each must be scanned in each stage */
+  QfsNodeSet sources;       /* of these, still to be scanned in this stage */
   guint source;
   guint64 at_seq;
   char *at_key;
@@ -230,7 +231,7 @@ static void extra_chunks_next(QfsCoordinator *c, QfsCatchup *u) {
       u->from = 0;
     u->at_seq = u->from;
     g_clear_pointer(&u->at_chunk, qfs_chunk_free);
-    u->sources = qfs_peers_in(c, PEER_TRUSTED);
+    u->sources = u->all;
     u->source = 0;
   }
   catchup_step(c, u);
@@ -388,7 +389,7 @@ static void copy_step(QfsCoordinator *c, QfsCatchup *u) {
     }
     if (u->sources == 0) {
       u->stage = u->stage == STAGE_CHUNKS ? STAGE_RECORDS : STAGE_SYNC;
-      u->sources = qfs_peers_in(c, PEER_TRUSTED);
+      u->sources = u->all;
       u->at_seq = u->from;
       catchup_step(c, u);
       return;
@@ -455,6 +456,9 @@ static void catchup_step(QfsCoordinator *c, QfsCatchup *u) {
 
 void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer) {
   static guint64 ids; /* only compared for equality */
+  QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
+  if (trusted == 0)
+    return; /* nobody to learn from */
   QfsCatchup *u = g_new0(QfsCatchup, 1);
   u->id = ++ids;
   u->node = peer->index;
@@ -464,6 +468,7 @@ void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer) {
                                                         : c->view.left_mark[peer->index - 1];
   u->from = MIN(u->from, c->settled);
   u->at_seq = u->from;
+  u->all = trusted;
   peer->catchup = u;
   qfs_log(c, G_LOG_LEVEL_MESSAGE, "node %u %s", peer->index,
           peer->rebuild ? "is rebuilt from its peers" : "is catching up");
@@ -494,8 +499,10 @@ void qfs_catchup_consider(QfsCoordinator *c) {
       peer->catchup->stage = STAGE_SYNC;
       catchup_step(c, peer->catchup);
     }
-    if (peer->state != PEER_KNOWN || peer->catchup != NULL)
+    if (peer->state != PEER_KNOWN || peer->catchup != NULL || trusted == 0)
       continue;
+    if (c->blocked && !peer->rebuild && !qfs_set_has(c->seen, i))
+      continue; /* recovery first takes in what it has */
     /* What it must hold of the time before it left, it holds itself, unless it is rebuilt. */
     if (qfs_view_allows(c, trusted) ||
         (!peer->rebuild && sources_suffice(c, trusted) &&
