@@ -475,14 +475,16 @@ void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer) {
   catchup_step(c, u);
 }
 
-/* Do the trusted nodes have everything that was written since S was last whole? It went to all K holders of
- * the S of its time (what did not yet is in flight, in memory): some of any K must be trusted. */
-static gboolean sources_suffice(QfsCoordinator *c, QfsNodeSet trusted) {
+/* Do the trusted nodes have everything that was written while `node` was away? It went to all K holders of
+ * the S of its time (what did not yet is in flight, in memory): some of any K must be trusted. Sets with
+ * the node in them are of times when it was there. */
+static gboolean sources_suffice(QfsCoordinator *c, guint node, QfsNodeSet trusted) {
   if (!c->phase_known)
     return FALSE;
   for (guint i = 0; i < c->n_phase; i++) {
     guint holders = MIN(c->config.replicas, qfs_set_size(c->phase[i].set));
-    if (qfs_set_size(c->phase[i].set & ~trusted) >= holders)
+    if (!qfs_set_has(c->phase[i].set, node) &&
+        qfs_set_size(c->phase[i].set & ~trusted) >= holders)
       return FALSE;
   }
   return TRUE;
@@ -505,7 +507,7 @@ void qfs_catchup_consider(QfsCoordinator *c) {
       continue; /* recovery first takes in what it has */
     /* What it must hold of the time before it left, it holds itself, unless it is rebuilt. */
     if (qfs_view_allows(c, trusted) ||
-        (!peer->rebuild && sources_suffice(c, trusted) &&
+        (!peer->rebuild && sources_suffice(c, i, trusted) &&
          qfs_view_allows(c, trusted | QFS_NODE_BIT(i))))
       qfs_catchup_start(c, peer);
   }

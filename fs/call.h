@@ -42,6 +42,7 @@ struct QfsCall {
   GList park_link;
   gboolean timed;       /* a timer runs */
   gboolean waited;      /* ... and ended: don't wait again */
+  gint64 queued_us;     /* since when it waits in inode->openers */
   QfsStatus failure;    /* what a publication on behalf of this call came to */
 
   /* Arguments and progress of the operation; owned by the call. */

@@ -36,10 +36,16 @@ typedef struct QfsSession QfsSession;
 #define QFS_ORPHAN_DIR "/orphan"
 /* Caches are dropped by what changes, never by age. */
 #define QFS_CACHE_SECONDS 3600.0
-/* How long an open waits for readers or for a replacing writer. */
+/* How long an open waits for readers or for a replacing writer, ... */
 #define QFS_OPEN_WAIT_US 20000
-/* How long a direct reader keeps the version of its open. */
+/* ... and how long for a cached reader that was active in the last QFS_ACTIVE_US: if its read(2) is under way when
+ * the kernel truncates at the writer's open, it may return nothing. */
+#define QFS_OPEN_WAIT_MAX_US 200000
+#define QFS_ACTIVE_US 100000
+/* How long a direct reader keeps its version without reading on. */
 #define QFS_PIN_US 100000
+/* Readers and replacing writers met at this inode: for so long its readers are direct and pinned. */
+#define QFS_CONTENDED_US G_USEC_PER_SEC
 /* Largest WRITE and, as st_blksize, what cp and cat use. */
 #define QFS_MAX_WRITE 1048576
 

@@ -113,7 +113,9 @@ void qfs_handle_close(QfsFs *fs, QfsHandle *handle, gboolean aborted) {
 
 /* --- who waits for whom --- */
 
-gboolean qfs_inode_is_replaced_locked(const QfsInode *inode) {
+gboolean qfs_inode_is_contended_locked(const QfsInode *inode) {
+  if (g_get_monotonic_time() < inode->contended_until_us)
+    return TRUE;
   for (const GList *l = inode->handles.head; l != NULL; l = l->next) {
     const QfsHandle *handle = l->data;
     if (handle->truncates || handle->owes)
@@ -135,24 +137,39 @@ static gboolean opposes(const QfsHandle *handle, gboolean writer) {
   return handle->truncates || handle->owes;
 }
 
+static void outlast(QfsInode *inode, gboolean writer) {
+  for (GList *l = inode->handles.head; l != NULL; l = l->next)
+    if (opposes(l->data, writer))
+      ((QfsHandle *)l->data)->outlasted = TRUE;
+}
+
 gboolean qfs_handle_open_waits_locked(QfsCall *call) {
   QfsInode *inode = call->inode;
   gboolean writer = is_writer(call);
-  gboolean wait = FALSE;
+  gboolean wait = FALSE, active = FALSE;
+  gint64 now = g_get_monotonic_time();
   for (GList *l = inode->handles.head; l != NULL; l = l->next) {
     QfsHandle *handle = l->data;
     if (!opposes(handle, writer))
       continue;
-    if (call->waited)
-      handle->outlasted = TRUE;
     wait = TRUE;
+    active = active || (writer && now - handle->active_us < QFS_ACTIVE_US);
+  }
+  if (wait)
+    inode->contended_until_us = now + QFS_CONTENDED_US;
+  if (call->waited && active && now - call->queued_us < QFS_OPEN_WAIT_MAX_US) {
+    call->waited = call->timed = FALSE; /* once more */
+  } else if (call->waited) {
+    outlast(inode, writer);
+    return FALSE;
   }
   for (GList *l = inode->openers.head; l != NULL && l->data != call && !wait; l = l->next)
     wait = is_writer(l->data) != writer;
-  if (!wait || call->waited)
+  if (!wait)
     return FALSE;
   if (!call->queued) {
     call->queued = TRUE;
+    call->queued_us = now;
     g_queue_push_tail_link(&inode->openers, &call->opener_link);
   }
   return TRUE;

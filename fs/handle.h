@@ -10,7 +10,12 @@
  *  H2. A `replacing` handle's next WRITE is a REPLACE; later ones write in place.
  *  H3. Only read(2) by a `pinned` handle sees the pinned version; a page fill (a READ without lock owner:
  *      mmap, page cache) always gets the newest, so cached pages never hold an old version on purpose.
+ *      The pin ends when its sequential pass reached the end, reads elsewhere, or pauses for QFS_PIN_US.
  *  H4. Nobody waits at open for a handle that has `outlasted` one such wait.
+ *
+ *
+ * Where readers and writers of one key meet, readers go direct for a while, also when no writer is open: the
+ * kernel sets the size to 0 at every O_TRUNC open, and a cached read(2) under way then would see nothing.
  *
  * Threading: fields by fs->lock; functions as named.
  */
@@ -38,6 +43,7 @@ struct QfsHandle {
   gboolean failed;      /* the last REPLACE failed: the old value stays */
   gboolean announced;   /* its RELEASE was read: inode->blocked is held for its publication */
   gboolean outlasted;   /* H4 */
+  gint64 active_us;     /* of a cached reader: its open or last READ */
 
   guint64 fresh_of;     /* pages.h: opened without keep_cache at this version; 0: no */
   guint64 fills_at_open; /* pages.h: of a replacing writer */
@@ -67,8 +73,8 @@ void qfs_handle_announce_release(QfsFs *fs, guint64 fh);
  * other sort that waits since earlier? (First come, first served, or one sort would keep the other out.)
  * Queues it if so. When it has waited: marks H4 and says no. */
 gboolean qfs_handle_open_waits_locked(QfsCall *call);
-/* Is some replacing writer open, or a publication owed? */
-gboolean qfs_inode_is_replaced_locked(const QfsInode *inode);
+/* Is some replacing writer open, a publication owed, or was it so lately? */
+gboolean qfs_inode_is_contended_locked(const QfsInode *inode);
 gboolean qfs_inode_owes_locked(const QfsInode *inode);
 /* No handle owes anything any more. */
 void qfs_inode_clear_debts_locked(QfsInode *inode);

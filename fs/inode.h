@@ -52,6 +52,7 @@ struct QfsInode {
   guint mutations;   /* requests that change this inode and are under way */
   GQueue parked;     /* of QfsCall: run again when something here changed */
   GQueue handles;    /* of QfsHandle, open files only */
+  gint64 contended_until_us; /* until then readers are direct (handle.h) */
   GQueue openers;    /* of QfsCall: opens that wait for handles or for each other, by arrival (handle.h) */
   gboolean object_pinned; /* I1: the last record's chunks are kept for the open handles */
 

@@ -64,6 +64,7 @@ static QfsRecord *choose_locked(QfsHandle *handle, gboolean fill, guint64 offset
   }
   if (fill)
     qfs_pages_fill_locked(handle);
+  handle->active_us = g_get_monotonic_time();
   return inode->record != NULL ? qfs_record_ref(inode->record) : NULL;
 }
 
@@ -73,6 +74,7 @@ static GSList *advance_locked(QfsHandle *handle, gboolean pinned, guint64 offset
   if (!pinned || !handle->pinned)
     return NULL;
   handle->next_offset = offset + got;
+  handle->pin_until_us = g_get_monotonic_time() + QFS_PIN_US;
   /* A short read is not the end yet: the reader asks once more, and must not get bytes of the next version. */
   return got == 0 && asked > 0 ? qfs_handle_unpin_locked(handle, NULL) : NULL;
 }
@@ -176,6 +178,7 @@ static gboolean read_fast(fuse_req_t req, QfsHandle *handle, size_t size, off_t 
                   g_bytes_get_size(record->tail) == record->attr.size;
   if (fast) {
     qfs_record_ref(record);
+    handle->active_us = g_get_monotonic_time();
     if (fill)
       qfs_pages_fill_locked(handle);
   }

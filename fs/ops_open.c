@@ -157,17 +157,18 @@ static void open_reader_unlock(QfsCall *call) {
   }
   if (get_first_unlock(call))
     return;
-  gboolean beside = qfs_inode_is_replaced_locked(inode);
+  gboolean beside = qfs_inode_is_contended_locked(inode);
   if (beside && pin_first_unlock(call))
     return;
   QfsHandle *handle =
       qfs_handle_new_locked(call->fs, inode, QFS_HANDLE_READER, call->fi.flags);
   handle->cached = !beside;
+  handle->active_us = g_get_monotonic_time();
   call->fi.noflush = 1;
   if (beside) {
     handle->pinned = TRUE;
     handle->pin = g_steal_pointer(&call->pin);
-    handle->pin_until_us = g_get_monotonic_time() + QFS_PIN_US;
+    handle->pin_until_us = handle->active_us + QFS_PIN_US;
     call->fi.direct_io = 1;
     call->fi.keep_cache = 1;
   } else {

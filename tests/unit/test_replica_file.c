@@ -261,7 +261,7 @@ static void damaged_intent_and_metadata_are_found(Fixture *fixture, gconstpointe
 
   static const char *const damages[] = {
       "UPDATE meta SET value = value + 1 WHERE name = 'mark'", "DELETE FROM view_unsettled",
-      "UPDATE view_node SET in_sync = 1 - in_sync", "INSERT INTO view_node VALUES (65,0,0,0,0,0)"};
+      "UPDATE view_node SET in_sync = 1 - in_sync", "INSERT INTO view_node VALUES (65,0,0,0,0)"};
   for (guint i = 0; i < G_N_ELEMENTS(damages); i++) {
     QfsNodeMeta loaded;
     meta.mark = i;
