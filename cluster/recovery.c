@@ -16,6 +16,12 @@ typedef struct {
   QfsNodeSet at;
 } FoundChunk;
 
+typedef struct {
+  guint64 id;
+  GPtrArray *records;
+  QfsNodeSet at;
+} FoundIntent;
+
 struct QfsRecovery {
   guint64 generation;      /* callbacks of an earlier attempt are ignored */
   gboolean writing, removing_intents;
@@ -25,7 +31,7 @@ struct QfsRecovery {
   GHashTable *committed;   /* QfsObjectId -> newest timestamp of a record that names it (guint64 *) */
   GHashTable *own[QFS_NODES_MAX + 1]; /* the same by what that node alone holds; not for members */
   GHashTable *chunks;      /* FoundChunk set, keyed by itself */
-  GHashTable *intents;     /* id set */
+  GHashTable *intents;     /* id -> FoundIntent */
   GPtrArray *todo_records, *todo_chunks;
   guint next_record, next_chunk, in_flight;
 };
@@ -172,12 +178,39 @@ static void note_object(GHashTable *newest_by_object, const QfsRecord *record) {
     *newest = MAX(*newest, record->timestamp);
 }
 
+/* Would enough holders of all keys have been seen also without the nodes that have the intent? Then, if no
+ * member of S has it, an earlier recovery saw that it never reached its quorum and took it for nothing; the
+ * keys have gone their own ways since, and rolling it forward now would move only one of them. */
+static gboolean is_abandoned(QfsCoordinator *c, const FoundIntent *found) {
+  QfsRecovery *r = c->recovery;
+  if ((found->at & r->members) != 0)
+    return FALSE;
+  for (guint i = 0; i < found->records->len; i++) {
+    guint64 hash = qfs_key_hash(((QfsRecord *)found->records->pdata[i])->key);
+    for (guint j = 0; j < c->view.n_unsettled; j++) {
+      QfsNodeSet holders =
+          qfs_placement_holders(hash, c->view.unsettled[j], c->config.replicas);
+      guint size = qfs_set_size(holders);
+      guint others = qfs_set_size(holders & r->scanned & ~found->at);
+      if (size >= c->write_quorum && others < size - c->write_quorum + 1)
+        return FALSE;
+    }
+  }
+  return TRUE;
+}
+
 static void scan_finished(QfsCoordinator *c) {
   QfsRecovery *r = c->recovery;
   if (--r->left > 0)
     return;
   GHashTableIter iter;
   gpointer value;
+  g_hash_table_iter_init(&iter, r->intents); /* the newest of each key wins: any order will do */
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    FoundIntent *found = value;
+    for (guint i = 0; !is_abandoned(c, found) && i < found->records->len; i++)
+      take_record(r, found->records->pdata[i]);
+  }
   r->todo_records = g_ptr_array_new();
   g_hash_table_iter_init(&iter, r->records);
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
@@ -209,9 +242,14 @@ static void intents_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
     return;
   for (guint i = 0; reply->intents != NULL && i < reply->intents->len; i++) {
     QfsIntent *intent = reply->intents->pdata[i];
-    g_hash_table_add(c->recovery->intents, g_memdup2(&intent->id, sizeof intent->id));
-    for (guint j = 0; j < intent->records->len; j++)
-      take_record(c->recovery, intent->records->pdata[j]);
+    FoundIntent *found = g_hash_table_lookup(c->recovery->intents, &intent->id);
+    if (found == NULL) {
+      found = g_new0(FoundIntent, 1);
+      found->id = intent->id;
+      found->records = g_ptr_array_ref(intent->records);
+      g_hash_table_insert(c->recovery->intents, &found->id, found);
+    }
+    found->at |= QFS_NODE_BIT(peer->index);
   }
   scan_finished(c);
 }
@@ -499,6 +537,12 @@ void qfs_recovery_peer_changed(QfsCoordinator *c, QfsPeer *peer) {
   c->view_dirty = TRUE;
 }
 
+static void found_intent_free(gpointer data) {
+  FoundIntent *found = data;
+  g_ptr_array_unref(found->records);
+  g_free(found);
+}
+
 static void recovery_start(QfsCoordinator *c, QfsNodeSet members) {
   static guint64 generations; /* only compared for equality */
   for (guint i = 1; i <= c->config.nodes; i++)
@@ -512,7 +556,7 @@ static void recovery_start(QfsCoordinator *c, QfsNodeSet members) {
   r->records = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)qfs_record_unref);
   r->committed = g_hash_table_new_full(object_hash, object_equal, g_free, g_free);
   r->chunks = g_hash_table_new_full(found_hash, found_equal, g_free, NULL);
-  r->intents = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+  r->intents = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, found_intent_free);
   c->recovery = r;
   c->quorum = FALSE;
   qfs_view_propose(c, members, c->view.base);

@@ -38,8 +38,8 @@ typedef struct QfsSession QfsSession;
 #define QFS_CACHE_SECONDS 3600.0
 /* How long an open waits for readers or for a replacing writer, ... */
 #define QFS_OPEN_WAIT_US 20000
-/* ... and how long for a cached reader that was active in the last QFS_ACTIVE_US: if its read(2) is under way when
- * the kernel truncates at the writer's open, it may return nothing. */
+/* ... and how long while these were active in the last QFS_ACTIVE_US: if a cached reader's read(2) is under way
+ * when the kernel truncates at the writer's open, it may return nothing; and a file just created is empty. */
 #define QFS_OPEN_WAIT_MAX_US 200000
 #define QFS_ACTIVE_US 100000
 /* How long a direct reader keeps its version without reading on. */

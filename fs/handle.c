@@ -10,6 +10,7 @@ QfsHandle *qfs_handle_new_locked(QfsFs *fs, QfsInode *inode, QfsHandleKind kind,
   handle->inode = qfs_inode_ref_locked(inode);
   handle->refs = 1;
   handle->kind = kind;
+  handle->active_us = g_get_monotonic_time();
   handle->flags = flags;
   handle->link.data = handle;
   g_queue_push_tail_link(&inode->handles, &handle->link);
@@ -153,7 +154,7 @@ gboolean qfs_handle_open_waits_locked(QfsCall *call) {
     if (!opposes(handle, writer))
       continue;
     wait = TRUE;
-    active = active || (writer && now - handle->active_us < QFS_ACTIVE_US);
+    active = active || ((writer || inode->pending) && now - handle->active_us < QFS_ACTIVE_US);
   }
   if (wait)
     inode->contended_until_us = now + QFS_CONTENDED_US;

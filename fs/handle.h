@@ -43,7 +43,7 @@ struct QfsHandle {
   gboolean failed;      /* the last REPLACE failed: the old value stays */
   gboolean announced;   /* its RELEASE was read: inode->blocked is held for its publication */
   gboolean outlasted;   /* H4 */
-  gint64 active_us;     /* of a cached reader: its open or last READ */
+  gint64 active_us;     /* its open, or a cached reader's last READ */
 
   guint64 fresh_of;     /* pages.h: opened without keep_cache at this version; 0: no */
   guint64 fills_at_open; /* pages.h: of a replacing writer */

@@ -123,12 +123,43 @@ static void read_done(QfsCall *call, QfsRequest *request) {
   run_read(call);
 }
 
+/* A reader that was slow to begin gets the newest version instead of the one of its open, but one. */
+static void renew_pin(QfsCall *call) {
+  QfsFs *fs = call->fs;
+  QfsHandle *handle = call->handle;
+  QfsInode *inode = handle->inode;
+  GSList *pins = NULL;
+  g_mutex_lock(&fs->lock);
+  gboolean late = handle->pinned && handle->next_offset == 0 && call->offset == 0 &&
+                  g_get_monotonic_time() >= handle->pin_until_us;
+  QfsRecord *record = late && inode->record != NULL && inode->known == QFS_KNOWN_ALL
+                          ? qfs_record_ref(inode->record)
+                          : NULL;
+  g_mutex_unlock(&fs->lock);
+  if (record == NULL)
+    return;
+  qfs_engine_pin(fs->engine, record->object);
+  g_mutex_lock(&fs->lock);
+  if (handle->pinned) {
+    pins = qfs_handle_unpin_locked(handle, NULL);
+    handle->pinned = TRUE;
+    handle->pin = record;
+    handle->pin_until_us = g_get_monotonic_time() + QFS_PIN_US;
+  } else {
+    pins = g_slist_prepend(NULL, record);
+  }
+  g_mutex_unlock(&fs->lock);
+  qfs_fs_drop_pins(fs, pins);
+}
+
 static void run_read(QfsCall *call) {
   QfsFs *fs = call->fs;
   QfsHandle *handle = call->handle;
   gboolean fill = call->fi.lock_owner == 0;
   gboolean ask, pinned;
   GSList *pins = NULL;
+  if (!fill && call->offset == 0)
+    renew_pin(call);
   g_mutex_lock(&fs->lock);
   QfsRecord *record = choose_locked(handle, fill, call->offset, &ask, &pinned, &pins);
   QfsRequest *request = NULL;

@@ -163,7 +163,6 @@ static void open_reader_unlock(QfsCall *call) {
   QfsHandle *handle =
       qfs_handle_new_locked(call->fs, inode, QFS_HANDLE_READER, call->fi.flags);
   handle->cached = !beside;
-  handle->active_us = g_get_monotonic_time();
   call->fi.noflush = 1;
   if (beside) {
     handle->pinned = TRUE;
