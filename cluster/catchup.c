@@ -12,7 +12,7 @@
 #define RECORDS_LIMIT 256
 #define CHUNKS_LIMIT 16
 
-typedef enum { STAGE_WIPE, STAGE_EXTRAS, STAGE_EXTRA_CHUNKS, STAGE_CHUNKS, STAGE_RECORDS, STAGE_SYNC, STAGE_READY } Stage;
+typedef enum { STAGE_WIPE, STAGE_INTENTS, STAGE_EXTRAS, STAGE_EXTRA_CHUNKS, STAGE_CHUNKS, STAGE_RECORDS, STAGE_SYNC, STAGE_READY } Stage;
 
 struct QfsCatchup {
   guint64 id;
@@ -30,6 +30,7 @@ struct QfsCatchup {
   guint next_extra;
   GPtrArray *extra_chunks;  /* chunk rows of the node being looked at */
   guint next_chunk;
+  guint intents_left;
   guint64 mark;             /* that it has made durable */
   guint64 sent;
 };
@@ -415,11 +416,52 @@ static void wiped(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer 
   catchup_step(c, u);
 }
 
+/* Batches that it was told of and whose end it missed: done or taken for nothing, its records are compared
+ * like all others. Kept, such an intent would be rolled forward by some later recovery. */
+
+static void intent_removed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsCatchup *u = ticket_use(c, data);
+  if (u == NULL || !usable(c, u, peer, reply) || --u->intents_left > 0)
+    return;
+  u->stage = STAGE_EXTRAS;
+  catchup_step(c, u);
+}
+
+static gboolean is_in_flight(QfsCoordinator *c, guint64 intent) {
+  for (GList *link = c->flights.head; link != NULL; link = link->next)
+    if (((QfsFlight *)link->data)->message->id == intent)
+      return TRUE;
+  return FALSE;
+}
+
+static void intents_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  QfsCatchup *u = ticket_use(c, data);
+  if (u == NULL || !usable(c, u, peer, reply))
+    return;
+  for (guint i = 0; reply->intents != NULL && i < reply->intents->len; i++) {
+    const QfsIntent *intent = reply->intents->pdata[i];
+    if (is_in_flight(c, intent->id))
+      continue;
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_COMMIT, u->node);
+    message->id = intent->id;
+    message->records = qfs_records_new();
+    u->intents_left++;
+    qfs_rpc_send(c, peer, message, intent_removed, ticket_new(u));
+  }
+  if (u->intents_left == 0) {
+    u->stage = STAGE_EXTRAS;
+    catchup_step(c, u);
+  }
+}
+
 static void catchup_step(QfsCoordinator *c, QfsCatchup *u) {
   QfsPeer *peer = &c->peer[u->node];
   switch (u->stage) {
   case STAGE_WIPE:
     qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_WIPE, u->node), wiped, ticket_new(u));
+    break;
+  case STAGE_INTENTS:
+    qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_INTENTS, u->node), intents_found, ticket_new(u));
     break;
   case STAGE_EXTRAS: {
     if (peer->state == PEER_KNOWN) { /* joins from here on: a wipe must not take new writes with it */
@@ -462,7 +504,7 @@ void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer) {
   QfsCatchup *u = g_new0(QfsCatchup, 1);
   u->id = ++ids;
   u->node = peer->index;
-  u->stage = peer->rebuild ? STAGE_WIPE : STAGE_EXTRAS;
+  u->stage = peer->rebuild ? STAGE_WIPE : STAGE_INTENTS;
   if (!peer->rebuild)
     u->from = qfs_set_has(c->view.in_sync, peer->index) ? c->settled
                                                         : c->view.left_mark[peer->index - 1];

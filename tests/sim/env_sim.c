@@ -81,11 +81,17 @@ static char *first_of(const QfsMessage *m) {
                            QFS_SEQ_COUNTER(record->seq), m->records->len);
   }
   if (m->chunks != NULL && m->chunks->len > 0) {
-    const QfsChunk *chunk = g_ptr_array_index(m->chunks, 0);
-    return g_strdup_printf("object %08x index %" G_GUINT64_FORMAT " @%" G_GUINT64_FORMAT
-                           " %" G_GSIZE_FORMAT " bytes (%u)",
-                           (guint)chunk->object.unique, chunk->index, chunk->version,
-                           chunk->data != NULL ? g_bytes_get_size(chunk->data) : 0, m->chunks->len);
+    GString *text = g_string_new(NULL);
+    guint64 object = 0;
+    for (guint i = 0; i < m->chunks->len; i++) {
+      const QfsChunk *chunk = g_ptr_array_index(m->chunks, i);
+      if (i == 0 || object != chunk->object.unique)
+        g_string_append_printf(text, "object %08x ", (guint)chunk->object.unique);
+      g_string_append_printf(text, "%" G_GUINT64_FORMAT "@%" G_GUINT64_FORMAT " ", chunk->index,
+                             chunk->version);
+      object = chunk->object.unique;
+    }
+    return g_string_free(text, FALSE);
   }
   if (m->meta != NULL)
     return g_strdup_printf("mark %" G_GUINT64_FORMAT " settled %" G_GUINT64_FORMAT

@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 #define SIM_TRACE_RING_LINES 400
-#define SIM_TRACE_LINE_MAX 240
+#define SIM_TRACE_LINE_MAX 400
 
 typedef struct {
   guint64 lines; /* ever written; line i lies at i % SIM_TRACE_RING_LINES */
