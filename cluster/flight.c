@@ -143,6 +143,8 @@ static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
   }
   flight->outstanding &= ~QFS_NODE_BIT(peer->index);
   if (!qfs_peer_reply_ok(c, peer, reply)) {
+    if (reply->status == QFS_STALE && c->view_stable && reply->epoch <= c->epoch_seen)
+      flight_send(c, flight); /* an old copy of it was refused */
     if (reply->status == QFS_NO_SPACE) {
       flight->full |= QFS_NODE_BIT(peer->index);
       /* Others have it: this node misses something that will be acknowledged. */

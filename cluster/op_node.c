@@ -114,6 +114,7 @@ typedef struct {
   gboolean everywhere;
   GArray *lagging;         /* Lagging */
   QfsNodeSet synced, waiting;
+  guint64 epoch;           /* the barriers are for the holders of this one */
 } Sync;
 
 static void sync_step(QfsCoordinator *c, QfsOp *op);
@@ -141,7 +142,8 @@ static void sync_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpoi
   sync->waiting &= ~QFS_NODE_BIT(peer->index);
   if (reply != NULL && qfs_peer_reply_ok(c, peer, reply))
     sync->synced |= QFS_NODE_BIT(peer->index);
-  if (sync->op->request != NULL && c->view_stable && sync_enough(c, sync))
+  if (sync->op->request != NULL && c->view_stable && sync->epoch == c->view.epoch &&
+      sync_enough(c, sync))
     qfs_op_finish(c, sync->op, QFS_OK);
   if (sync->waiting != 0)
     return;
@@ -197,6 +199,7 @@ static void sync_send(QfsCoordinator *c, QfsOp *op, const QfsRecord *record) {
   }
   note_lagging(c, sync);
   sync->op = qfs_op_ref(op);
+  sync->epoch = c->view.epoch;
   sync->waiting = nodes;
   for (; nodes != 0; nodes &= nodes - 1) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(nodes) + 1];
@@ -218,7 +221,10 @@ static void sync_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record,
 static void sync_step(QfsCoordinator *c, QfsOp *op) {
   if (op->request == NULL || !qfs_op_may_write(c, op))
     return;
-  if (op->request->key == NULL)
+  const char *key = op->request->key;
+  if (c->blocked && (key == NULL || qfs_is_blocked(c, qfs_key_hash(key))))
+    qfs_op_finish(c, op, QFS_NO_QUORUM); /* what was acknowledged may be at nodes that are away */
+  else if (key == NULL)
     sync_send(c, op, NULL);
   else
     qfs_fetch(c, op->request->key, sync_fetched, qfs_op_ref(op));

@@ -95,6 +95,7 @@ static void repeat_lost(QfsCoordinator *c, gint64 now_us) {
       continue;
     rpc->sent_us = now_us;
     rpc->tries++;
+    rpc->message->epoch = MAX(rpc->message->epoch, c->epoch_seen); /* still this coordinator's */
     c->env->send(c->env, qfs_message_copy(rpc->message, rpc->node));
   }
 }
