@@ -211,6 +211,26 @@ gboolean qfs_op_timestamp(QfsCoordinator *c, QfsOp *op, guint64 above) {
   return TRUE;
 }
 
+/* Explicit timestamps: an older version than the stored one is ignored, successfully. TRUE: answered or
+ * waiting until the stored one is acknowledged. */
+gboolean qfs_op_is_superseded(QfsCoordinator *c, QfsOp *op, guint again) {
+  QfsRecord *stored = op->key->newest;
+  if (qfs_record_compare(op->result, stored) > 0)
+    return FALSE;
+  if (!qfs_key_wait_acked(op->key, op)) {
+    g_clear_pointer(&op->result, qfs_record_unref);
+    g_clear_pointer(&op->base, qfs_record_unref);
+    g_clear_pointer(&op->plan, qfs_plan_free);
+    op->stage = again;
+    return TRUE;
+  }
+  op->request->superseded = qfs_record_compare(op->result, stored) < 0;
+  op->request->superseded_by = stored->timestamp;
+  op->request->record = qfs_record_ref(stored);
+  qfs_op_finish(c, op, QFS_OK);
+  return TRUE;
+}
+
 gboolean qfs_op_lock_keys(QfsCoordinator *c, QfsOp *op) {
   gboolean swap = op->key2 != NULL && strcmp(op->key->key, op->key2->key) > 0;
   QfsKey *first = swap ? op->key2 : op->key;

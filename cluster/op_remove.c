@@ -70,24 +70,6 @@ static gboolean check_base(QfsCoordinator *c, QfsOp *op) {
   return FALSE;
 }
 
-/* TRUE: answered or waiting. */
-static gboolean is_superseded(QfsCoordinator *c, QfsOp *op) {
-  QfsRecord *stored = op->key->newest;
-  if (qfs_record_compare(op->result, stored) > 0)
-    return FALSE;
-  if (!qfs_key_wait_acked(op->key, op)) {
-    g_clear_pointer(&op->result, qfs_record_unref);
-    g_clear_pointer(&op->base, qfs_record_unref);
-    op->stage = BASE;
-    return TRUE;
-  }
-  op->request->superseded = qfs_record_compare(op->result, stored) < 0;
-  op->request->superseded_by = stored->timestamp;
-  op->request->record = qfs_record_ref(stored);
-  qfs_op_finish(c, op, QFS_OK);
-  return TRUE;
-}
-
 static void send_tombstone(QfsCoordinator *c, QfsOp *op) {
   QfsRequest *request = op->request;
   QfsRecord *newest = op->key->newest;
@@ -102,8 +84,7 @@ static void send_tombstone(QfsCoordinator *c, QfsOp *op) {
     return;
   op->base = newest != NULL ? qfs_record_ref(newest) : NULL;
   op->result = qfs_record_new_tombstone(op->key->key, op->timestamp);
-  op->result->attr.mtime_ns = 0;
-  if (is_superseded(c, op))
+  if (qfs_op_is_superseded(c, op, BASE))
     return;
   op->stage = SENT;
   gboolean durable = (request->flags & QFS_REMOVE_DURABLE) != 0;

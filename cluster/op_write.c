@@ -274,26 +274,6 @@ static void plan_create(QfsOp *op) {
   }
 }
 
-/* Explicit timestamps: an older version than the stored one is ignored, successfully. TRUE: answered or
- * waiting until the stored one is acknowledged. */
-static gboolean is_superseded(QfsCoordinator *c, QfsOp *op) {
-  QfsRecord *stored = op->key->newest;
-  if (qfs_record_compare(op->result, stored) > 0)
-    return FALSE;
-  if (!qfs_key_wait_acked(op->key, op)) {
-    g_clear_pointer(&op->result, qfs_record_unref);
-    g_clear_pointer(&op->base, qfs_record_unref);
-    g_clear_pointer(&op->plan, qfs_plan_free);
-    op->stage = BASE;
-    return TRUE;
-  }
-  op->request->superseded = qfs_record_compare(op->result, stored) < 0;
-  op->request->superseded_by = stored->timestamp;
-  op->request->record = qfs_record_ref(stored);
-  qfs_op_finish(c, op, QFS_OK);
-  return TRUE;
-}
-
 static QfsRecord *start_result(QfsOp *op) {
   if (qfs_record_exists(op->base))
     return qfs_record_copy(op->base);
@@ -319,7 +299,7 @@ static gboolean make_plan(QfsCoordinator *c, QfsOp *op) {
     plan_setattr(c, op);
   else
     plan_create(op);
-  return !is_superseded(c, op);
+  return !qfs_op_is_superseded(c, op, BASE);
 }
 
 /* ---- chunks ---- */

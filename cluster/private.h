@@ -203,6 +203,9 @@ void qfs_ops_tick(QfsCoordinator *c, gint64 now_us);
 void qfs_op_release(QfsCoordinator *c, QfsOp *op); /* gives up its plan locks */
 /* At the head of every step: TRUE when the op was answered already; a lock that just came is passed on. */
 gboolean qfs_op_is_dead(QfsCoordinator *c, QfsOp *op);
+/* Is op->result older than what is stored? TRUE: answered so, or to be tried again from stage `again` when the
+ * stored version is acknowledged. */
+gboolean qfs_op_is_superseded(QfsCoordinator *c, QfsOp *op, guint again);
 gboolean qfs_op_timestamp(QfsCoordinator *c, QfsOp *op, guint64 above); /* FALSE: parked or failed */
 void qfs_op_park(QfsCoordinator *c, QfsOp *op); /* stepped again after the next event */
 /* Locks key (and key2, in name order). TRUE: both are held. */

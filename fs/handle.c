@@ -263,8 +263,6 @@ static void publication_done(QfsRequest *request, gpointer user_data) {
   gboolean newer = status == QFS_STALE || (creation && status == QFS_EXISTS);
   if (status == QFS_OK || newer) { /* newer: published by somebody else since the open */
     qfs_inode_clear_debts_locked(inode);
-    if (creation && status == QFS_OK && inode->parent != NULL)
-      qfs_inode_touch_dir_locked(fs, inode->parent, request->now_ns);
     qfs_inode_settle_pending_locked(fs, inode);
     if (qfs_pages_written_locked(inode))
       qfs_pages_drop_locked(fs, inode, NULL, NULL);

@@ -264,8 +264,6 @@ static gboolean written_locked(QfsCall *call, const QfsRequest *request, GSList 
     qfs_inode_clear_debts_locked(inode); /* truncations so far are in it */
   if (request->flags & QFS_WRITE_CREATE) {
     qfs_inode_clear_debts_locked(inode);
-    if (inode->parent != NULL)
-      qfs_inode_touch_dir_locked(fs, inode->parent, request->now_ns);
     qfs_inode_settle_pending_locked(fs, inode);
   }
   if (!handle->truncates)

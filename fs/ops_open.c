@@ -260,7 +260,8 @@ static void create_pending_unlock(QfsCall *call, const char *key) {
   call->fi.direct_io = 1;
   call->fi.keep_cache = 1;
   call->fi.noflush = 1;
-  call->dir->changes++;
+  /* Now, not when it is published: after this answer the kernel asks for the directory's times again. */
+  qfs_inode_touch_dir_locked(fs, call->dir, call->attr.btime_ns);
   answer_unlock(call, handle);
 }
 
