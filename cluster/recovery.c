@@ -26,6 +26,7 @@ struct QfsRecovery {
   guint64 generation;      /* callbacks of an earlier attempt are ignored */
   gboolean writing, removing_intents;
   QfsNodeSet members, scanned;
+  QfsNodeSet seen_before;  /* c->seen is put back to this if it does not come to its end */
   guint left;              /* scans under way */
   GHashTable *records;     /* key -> QfsRecord, newest */
   GHashTable *committed;   /* QfsObjectId -> newest timestamp of a record that names it (guint64 *) */
@@ -78,6 +79,7 @@ void qfs_recovery_free(QfsCoordinator *c) {
   if (r == NULL)
     return;
   c->recovery = NULL;
+  c->seen = r->seen_before;
   g_hash_table_unref(r->records);
   g_hash_table_unref(r->committed);
   for (guint i = 0; i <= QFS_NODES_MAX; i++)
@@ -347,6 +349,7 @@ static void recovery_end(QfsCoordinator *c) {
   if (r->todo_records->len > 0 || r->todo_chunks->len > 0)
     qfs_log(c, G_LOG_LEVEL_MESSAGE, "recovered %u records and %u chunks written before the last stop",
             r->todo_records->len, r->todo_chunks->len);
+  r->seen_before = c->seen;
   qfs_recovery_free(c);
   c->serving = TRUE;
   c->view_dirty = TRUE;
@@ -531,6 +534,7 @@ void qfs_recovery_peer_changed(QfsCoordinator *c, QfsPeer *peer) {
     if (c->peer[i].state == PEER_JOINING && qfs_set_has(r->members, i))
       c->peer[i].state = PEER_KNOWN;
   qfs_recovery_free(c);
+  qfs_view_update_blocked(c);
   c->proposal_id = 0;
   c->view_stable = TRUE;
   c->view_stale = TRUE;
@@ -553,6 +557,7 @@ static void recovery_start(QfsCoordinator *c, QfsNodeSet members) {
   QfsRecovery *r = g_new0(QfsRecovery, 1);
   r->generation = ++generations;
   r->members = members;
+  r->seen_before = c->seen;
   r->records = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)qfs_record_unref);
   r->committed = g_hash_table_new_full(object_hash, object_equal, g_free, g_free);
   r->chunks = g_hash_table_new_full(found_hash, found_equal, g_free, NULL);
