@@ -30,7 +30,7 @@ struct QfsRecovery {
   guint left;              /* scans under way */
   GHashTable *records;     /* key -> QfsRecord, newest */
   GHashTable *committed;   /* QfsObjectId -> newest timestamp of a record that names it (guint64 *) */
-  GHashTable *own[QFS_NODES_MAX + 1]; /* the same by what that node alone holds; not for members */
+  GHashTable *own[QFS_NODES_MAX + 1]; /* the same by what that node alone holds */
   GHashTable *chunks;      /* FoundChunk set, keyed by itself */
   GHashTable *intents;     /* id -> FoundIntent */
   GPtrArray *todo_records, *todo_chunks;
@@ -299,13 +299,11 @@ static void records_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
   if (!scan_reply_ok(c, peer, reply, step))
     return;
   QfsRecovery *r = c->recovery;
-  gboolean member = qfs_set_has(r->members, peer->index);
-  if (!member && r->own[peer->index] == NULL)
+  if (r->own[peer->index] == NULL)
     r->own[peer->index] = g_hash_table_new_full(object_hash, object_equal, g_free, g_free);
   for (guint i = 0; reply->records != NULL && i < reply->records->len; i++) {
     take_record(r, reply->records->pdata[i]);
-    if (!member)
-      note_object(r->own[peer->index], reply->records->pdata[i]);
+    note_object(r->own[peer->index], reply->records->pdata[i]);
   }
   if (reply->more && reply->records->len > 0) {
     QfsRecord *last = reply->records->pdata[reply->records->len - 1];
@@ -441,21 +439,28 @@ static GPtrArray *chunk_name(const QfsChunk *id) {
   return chunks;
 }
 
+static gboolean has_winner(QfsRecovery *r, guint node, const QfsObjectId *object, guint64 newest) {
+  guint64 *reached = r->own[node] != NULL ? g_hash_table_lookup(r->own[node], object) : NULL;
+  return reached != NULL && *reached == newest;
+}
+
 /* Did a record name this row's version? Members of S were cleaned by the recovery that made S, so there a
- * newer record is proof. A node that was away may have kept the row of a write that was taken back
- * everywhere else: there its own record must have got that far, or the version must be the newest itself. */
+ * newer record is proof. A node that was away may have kept rows of a write that was taken back everywhere
+ * else: its rows count only if it has the newest record and no member does; else the members have what
+ * that record needs. */
 static gboolean is_committed(QfsRecovery *r, const FoundChunk *found) {
-  guint64 *newest = g_hash_table_lookup(r->committed, &found->id.object);
+  const QfsObjectId *object = &found->id.object;
+  guint64 *newest = g_hash_table_lookup(r->committed, object);
   if (newest == NULL || *newest < found->id.version)
     return FALSE;
-  if ((found->at & r->members) != 0 || *newest == found->id.version)
+  if ((found->at & r->members) != 0)
     return TRUE;
-  for (QfsNodeSet at = found->at; at != 0; at &= at - 1) {
-    GHashTable *own = r->own[__builtin_ctzll(at) + 1];
-    guint64 *reached = own != NULL ? g_hash_table_lookup(own, &found->id.object) : NULL;
-    if (reached != NULL && *reached >= found->id.version)
+  for (QfsNodeSet members = r->members; members != 0; members &= members - 1)
+    if (has_winner(r, (guint)__builtin_ctzll(members) + 1, object, *newest))
+      return FALSE;
+  for (QfsNodeSet at = found->at; at != 0; at &= at - 1)
+    if (has_winner(r, (guint)__builtin_ctzll(at) + 1, object, *newest))
       return TRUE;
-  }
   return FALSE;
 }
 

@@ -1,12 +1,16 @@
 /* session.c - the loop that takes requests from the kernel.
  *
- * One thread at a time waits for a request, under the receive lock; the others work. Two reasons: what a
- * RELEASE will publish is announced before the next request is read (the kernel sends RELEASE after
- * close(2) returned, so `: > k; echo x > k` would lose the echo otherwise); and a thread that spins
- * shortly before it sleeps answers twice as fast as one that has to be woken.
+ * One thread at a time listens; what a RELEASE will publish is announced before the next request is read (the
+ * kernel sends RELEASE after close(2) returned, so `: > k; echo x > k` would lose the echo otherwise).
  *
- * Stopping: an eventfd wakes the waiting thread, whatever files are open. Notifications under way may wait
- * for pages whose READ only this loop answers, so it serves until they are through, at most STOP_US.
+ * The listener carries out what it received itself and then listens again: waking another thread for it
+ * costs more than most requests. It hands the listening over before it works when that pays: the request was
+ * waiting already (there is a backlog), or moves many bytes, or is the first after a pause. A thread that
+ * sleeps looks every RESCUE_US, while requests come, whether the listener got stuck in its request. Before the
+ * listener sleeps in poll it spins: an answer to a process that asks again at once comes twice as fast.
+ *
+ * Stopping: an eventfd wakes the listener, whatever files are open. Notifications under way may wait for
+ * pages whose READ only this loop answers, so it serves until they are through, at most STOP_US.
  *
  * Threading: stop from anywhere; the rest by the owner of the QfsFs.
  */
@@ -22,8 +26,9 @@
 #include <unistd.h>
 
 #define SPIN_US 75
-/* Spinning pays only while requests keep coming. */
-#define SPIN_WINDOW_US 1000
+/* Requests keep coming while the last one is no older than this. */
+#define ACTIVE_US 10000
+#define RESCUE_US 1000
 #define STOP_US 500000
 #define BUFFERS_MAX 8
 /* From here on a WRITE's bytes stay in the receive buffer and the thread gets another one. */
@@ -38,11 +43,14 @@ typedef struct {
 struct QfsSession {
   QfsFs *fs;
   int stop_fd;
-  GMutex receive_lock;   /* held while waiting for a request */
-  gint64 last_us;        /* receive_lock: when the last request came */
-  gint64 stop_by_us;     /* receive_lock: 0, or the end of the serving after a stop */
-  gboolean ended;        /* receive_lock */
-  gboolean failed;       /* receive_lock */
+  GMutex lock;
+  GCond wake;
+  gboolean listening;    /* lock: some thread is the listener */
+  guint sleeping;        /* lock: threads in g_cond_wait */
+  gboolean ended;        /* lock; set by the listener */
+  gboolean failed;       /* lock */
+  gint64 last_us;        /* lock: when the last request came; else the listener's own */
+  gint64 stop_by_us;     /* the listener's: 0, or the end of the serving after a stop */
   gint stopping;         /* atomic */
   gint announced;        /* atomic: ready was called */
 };
@@ -110,41 +118,81 @@ static void wait_for_request(QfsSession *session) {
   poll(fds, stopping ? 1 : 2, stopping ? 5 : -1);
 }
 
-/* The next request into worker->buf. FALSE: no more will come. */
-static gboolean receive(Worker *worker) {
+/* Reads one request into worker->buf. *out_waited: it came after this call began. <=0: no more will come. */
+static int listen_once(Worker *worker, gboolean *out_waited) {
   QfsSession *session = worker->session;
-  struct fuse_session *se = session->fs->se;
-  g_mutex_lock(&session->receive_lock);
   gint64 spin_until = 0;
-  while (!session->ended) {
-    if (g_atomic_int_get(&session->stopping) && may_end(session)) {
-      session->ended = TRUE;
-      break;
-    }
-    int res = fuse_session_receive_buf(se, &worker->buf);
-    if (res > 0) {
-      session->last_us = g_get_monotonic_time();
-      announce(session->fs, &worker->buf);
-      g_mutex_unlock(&session->receive_lock);
-      return TRUE;
-    }
+  *out_waited = FALSE;
+  for (;;) {
+    if (g_atomic_int_get(&session->stopping) && may_end(session))
+      return 0;
+    int res = fuse_session_receive_buf(session->fs->se, &worker->buf);
     if (res == -EINTR)
       continue;
-    if (res != -EAGAIN) { /* 0: unmounted */
-      session->failed = res != 0;
-      session->ended = TRUE;
-      break;
-    }
+    if (res != -EAGAIN) /* 0: unmounted */
+      return res;
+    *out_waited = TRUE;
     gint64 now = g_get_monotonic_time();
     if (spin_until == 0)
-      spin_until = now - session->last_us < SPIN_WINDOW_US ? now + SPIN_US : now;
+      spin_until = now - session->last_us < ACTIVE_US ? now + SPIN_US : now;
     if (now < spin_until)
       continue;
     wait_for_request(session);
     spin_until = 0;
   }
-  g_mutex_unlock(&session->receive_lock);
-  return FALSE;
+}
+
+/* Waits until there is no listener. Lock held. FALSE: the loop ended. */
+static gboolean become_listener_locked(QfsSession *session) {
+  while (session->listening && !session->ended) {
+    session->sleeping++;
+    gint64 now = g_get_monotonic_time();
+    if (now - session->last_us < ACTIVE_US)
+      g_cond_wait_until(&session->wake, &session->lock, now + RESCUE_US);
+    else
+      g_cond_wait(&session->wake, &session->lock);
+    session->sleeping--;
+  }
+  session->listening = TRUE;
+  return !session->ended;
+}
+
+static gboolean is_heavy(const struct fuse_buf *buf) {
+  const struct fuse_in_header *header = buf->mem;
+  return header->len > TAKE_MIN || header->opcode == FUSE_READ || header->opcode == FUSE_READDIR ||
+         header->opcode == FUSE_READDIRPLUS;
+}
+
+/* The next request into worker->buf. FALSE: no more will come. */
+static gboolean receive(Worker *worker) {
+  QfsSession *session = worker->session;
+  g_mutex_lock(&session->lock);
+  if (!become_listener_locked(session)) {
+    g_mutex_unlock(&session->lock);
+    return FALSE;
+  }
+  g_mutex_unlock(&session->lock);
+
+  gboolean waited;
+  int res = listen_once(worker, &waited);
+  gint64 now = g_get_monotonic_time();
+  if (res > 0)
+    announce(session->fs, &worker->buf);
+
+  g_mutex_lock(&session->lock);
+  gboolean hand_over = !waited || now - session->last_us > ACTIVE_US ||
+                       (res > 0 && is_heavy(&worker->buf));
+  session->last_us = now;
+  session->listening = FALSE;
+  if (res <= 0) {
+    session->ended = TRUE;
+    session->failed = res < 0;
+    g_cond_broadcast(&session->wake);
+  } else if (hand_over && session->sleeping > 0) {
+    g_cond_signal(&session->wake);
+  }
+  g_mutex_unlock(&session->lock);
+  return res > 0;
 }
 
 static gpointer serve(gpointer data) {
@@ -178,7 +226,8 @@ QfsSession *qfs_session_new(QfsFs *fs) {
   QfsSession *session = g_new0(QfsSession, 1);
   session->fs = fs;
   session->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  g_mutex_init(&session->receive_lock);
+  g_mutex_init(&session->lock);
+  g_cond_init(&session->wake);
   return session;
 }
 
@@ -219,6 +268,7 @@ void qfs_session_free(QfsSession *session) {
   if (session == NULL)
     return;
   close(session->stop_fd);
-  g_mutex_clear(&session->receive_lock);
+  g_mutex_clear(&session->lock);
+  g_cond_clear(&session->wake);
   g_free(session);
 }
