@@ -205,6 +205,7 @@ gboolean qfs_suspects_clear(QfsCoordinator *c, QfsOp *op, QfsObjectId id, guint6
       QfsPeer *peer = &c->peer[__builtin_ctzll(at) + 1];
       QfsMessage *message = qfs_message_new(QFS_MESSAGE_DISCARD, peer->index);
       message->discard = QFS_DISCARD_VERSION;
+      message->durable = TRUE; /* a power failure must not bring it back below a newer record */
       message->chunks = qfs_chunks_new();
       g_ptr_array_add(message->chunks, g_memdup2(&suspect->id, sizeof suspect->id));
       op->left++;

@@ -488,6 +488,7 @@ static void write_chunk(QfsCoordinator *c, FoundChunk *found) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(at) + 1];
     QfsMessage *message = qfs_message_new(QFS_MESSAGE_DISCARD, peer->index);
     message->discard = QFS_DISCARD_VERSION;
+    message->durable = TRUE; /* a power failure must not bring it back below a newer record */
     message->chunks = chunk_name(&found->id);
     r->in_flight++;
     qfs_rpc_send(c, peer, message, discarded, step_new(r, peer->index));

@@ -29,6 +29,8 @@
 /* Requests keep coming while the last one is no older than this. */
 #define ACTIVE_US 10000
 #define RESCUE_US 1000
+/* One waiting request is usual: the kernel sends RELEASE beside what comes next. */
+#define BACKLOG 3
 #define STOP_US 500000
 #define BUFFERS_MAX 8
 /* From here on a WRITE's bytes stay in the receive buffer and the thread gets another one. */
@@ -46,7 +48,9 @@ struct QfsSession {
   GMutex lock;
   GCond wake;
   gboolean listening;    /* lock: some thread is the listener */
+  gboolean offered;      /* lock: ... none is, and a sleeping thread was woken to be it */
   guint sleeping;        /* lock: threads in g_cond_wait */
+  guint backlog;         /* the listener's: requests in a row that were waiting already */
   gboolean ended;        /* lock; set by the listener */
   gboolean failed;       /* lock */
   gint64 last_us;        /* lock: when the last request came; else the listener's own */
@@ -142,17 +146,24 @@ static int listen_once(Worker *worker, gboolean *out_waited) {
   }
 }
 
-/* Waits until there is no listener. Lock held. FALSE: the loop ended. */
+/* Waits until there is no listener: at once for a thread that comes from its request; for one that
+ * slept, until the listening is offered to it, or the listener is stuck. Lock held. FALSE: the loop ended. */
 static gboolean become_listener_locked(QfsSession *session) {
-  while (session->listening && !session->ended) {
-    session->sleeping++;
+  gboolean slept = FALSE;
+  while (!session->ended) {
     gint64 now = g_get_monotonic_time();
+    if (!session->listening &&
+        (!slept || session->offered || now - session->last_us >= RESCUE_US / 2))
+      break;
+    slept = TRUE;
+    session->sleeping++;
     if (now - session->last_us < ACTIVE_US)
       g_cond_wait_until(&session->wake, &session->lock, now + RESCUE_US);
     else
       g_cond_wait(&session->wake, &session->lock);
     session->sleeping--;
   }
+  session->offered = FALSE;
   session->listening = TRUE;
   return !session->ended;
 }
@@ -180,7 +191,8 @@ static gboolean receive(Worker *worker) {
     announce(session->fs, &worker->buf);
 
   g_mutex_lock(&session->lock);
-  gboolean hand_over = !waited || now - session->last_us > ACTIVE_US ||
+  session->backlog = waited ? 0 : session->backlog + 1;
+  gboolean hand_over = session->backlog >= BACKLOG || now - session->last_us > ACTIVE_US ||
                        (res > 0 && is_heavy(&worker->buf));
   session->last_us = now;
   session->listening = FALSE;
@@ -189,6 +201,7 @@ static gboolean receive(Worker *worker) {
     session->failed = res < 0;
     g_cond_broadcast(&session->wake);
   } else if (hand_over && session->sleeping > 0) {
+    session->offered = TRUE;
     g_cond_signal(&session->wake);
   }
   g_mutex_unlock(&session->lock);

@@ -227,6 +227,9 @@ static void on_read_answered(Sim *sim, gpointer data) {
   QfsRead *read = data;
   SIM_TRACE(sim, "read of %u answered: %s %s", read->node, read->key != NULL ? read->key : "chunks",
             qfs_status_name(read->status));
+  for (guint i = 0; read->chunks != NULL && i < read->count; i++)
+    SIM_TRACE(sim, "  chunk %" G_GUINT64_FORMAT " at most @%" G_GUINT64_FORMAT ": @%" G_GUINT64_FORMAT, read->index + i,
+              read->version, read->chunks[i] != NULL ? read->chunks[i]->version : 0);
   qfs_coordinator_read_done(sim->coordinator, read);
 }
 
