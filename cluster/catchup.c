@@ -210,13 +210,21 @@ static void extra_chunk_compared(QfsCoordinator *c, QfsPeer *peer, QfsMessage *r
   qfs_rpc_send(c, &c->peer[u->node], message, extra_chunk_removed, ticket_new(u));
 }
 
+static gboolean is_on_its_way(QfsCoordinator *c, const QfsChunk *row) {
+  QfsObject *object = qfs_object_find(c, row->object);
+  for (guint i = 0; object != NULL && i < object->flights->len; i++) {
+    const QfsFlight *flight = object->flights->pdata[i];
+    if (((const QfsChunk *)flight->message->chunks->pdata[0])->version == row->version)
+      return TRUE;
+  }
+  return FALSE;
+}
+
 static void extra_chunks_next(QfsCoordinator *c, QfsCatchup *u) {
   while (u->next_chunk < u->extra_chunks->len) {
     const QfsChunk *extra = u->extra_chunks->pdata[u->next_chunk++];
     QfsNodeSet others = qfs_readable(c, extra->object.placement);
-    QfsObject *object = qfs_object_find(c, extra->object);
-    gboolean on_its_way = object != NULL && object->flights->len > 0;
-    if (on_its_way || others == 0)
+    if (others == 0 || is_on_its_way(c, extra))
       continue;
     QfsPeer *peer = &c->peer[qfs_pick(c, extra->object.placement, others)];
     QfsMessage *message = qfs_message_new(QFS_MESSAGE_CHUNK_GET, peer->index);
