@@ -211,19 +211,20 @@ void qfs_view_propose(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base) {
   }
 }
 
-/* The members that S should have now. */
-static QfsNodeSet wanted_members(QfsCoordinator *c) {
+/* Nodes that have caught up and wait to be members. */
+static QfsNodeSet ready_nodes(QfsCoordinator *c) {
   QfsNodeSet ready = 0;
   for (guint i = 1; i <= c->config.nodes; i++)
     if (c->peer[i].state == PEER_JOINING && qfs_catchup_ready(c, &c->peer[i]))
       ready |= QFS_NODE_BIT(i);
-  return (c->view.in_sync & qfs_peers_in(c, PEER_TRUSTED)) | ready;
+  return ready;
 }
 
 void qfs_view_evaluate(QfsCoordinator *c) {
   if (!c->view_known || c->recovery != NULL)
     return;
-  QfsNodeSet want = wanted_members(c);
+  QfsNodeSet ready = ready_nodes(c);
+  QfsNodeSet want = (c->view.in_sync & qfs_peers_in(c, PEER_TRUSTED)) | ready;
   QfsNodeSet alive = qfs_peers_alive(c);
   gboolean majority = qfs_set_size(alive) >= qfs_view_majority(c);
   gboolean had = c->quorum;
@@ -243,7 +244,8 @@ void qfs_view_evaluate(QfsCoordinator *c) {
     }
     return;
   }
-  if (c->view_stable && want == c->view.in_sync && !c->view_stale) {
+  /* A member that returned before S could do without it becomes trusted by a view, too. */
+  if (c->view_stable && want == c->view.in_sync && !c->view_stale && ready == 0) {
     gboolean fold = c->view.n_unsettled > 1 && qfs_is_settled(c) && !c->blocked;
     if (qfs_rebase_is_done(c)) {
       qfs_rebase_stop(c);

@@ -72,6 +72,7 @@ struct QfsFs {
   guint64 next_orphan;   /* lock */
   guint64 doubts;        /* lock: raised when a record may have changed behind an answer under way */
   gint64 last_birth_ns;  /* lock: birth times are unique, they make st_ino */
+  GQueue pending;        /* lock: of QfsInode: created, not yet published */
   GQueue dirty_dirs;     /* lock: directories whose times are not yet stored; each holds a reference */
   gboolean flush_armed;  /* lock: the timer that stores them runs */
   gboolean root_stored;  /* lock */

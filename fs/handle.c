@@ -86,6 +86,7 @@ static void finish_unlock(QfsFs *fs, QfsHandle *handle, GSList *pins) {
     pins = g_slist_prepend(pins, qfs_record_ref(inode->record));
   }
   char *orphan = qfs_inode_abandoned_locked(fs, inode);
+  qfs_inode_trim_locked(inode);
   GSList *woken = qfs_inode_wake_locked(inode);
   g_mutex_unlock(&fs->lock);
 

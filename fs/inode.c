@@ -5,6 +5,8 @@
 #include <string.h>
 
 #define NS_PER_S G_GINT64_CONSTANT(1000000000)
+/* Bytes of a value that stay in memory with an inode that is not open. */
+#define TAIL_KEEP_MAX 256
 
 static gpointer number_key(guint64 number) { return (gpointer)(gsize)number; }
 
@@ -151,7 +153,8 @@ QfsInode *qfs_inode_by_key_locked(QfsFs *fs, const char *key) {
   return g_hash_table_lookup(fs->by_key, key);
 }
 
-QfsInode *qfs_inode_of_record_locked(QfsFs *fs, QfsRecord *record, QfsKnown known, guint64 doubts) {
+QfsInode *qfs_inode_of_record_locked(QfsFs *fs, QfsRecord *record, QfsKnown known, guint64 doubts,
+                                     gboolean keep) {
   QfsInode *inode = g_hash_table_lookup(fs->by_key, record->key);
   if (inode != NULL && inode->mode != kind_type(record)) {
     /* Deleted and made anew as something else behind the kernel's back. */
@@ -164,9 +167,13 @@ QfsInode *qfs_inode_of_record_locked(QfsFs *fs, QfsRecord *record, QfsKnown know
     inode->mode = kind_type(record);
     inode->record = qfs_record_ref(record);
     inode->known = doubts == fs->doubts ? known : QFS_KNOWN_NOTHING;
+    if (!keep)
+      qfs_inode_trim_locked(inode);
     return inode;
   }
   qfs_inode_learn_locked(fs, inode, record, known, doubts);
+  if (!keep)
+    qfs_inode_trim_locked(inode);
   return qfs_inode_ref_locked(inode);
 }
 
@@ -188,6 +195,8 @@ QfsInode *qfs_inode_new_pending_locked(QfsFs *fs, QfsInode *parent, const char *
   inode->attr = *attr;
   inode->pending = TRUE;
   inode->parent = qfs_inode_ref_locked(parent);
+  inode->pending_link.data = inode;
+  g_queue_push_tail_link(&fs->pending, &inode->pending_link);
   parent->pending_children++;
   return inode;
 }
@@ -199,30 +208,56 @@ void qfs_inode_doubt_locked(QfsFs *fs, QfsInode *inode) {
   fs->doubts++;
 }
 
+/* Values that nobody has open are remembered without their bytes: an open asks the engine anyway. */
+static QfsRecord *without_tail(QfsRecord *record) {
+  if (record->kind != QFS_KIND_VALUE || g_bytes_get_size(record->tail) <= TAIL_KEEP_MAX)
+    return NULL;
+  QfsRecord *light = qfs_record_copy(record);
+  g_bytes_unref(light->tail);
+  light->tail = g_bytes_new_static("", 0);
+  return light;
+}
+
+void qfs_inode_trim_locked(QfsInode *inode) {
+  if (inode->record == NULL || !g_queue_is_empty(&inode->handles) || inode->key == NULL)
+    return;
+  QfsRecord *light = without_tail(inode->record);
+  if (light == NULL)
+    return;
+  qfs_record_unref(inode->record);
+  inode->record = light;
+  inode->known = MIN(inode->known, QFS_KNOWN_ATTRS);
+}
+
+/* Versions by timestamp; bytes decide between equal ones only when both are complete. */
+static int compare(const QfsInode *inode, const QfsRecord *record, QfsKnown known) {
+  const QfsRecord *own = inode->record;
+  if (own == NULL || record->timestamp != own->timestamp)
+    return own == NULL || record->timestamp > own->timestamp ? 1 : -1;
+  return known == QFS_KNOWN_ALL && inode->known == QFS_KNOWN_ALL ? qfs_record_compare(record, own) : 0;
+}
+
 void qfs_inode_learn_locked(QfsFs *fs, QfsInode *inode, QfsRecord *record, QfsKnown known,
                             guint64 doubts) {
+  if (inode->key != NULL && strcmp(record->key, inode->key) != 0)
+    return; /* an answer from before a rename */
   if (inode->pending) { /* somebody published the name first */
     qfs_inode_settle_pending_locked(fs, inode);
     inode->known = QFS_KNOWN_NOTHING;
   }
   gboolean certain = doubts == fs->doubts;
-  int order = qfs_record_compare(record, inode->record);
-  if (inode->key != NULL && strcmp(record->key, inode->key) != 0)
-    return; /* an answer from before a rename */
-  if (order == 0 && known > inode->known && certain) {
-    g_clear_pointer(&inode->record, qfs_record_unref);
-    inode->record = qfs_record_ref(record);
-    inode->known = known;
-  } else if (order > 0 || (order < 0 && certain && inode->known == QFS_KNOWN_NOTHING &&
-                           inode->mutations == 0)) {
-    /* The second case: deleted, forgotten, and made anew with a lower explicit timestamp. */
-    guint64 was = inode->record != NULL ? inode->record->timestamp : 0;
-    if (inode->pages_of == was && inode->mutations == 0 && was != 0)
-      inode->pages_of = 0; /* changed by others: cached pages belong to the old version */
-    g_clear_pointer(&inode->record, qfs_record_unref);
-    inode->record = qfs_record_ref(record);
-    inode->known = certain ? known : QFS_KNOWN_NOTHING;
-  }
+  gboolean doubtful = inode->known == QFS_KNOWN_NOTHING;
+  int order = compare(inode, record, known);
+  if (order < 0 && !(certain && doubtful && inode->mutations == 0))
+    return; /* else: deleted, forgotten, and made anew with a lower explicit timestamp */
+  if (order == 0 && (!certain || known <= inode->known))
+    return;
+  if (order != 0 && inode->mutations == 0)
+    inode->pages_of = 0; /* changed by others: cached pages belong to the old version */
+  qfs_record_ref(record);
+  qfs_record_unref(inode->record);
+  inode->record = record;
+  inode->known = certain ? known : QFS_KNOWN_NOTHING;
 }
 
 void qfs_inode_mutated_locked(QfsFs *fs, QfsInode *inode, const QfsRequest *request,
@@ -249,6 +284,7 @@ void qfs_inode_mutated_locked(QfsFs *fs, QfsInode *inode, const QfsRequest *requ
     break; /* certainly not applied */
   }
   inode->mutations--;
+  qfs_inode_trim_locked(inode);
   if (inode->key != NULL && inode->named)
     qfs_inode_child_changed_locked(fs, inode->key);
 }
@@ -293,6 +329,7 @@ void qfs_inode_settle_pending_locked(QfsFs *fs, QfsInode *inode) {
   if (!inode->pending)
     return;
   inode->pending = FALSE;
+  g_queue_unlink(&fs->pending, &inode->pending_link);
   inode->parent->pending_children--;
   qfs_inode_unref_locked(fs, inode->parent);
   inode->parent = NULL;

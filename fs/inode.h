@@ -47,6 +47,7 @@ struct QfsInode {
   gboolean pending;  /* I5 */
   QfsAttr attr;      /* of a pending file, and of a root without record */
   QfsInode *parent;  /* I5 */
+  GList pending_link; /* in fs->pending */
 
   guint blocked;     /* I4 */
   guint mutations;   /* requests that change this inode and are under way */
@@ -81,12 +82,16 @@ void qfs_inode_forget(QfsFs *fs, fuse_ino_t ino, guint64 nlookup);
 /* The inode that has this name, or NULL; not referenced. */
 QfsInode *qfs_inode_by_key_locked(QfsFs *fs, const char *key);
 /* The inode of an existing record: found or made, and told what the record says (I2). `doubts` is
- * fs->doubts as it was when the record was asked for. Referenced. */
-QfsInode *qfs_inode_of_record_locked(QfsFs *fs, QfsRecord *record, QfsKnown known, guint64 doubts);
+ * fs->doubts as it was when the record was asked for. keep: it is about to be opened, its bytes are needed.
+ * Referenced. */
+QfsInode *qfs_inode_of_record_locked(QfsFs *fs, QfsRecord *record, QfsKnown known, guint64 doubts,
+                                     gboolean keep);
 QfsInode *qfs_inode_new_control_locked(QfsFs *fs, const char *key, mode_t mode);
 QfsInode *qfs_inode_new_pending_locked(QfsFs *fs, QfsInode *parent, const char *key, const QfsAttr *attr);
 
 void qfs_inode_learn_locked(QfsFs *fs, QfsInode *inode, QfsRecord *record, QfsKnown known, guint64 doubts);
+/* Drops the bytes of a value that is not open, so that memory follows open files and not known names. */
+void qfs_inode_trim_locked(QfsInode *inode);
 /* A request that changed `inode` ended. Counts it down, learns its record, and marks what it left
  * unknown. Directory listings of the parent become outdated. */
 void qfs_inode_mutated_locked(QfsFs *fs, QfsInode *inode, const QfsRequest *request, guint64 doubts);

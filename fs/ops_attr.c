@@ -50,7 +50,7 @@ static void lookup_done(QfsCall *call, QfsRequest *request) {
   }
   struct fuse_entry_param entry;
   g_mutex_lock(&fs->lock);
-  QfsInode *inode = qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts);
+  QfsInode *inode = qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts, FALSE);
   qfs_inode_entry_locked(fs, inode, &entry);
   qfs_inode_unref_locked(fs, inode);
   g_mutex_unlock(&fs->lock);
@@ -142,6 +142,7 @@ static void getattr_done(QfsCall *call, QfsRequest *request) {
   g_mutex_lock(&fs->lock);
   if (request->status == QFS_OK)
     qfs_inode_learn_locked(fs, inode, request->record, QFS_KNOWN_ALL, call->doubts);
+  qfs_inode_trim_locked(inode);
   gboolean lost = request->status == QFS_NOT_FOUND && inode->mutations == 0 && !inode->pending;
   if (lost && inode != fs->root && inode->named && call->doubts == fs->doubts)
     qfs_inode_unname_locked(fs, inode, NULL);

@@ -104,12 +104,9 @@ static void add_pending_locked(QfsFs *fs, QfsDirHandle *dir, GPtrArray *entries,
   if (dir->inode->pending_children == 0 || !dir->inode->named)
     return;
   const char *last = more && entries->len > 0 ? entry_name(entries->pdata[entries->len - 1]) : NULL;
-  GHashTableIter iter;
-  gpointer value;
-  g_hash_table_iter_init(&iter, fs->by_key);
-  while (g_hash_table_iter_next(&iter, NULL, &value)) {
-    QfsInode *inode = value;
-    if (!inode->pending || inode->parent != dir->inode)
+  for (GList *l = fs->pending.head; l != NULL; l = l->next) {
+    QfsInode *inode = l->data;
+    if (inode->parent != dir->inode)
       continue;
     gsize len;
     const char *name;
@@ -188,7 +185,7 @@ static void fill_entry(QfsFs *fs, QfsDirHandle *dir, QfsRecord *record, gboolean
       qfs_inode_entry_locked(fs, known, entry);
     } else if (current) {
       QfsInode *inode =
-          qfs_inode_of_record_locked(fs, record, QFS_KNOWN_ATTRS, dir->doubts);
+          qfs_inode_of_record_locked(fs, record, QFS_KNOWN_ATTRS, dir->doubts, FALSE);
       qfs_inode_entry_locked(fs, inode, entry);
       qfs_inode_unref_locked(fs, inode);
     }

@@ -24,7 +24,7 @@ static void make_done(QfsCall *call, QfsRequest *request) {
   g_mutex_lock(&fs->lock);
   qfs_inode_touch_dir_locked(fs, call->dir, request->now_ns);
   QfsInode *inode =
-      qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts);
+      qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts, FALSE);
   qfs_inode_entry_locked(fs, inode, &entry);
   qfs_inode_unref_locked(fs, inode);
   g_mutex_unlock(&fs->lock);

@@ -278,7 +278,8 @@ static void create_done(QfsCall *call, QfsRequest *request) {
   }
   g_mutex_lock(&fs->lock);
   qfs_inode_touch_dir_locked(fs, call->dir, request->now_ns);
-  call->inode = qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts);
+  call->inode =
+      qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts, TRUE);
   int access = call->fi.flags & O_ACCMODE;
   QfsHandleKind kind = access == O_RDONLY   ? QFS_HANDLE_READER
                        : access == O_WRONLY ? QFS_HANDLE_WRITER
@@ -303,7 +304,8 @@ static void create_found(QfsCall *call, QfsRequest *request) {
     return;
   }
   g_mutex_lock(&fs->lock);
-  call->inode = qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts);
+  call->inode =
+      qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts, TRUE);
   gboolean file = S_ISREG(call->inode->mode);
   g_mutex_unlock(&fs->lock);
   call->run = run_open;
