@@ -36,9 +36,9 @@ const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, gui
     return "it is new";
   if (meta->generation < view->generation[i])
     return "it is an older copy (smaller generation)";
-  if (view->left_mark[i] == QFS_MARK_UNUSABLE)
-    return "an earlier rebuild did not finish";
   gboolean member = qfs_set_has(view->in_sync, meta->node);
+  if (!member && view->left_mark[i] == QFS_MARK_UNUSABLE)
+    return "an earlier rebuild did not finish";
   if (meta->mark < (member ? settled : view->left_mark[i]))
     return "it is an older copy (lacks settled writes)";
   return NULL;
@@ -185,6 +185,9 @@ void qfs_view_propose(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base) {
     if (qfs_set_has(c->view.in_sync & ~in_sync, i))
       view->left_mark[i - 1] = c->settled;
   set_generations(c, view);
+  for (guint i = 1; i <= c->config.nodes; i++)
+    if (qfs_set_has(in_sync, i)) /* whatever was said of it before, now it is whole */
+      view->left_mark[i - 1] = c->settled;
   if (qfs_is_settled(c) && !c->blocked && c->recovery == NULL)
     view->n_unsettled = 0;
   add_set(view->unsettled, &view->n_unsettled, in_sync);

@@ -30,7 +30,7 @@
 #define ACTIVE_US 10000
 #define RESCUE_US 1000
 /* One waiting request is usual: the kernel sends RELEASE beside what comes next. */
-#define BACKLOG 3
+#define BACKLOG 16
 #define STOP_US 500000
 #define BUFFERS_MAX 8
 /* From here on a WRITE's bytes stay in the receive buffer and the thread gets another one. */
