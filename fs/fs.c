@@ -191,7 +191,7 @@ static void dir_times_stored(QfsRequest *request, gpointer user_data) {
   qfs_inode_mutated_locked(fs, dir, request, times->doubts);
   if (request->status == QFS_OK && dir->times_ns <= times->times_ns)
     dir->times_ns = 0;
-  if (request->status == QFS_NO_QUORUM && dir->named)
+  if (request->status == QFS_NO_QUORUM && dir->named && !g_atomic_int_get(&fs->closing))
     qfs_inode_touch_dir_locked(fs, dir, times->times_ns); /* again in a second */
   GSList *woken = qfs_inode_wake_locked(dir);
   qfs_inode_unref_locked(fs, dir);
