@@ -136,6 +136,11 @@ static void extra_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record
   QfsRecord *extra = u->extras->pdata[u->next_extra - 1];
   QfsKey *key = qfs_key_find(c, extra->key);
   QfsRecord *newest = key != NULL && key->have_base ? key->newest : record;
+  if (status != QFS_OK && (!c->view_stable || c->recovery != NULL || c->view_dirty)) {
+    catchup_restart(c, u); /* passing: to be asked again */
+    return;
+  }
+  /* A key that nobody else can answer for: what this node has of it may be all there is. */
   if (status != QFS_OK || qfs_record_compare(newest, extra) >= 0) {
     extras_next(c, u);
     return;

@@ -226,6 +226,12 @@ static void hello_done(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpoi
   peer->retries = 0;
   peer->retry_at_us = 0;
   peer->state = PEER_KNOWN;
+  if (c->view_known && !c->serving && peer->meta.has_view &&
+      qfs_set_has(c->view.in_sync, peer->index)) { /* a member that came late */
+    c->settled = MAX(c->settled, peer->meta.settled);
+    c->last_seq = MAX(c->last_seq, c->settled);
+    c->clock.last = MAX(c->clock.last, peer->meta.ceiling);
+  }
   if (c->view_known)
     qfs_peer_judge(c, peer);
   c->view_dirty = TRUE;

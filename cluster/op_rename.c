@@ -108,9 +108,15 @@ static void intended(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
   QfsMessage *message = qfs_message_new(QFS_MESSAGE_COMMIT, 0);
   message->durable = flight->message->durable;
   message->id = flight->message->id;
-  message->records = g_ptr_array_ref(flight->message->records);
+  /* The rows carry the number of the flight that brings them: catch-up goes by it. */
+  guint64 seq = qfs_next_seq(c);
+  message->records = qfs_records_new();
+  for (guint i = 0; i < flight->message->records->len; i++) {
+    QfsRecord *copy = qfs_record_copy(flight->message->records->pdata[i]);
+    copy->seq = seq;
+    g_ptr_array_add(message->records, copy);
+  }
   guint64 hashes[2] = {op->key->hash, op->key2->hash};
-  qfs_next_seq(c);
   qfs_flight_start(c, message, hashes, 2, TRUE, qfs_op_ref(op), committed, complete, NULL);
 }
 

@@ -112,7 +112,7 @@ static void adopt_view(QfsCoordinator *c, const QfsView *view) {
     if (peer->state != PEER_KNOWN || !peer->meta.has_view)
       continue;
     ceiling = MAX(ceiling, peer->meta.ceiling);
-    if (peer->meta.view.epoch <= view->epoch)
+    if (qfs_set_has(view->in_sync, i)) /* others may know of times that this view's members do not */
       c->settled = MAX(c->settled, peer->meta.settled);
   }
   c->settled_told = c->settled;

@@ -36,8 +36,10 @@ const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, gui
     return "it is new";
   if (meta->generation < view->generation[i])
     return "it is an older copy (smaller generation)";
-  gboolean member = qfs_set_has(view->in_sync, meta->node);
-  if (!member && view->left_mark[i] == QFS_MARK_UNUSABLE)
+  /* By its own account, too: a view that it never got promised nothing about its marks. */
+  gboolean member = qfs_set_has(view->in_sync & meta->view.in_sync, meta->node);
+  gboolean named = qfs_set_has(view->in_sync, meta->node);
+  if (!named && view->left_mark[i] == QFS_MARK_UNUSABLE)
     return "an earlier rebuild did not finish";
   if (meta->mark < (member ? settled : view->left_mark[i]))
     return "it is an older copy (lacks settled writes)";

@@ -54,7 +54,9 @@ QfsCall *qfs_call_new(fuse_req_t req, QfsCallRun run) {
   return call;
 }
 
-void qfs_call_run(QfsCall *call) { call->run(call); }
+void qfs_call_run(QfsCall *call) {
+  call->run(call);
+}
 
 void qfs_calls_run(GSList *calls) {
   for (GSList *l = calls; l != NULL; l = l->next)

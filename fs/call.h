@@ -3,10 +3,10 @@
  * Invariants
  *  C1. A request gets exactly one answer. Who wins qfs_call_claim sends it: the operation, the
  *      interrupt's timer, or the unmount.
- *  C2. An operation is a `run` function that looks at the state from the beginning each time it runs; it ends
- *      by an answer, by a submission, or by parking. So whatever wakes it, it decides anew.
- *  C3. A call whose answer was given early (interrupt) still runs to its end in the engine; what it
- *      changed is then dropped from the kernel's caches, which took the call for failed.
+ *  C2. An operation is a `run` function that looks at the state from the beginning each time it
+ * runs; it ends by an answer, by a submission, or by parking. So whatever wakes it, it decides
+ * anew. C3. A call whose answer was given early (interrupt) still runs to its end in the engine;
+ * what it changed is then dropped from the kernel's caches, which took the call for failed.
  *
  * A signal answers a call with EINTR only when it waited QFS_INTERRUPT_GRACE_US longer: a signal
  * that a program handles (SIGALRM, SIGCHLD) must not break a put that ends in a millisecond anyway.
@@ -27,30 +27,30 @@ typedef void (*QfsCallDone)(QfsCall *call, QfsRequest *request);
 struct QfsCall {
   QfsFs *fs;
   fuse_req_t req;
-  gint answered;        /* atomic, C1 */
+  gint answered; /* atomic, C1 */
   gatomicrefcount refs;
-  GList link;           /* fs->calls_lock: in fs->calls */
+  GList link; /* fs->calls_lock: in fs->calls */
   QfsCallRun run;
   QfsCallDone done;
   uid_t uid;
   gid_t gid;
-  gboolean mutates;     /* C3 */
-  guint64 doubts;       /* fs->doubts at the last submission */
+  gboolean mutates; /* C3 */
+  guint64 doubts;   /* fs->doubts at the last submission */
 
   /* Parking; fs->lock. */
   QfsInode *parked_on;
   GList park_link;
-  gboolean timed;       /* a timer runs */
-  gboolean waited;      /* ... and ended: don't wait again */
-  gint64 queued_us;     /* since when it waits in inode->openers */
-  QfsStatus failure;    /* what a publication on behalf of this call came to */
+  gboolean timed;    /* a timer runs */
+  gboolean waited;   /* ... and ended: don't wait again */
+  gint64 queued_us;  /* since when it waits in inode->openers */
+  QfsStatus failure; /* what a publication on behalf of this call came to */
 
   /* Arguments and progress of the operation; owned by the call. */
   QfsInode *inode, *target, *dir, *dir2;
-  QfsHandle *handle;    /* referenced: its RELEASE may come before the end of an interrupted call */
+  QfsHandle *handle; /* referenced: its RELEASE may come before the end of an interrupted call */
   QfsDirHandle *dir_handle; /* referenced */
-  guint64 page_first;   /* READDIR: ordinal at which the page asked for begins, */
-  guint64 page_changes; /* and the directory's state when it was asked for */
+  guint64 page_first;       /* READDIR: ordinal at which the page asked for begins, */
+  guint64 page_changes;     /* and the directory's state when it was asked for */
   char *name, *name2;
   char *text;
   struct fuse_file_info fi;
@@ -61,12 +61,12 @@ struct QfsCall {
   guint attempts;
   QfsAttr attr;
   GBytes *data;
-  QfsRecord *pin;       /* an engine pin is held on its object */
+  QfsRecord *pin; /* an engine pin is held on its object */
   gboolean got;
-  GList opener_link;    /* fs->lock: in inode->openers */
-  gboolean queued;      /* fs->lock: it is */
-  gboolean pinned;      /* READ of the handle's pinned version */
-  gboolean replacing;   /* WRITE that is the handle's REPLACE */
+  GList opener_link;  /* fs->lock: in inode->openers */
+  gboolean queued;    /* fs->lock: it is */
+  gboolean pinned;    /* READ of the handle's pinned version */
+  gboolean replacing; /* WRITE that is the handle's REPLACE */
 };
 
 /* Takes the request over and starts to listen for its interruption. */
@@ -85,16 +85,18 @@ void qfs_call_end_late(QfsCall *call);
 
 /* Answer and end. */
 void qfs_call_reply_errno(QfsCall *call, int error);
-void qfs_call_reply_status(QfsCall *call, const char *what, QfsStatus status); /* logs real failures */
+void qfs_call_reply_status(QfsCall *call, const char *what,
+                           QfsStatus status); /* logs real failures */
 
-/* Sends `request`; `done` gets it, may steal its outputs, and it is freed afterwards. The caller does not touch
- * the call any more. */
+/* Sends `request`; `done` gets it, may steal its outputs, and it is freed afterwards. The caller
+ * does not touch the call any more. */
 void qfs_call_submit(QfsCall *call, QfsRequest *request, QfsCallDone done);
 /* As submit, counting the request in inode->mutations; call with the lock held, it is released. */
-void qfs_call_submit_mutation_unlock(QfsCall *call, QfsInode *inode, QfsRequest *request, QfsCallDone done);
+void qfs_call_submit_mutation_unlock(QfsCall *call, QfsInode *inode, QfsRequest *request,
+                                     QfsCallDone done);
 
-/* Parks until `inode` changes, or with a limit (once per call; `waited` is then set). Lock held; the
- * caller unlocks and returns. */
+/* Parks until `inode` changes, or with a limit (once per call; `waited` is then set). Lock held;
+ * the caller unlocks and returns. */
 void qfs_call_park_locked(QfsCall *call, QfsInode *inode, gint64 limit_us);
 
 /* Answers every call alive with ENOTCONN (unmount). */

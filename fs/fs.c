@@ -14,7 +14,9 @@
 /* Engine requests end by their deadline; this is for an engine that breaks that promise. */
 #define DRAIN_US (20 * G_USEC_PER_SEC)
 
-GQuark qfs_fs_error_quark(void) { return g_quark_from_static_string("qfs-fs-error"); }
+GQuark qfs_fs_error_quark(void) {
+  return g_quark_from_static_string("qfs-fs-error");
+}
 
 gint64 qfs_fs_now_ns(void) {
   struct timespec now;
@@ -113,7 +115,9 @@ static void submit_and_wait(QfsFs *fs, QfsRequest *request) {
 
 /* --- the root's record --- */
 
-static void ensure_root_again(gpointer data) { qfs_fs_ensure_root(data); }
+static void ensure_root_again(gpointer data) {
+  qfs_fs_ensure_root(data);
+}
 
 static void root_created(QfsRequest *request, gpointer user_data) {
   QfsFs *fs = user_data;
@@ -174,7 +178,8 @@ static void remove_orphans(QfsFs *fs) {
   }
 }
 
-/* --- directory times: shown at once from memory, stored within a second, so that a create costs one put --- */
+/* --- directory times: shown at once from memory, stored within a second, so that a create costs
+ * one put --- */
 
 typedef struct {
   QfsFs *fs;
@@ -235,11 +240,10 @@ static void op_init(void *userdata, struct fuse_conn_info *conn) {
       FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_EXPIRE_ONLY | FUSE_CAP_CACHE_SYMLINKS;
   /* Not: killpriv (the kernel clears set-id bits by SETATTR, and the engine on writes), automatic
    * invalidation (this daemon knows what changed), splicing (values are in memory anyway). */
-  static const unsigned refused = FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_AUTO_INVAL_DATA |
-                                  FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ |
-                                  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-                                  FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_DONT_MASK |
-                                  FUSE_CAP_POSIX_ACL;
+  static const unsigned refused =
+      FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE |
+      FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_POSIX_LOCKS |
+      FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_DONT_MASK | FUSE_CAP_POSIX_ACL;
   conn->want = (conn->want | (conn->capable & wanted)) & ~refused;
   conn->max_write = QFS_MAX_WRITE;
   conn->max_background = 64;
@@ -319,9 +323,13 @@ QfsFs *qfs_fs_mount(const QfsFsConfig *config, GError **error) {
   return fs;
 }
 
-int qfs_fs_run(QfsFs *fs) { return qfs_session_run(fs->session); }
+int qfs_fs_run(QfsFs *fs) {
+  return qfs_session_run(fs->session);
+}
 
-void qfs_fs_stop(QfsFs *fs) { qfs_session_stop(fs->session); }
+void qfs_fs_stop(QfsFs *fs) {
+  qfs_session_stop(fs->session);
+}
 
 /* --- the end --- */
 

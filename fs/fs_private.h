@@ -3,12 +3,12 @@
  * Invariants
  *  F1. fs->lock guards every inode, handle, parked call and the tables. It is never held across an
  *      engine call, a FUSE reply or a kernel notification, and nothing blocks under it.
- *  F2. Every engine request is counted in `in_flight` from before its submission until its `done` has
- *      returned; the QfsFs outlives them.
- *  F3. A kernel notification is sent by a notification thread only (notify.h), and the only answers
- *      that wait for one are those of notify.h N2.
+ *  F2. Every engine request is counted in `in_flight` from before its submission until its `done`
+ * has returned; the QfsFs outlives them. F3. A kernel notification is sent by a notification thread
+ * only (notify.h), and the only answers that wait for one are those of notify.h N2.
  *
- * Threading: lock order is fs->lock alone; calls_lock, the timer's and the notifiers' locks are leaves.
+ * Threading: lock order is fs->lock alone; calls_lock, the timer's and the notifiers' locks are
+ * leaves.
  */
 #pragma once
 
@@ -38,13 +38,15 @@ typedef struct QfsSession QfsSession;
 #define QFS_CACHE_SECONDS 3600.0
 /* How long an open waits for readers or for a replacing writer, ... */
 #define QFS_OPEN_WAIT_US 20000
-/* ... and how long while these were active in the last QFS_ACTIVE_US: if a cached reader's read(2) is under way
- * when the kernel truncates at the writer's open, it may return nothing; and a file just created is empty. */
+/* ... and how long while these were active in the last QFS_ACTIVE_US: if a cached reader's read(2)
+ * is under way when the kernel truncates at the writer's open, it may return nothing; and a file
+ * just created is empty. */
 #define QFS_OPEN_WAIT_MAX_US 200000
 #define QFS_ACTIVE_US 100000
 /* How long a direct reader keeps its version without reading on. */
 #define QFS_PIN_US 100000
-/* Readers and replacing writers met at this inode: for so long its readers are direct and pinned. */
+/* Readers and replacing writers met at this inode: for so long its readers are direct and pinned.
+ */
 #define QFS_CONTENDED_US G_USEC_PER_SEC
 /* Largest WRITE and, as st_blksize, what cp and cat use. */
 #define QFS_MAX_WRITE 1048576
@@ -70,20 +72,20 @@ struct QfsFs {
   GHashTable *by_st_ino; /* lock: st_ino -> QfsInode, so that no two known inodes share one */
   guint64 next_ino;      /* lock */
   guint64 next_orphan;   /* lock */
-  guint64 doubts;        /* lock: raised when a record may have changed behind an answer under way */
-  gint64 last_birth_ns;  /* lock: birth times are unique, they make st_ino */
-  GQueue pending;        /* lock: of QfsInode: created, not yet published */
-  GQueue dirty_dirs;     /* lock: directories whose times are not yet stored; each holds a reference */
-  gboolean flush_armed;  /* lock: the timer that stores them runs */
-  gboolean root_stored;  /* lock */
-  GQueue dir_handles;    /* lock: open directories */
-  QfsInode *root;        /* constant */
+  guint64 doubts;       /* lock: raised when a record may have changed behind an answer under way */
+  gint64 last_birth_ns; /* lock: birth times are unique, they make st_ino */
+  GQueue pending;       /* lock: of QfsInode: created, not yet published */
+  GQueue dirty_dirs; /* lock: directories whose times are not yet stored; each holds a reference */
+  gboolean flush_armed; /* lock: the timer that stores them runs */
+  gboolean root_stored; /* lock */
+  GQueue dir_handles;   /* lock: open directories */
+  QfsInode *root;       /* constant */
 
   GMutex calls_lock;
   GQueue calls; /* calls_lock: every QfsCall alive */
 
-  gint in_flight; /* atomic */
-  gint closing;   /* atomic: no new publication is waited for */
+  gint in_flight;         /* atomic */
+  gint closing;           /* atomic: no new publication is waited for */
   gint64 quorum_until_us; /* atomic by calls_lock: a quorum was seen less than 10 ms ago */
   gint64 warned_second;   /* calls_lock: rate limit of the log */
   guint warned;
@@ -105,7 +107,8 @@ gboolean qfs_fs_may_write(QfsFs *fs);
  * ordinary answer (QFS_NOT_FOUND ...) are not logged. */
 void qfs_fs_log_failure(QfsFs *fs, const char *what, const char *key, QfsStatus status);
 
-/* Creates the root's record if it is absent; asynchronous, repeated by the timer until it is there. */
+/* Creates the root's record if it is absent; asynchronous, repeated by the timer until it is there.
+ */
 void qfs_fs_ensure_root(QfsFs *fs);
 /* Stores the times of directories that changed. all: also what changed this moment (at the end). */
 void qfs_fs_store_dir_times(QfsFs *fs);
@@ -119,19 +122,19 @@ void qfs_ops_attr_init(struct fuse_lowlevel_ops *ops);
 
 /* ops_dir.c */
 void qfs_dir_handle_unref(QfsFs *fs, QfsDirHandle *dir); /* accepts NULL */
-void qfs_dir_handles_free(QfsFs *fs);                    /* those that the kernel will not release any more */
+void qfs_dir_handles_free(QfsFs *fs); /* those that the kernel will not release any more */
 
 /* session.c */
 QfsSession *qfs_session_new(QfsFs *fs);
 int qfs_session_run(QfsSession *session);
 void qfs_session_stop(QfsSession *session); /* async-signal-safe */
 void qfs_session_free(QfsSession *session);
-/* The bytes of a WRITE being processed by this thread: large ones are taken over with the thread's receive
- * buffer, small ones copied. */
+/* The bytes of a WRITE being processed by this thread: large ones are taken over with the thread's
+ * receive buffer, small ones copied. */
 GBytes *qfs_session_take_bytes(const char *buf, gsize size);
 
-/* timer.c: calls `fire` once at or after the monotonic time `at_us`, on the timer's thread, without locks.
- * At qfs_timer_free what is left fires at once. */
+/* timer.c: calls `fire` once at or after the monotonic time `at_us`, on the timer's thread, without
+ * locks. At qfs_timer_free what is left fires at once. */
 typedef void (*QfsTimerFire)(gpointer data);
 QfsTimer *qfs_timer_new(void);
 void qfs_timer_add(QfsTimer *timer, gint64 at_us, QfsTimerFire fire, gpointer data);

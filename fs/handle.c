@@ -54,7 +54,8 @@ void qfs_handle_remove_orphan(QfsFs *fs, char *key) {
   g_free(key);
 }
 
-/* A creation that was never published and never will be: the name that the kernel knows is wrong. */
+/* A creation that was never published and never will be: the name that the kernel knows is wrong.
+ */
 static void give_up_locked(QfsFs *fs, QfsInode *inode) {
   gsize dir_len;
   const char *name;
@@ -103,8 +104,8 @@ static void finish_unlock(QfsFs *fs, QfsHandle *handle, GSList *pins) {
 void qfs_handle_close(QfsFs *fs, QfsHandle *handle, gboolean aborted) {
   g_mutex_lock(&fs->lock);
   GSList *pins = qfs_handle_unpin_locked(handle, NULL);
-  gboolean publish = handle->announced ||
-                     (handle->owes && !aborted && !handle->failed && !handle->first_write);
+  gboolean publish =
+      handle->announced || (handle->owes && !aborted && !handle->failed && !handle->first_write);
   if (!publish) {
     finish_unlock(fs, handle, pins);
     return;
@@ -220,8 +221,8 @@ void qfs_inode_clear_debts_locked(QfsInode *inode) {
 typedef struct {
   QfsFs *fs;
   QfsInode *inode;
-  QfsHandle *closing; /* its RELEASE; stays registered until the publication ended, so that others' writes
-                       * can still cancel its debt */
+  QfsHandle *closing; /* its RELEASE; stays registered until the publication ended, so that others'
+                       * writes can still cancel its debt */
   QfsCall *call;      /* referenced, or NULL */
   guint64 doubts;
   guint attempts;
@@ -301,7 +302,8 @@ static void publication_submit_unlock(Publication *pub) {
 }
 
 /* Publishes what is owed: on behalf of a RELEASE, or of a call that needs it done first. */
-static void start_publication_unlock(QfsFs *fs, QfsInode *inode, QfsHandle *closing, QfsCall *call) {
+static void start_publication_unlock(QfsFs *fs, QfsInode *inode, QfsHandle *closing,
+                                     QfsCall *call) {
   Publication *pub = g_slice_new0(Publication);
   pub->fs = fs;
   pub->inode = qfs_inode_ref_locked(inode);

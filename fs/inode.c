@@ -8,7 +8,9 @@
 /* Bytes of a value that stay in memory with an inode that is not open. */
 #define TAIL_KEEP_MAX 256
 
-static gpointer number_key(guint64 number) { return (gpointer)(gsize)number; }
+static gpointer number_key(guint64 number) {
+  return (gpointer)(gsize)number;
+}
 
 /* --- numbers --- */
 
@@ -189,8 +191,8 @@ QfsInode *qfs_inode_new_control_locked(QfsFs *fs, const char *key, mode_t mode) 
 
 QfsInode *qfs_inode_new_pending_locked(QfsFs *fs, QfsInode *parent, const char *key,
                                        const QfsAttr *attr) {
-  QfsInode *inode = inode_new_locked(fs, key, fs->next_ino++,
-                                     free_number_locked(fs, key, attr->btime_ns));
+  QfsInode *inode =
+      inode_new_locked(fs, key, fs->next_ino++, free_number_locked(fs, key, attr->btime_ns));
   inode->mode = S_IFREG;
   inode->attr = *attr;
   inode->pending = TRUE;
@@ -208,7 +210,8 @@ void qfs_inode_doubt_locked(QfsFs *fs, QfsInode *inode) {
   fs->doubts++;
 }
 
-/* Values that nobody has open are remembered without their bytes: an open asks the engine anyway. */
+/* Values that nobody has open are remembered without their bytes: an open asks the engine anyway.
+ */
 static QfsRecord *without_tail(QfsRecord *record) {
   if (record->kind != QFS_KIND_VALUE || g_bytes_get_size(record->tail) <= TAIL_KEEP_MAX)
     return NULL;
@@ -234,13 +237,14 @@ static int compare(const QfsInode *inode, const QfsRecord *record, QfsKnown know
   const QfsRecord *own = inode->record;
   if (own == NULL || record->timestamp != own->timestamp)
     return own == NULL || record->timestamp > own->timestamp ? 1 : -1;
-  return known == QFS_KNOWN_ALL && inode->known == QFS_KNOWN_ALL ? qfs_record_compare(record, own) : 0;
+  return known == QFS_KNOWN_ALL && inode->known == QFS_KNOWN_ALL ? qfs_record_compare(record, own)
+                                                                 : 0;
 }
 
 void qfs_inode_learn_locked(QfsFs *fs, QfsInode *inode, QfsRecord *record, QfsKnown known,
                             guint64 doubts) {
   if (inode->key != NULL && strcmp(record->key, inode->key) != 0)
-    return; /* an answer from before a rename */
+    return;             /* an answer from before a rename */
   if (inode->pending) { /* somebody published the name first */
     qfs_inode_settle_pending_locked(fs, inode);
     inode->known = QFS_KNOWN_NOTHING;
@@ -346,7 +350,9 @@ GSList *qfs_inode_wake_locked(QfsInode *inode) {
   return calls;
 }
 
-static void dir_times_due(gpointer data) { qfs_fs_store_dir_times(data); }
+static void dir_times_due(gpointer data) {
+  qfs_fs_store_dir_times(data);
+}
 
 void qfs_inode_touch_dir_locked(QfsFs *fs, QfsInode *dir, gint64 now_ns) {
   dir->changes++;
@@ -361,7 +367,9 @@ void qfs_inode_touch_dir_locked(QfsFs *fs, QfsInode *dir, gint64 now_ns) {
   }
 }
 
-gboolean qfs_inode_is_dir(const QfsInode *inode) { return S_ISDIR(inode->mode); }
+gboolean qfs_inode_is_dir(const QfsInode *inode) {
+  return S_ISDIR(inode->mode);
+}
 
 int qfs_inode_child_key_locked(const QfsInode *dir, const char *name, char **out_key) {
   if (strlen(name) > QFS_NAME_MAX)

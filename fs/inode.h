@@ -1,20 +1,21 @@
 /* inode.h - what the kernel knows by number, and the newest acknowledged record of each.
  *
- * Owns: numbering, lookup counts, the table from keys to inodes, the cached record and what it may be
- * used for, the state that orders operations on one inode. Leaves to others: handles (handle.h), replies.
+ * Owns: numbering, lookup counts, the table from keys to inodes, the cached record and what it may
+ * be used for, the state that orders operations on one inode. Leaves to others: handles (handle.h),
+ * replies.
  *
  * Invariants
- *  I1. At most one inode has a given key as its name; one that lost its name (unlink, rename over it)
- *      is not in by_key. It stays usable through its handles: under "/orphan/N" after unlink, from the pinned
- *      last record after a rename over it (key NULL: reads go on, writes fail with ESTALE).
+ *  I1. At most one inode has a given key as its name; one that lost its name (unlink, rename over
+ * it) is not in by_key. It stays usable through its handles: under "/orphan/N" after unlink, from
+ * the pinned last record after a rename over it (key NULL: reads go on, writes fail with ESTALE).
  *  I2. `record` is an acknowledged version, never one in flight: size and times change after W
  *      acknowledgements. It only moves to newer versions while `known` says so.
- *  I3. The nodeid is a counter, never used twice. st_ino is made from the birth time and kept while the
- *      kernel knows the inode, also across rename; no two known inodes share one.
- *  I4. While `blocked` > 0 an operation that changes the inode's name, or publishes at release, is under
- *      way: whoever names or changes the inode is parked and runs again afterwards. READ never waits for it.
- *  I5. A created file that was not published yet (`pending`) has no record, has a handle that owes it, and
- *      holds its directory in `parent`.
+ *  I3. The nodeid is a counter, never used twice. st_ino is made from the birth time and kept while
+ * the kernel knows the inode, also across rename; no two known inodes share one. I4. While
+ * `blocked` > 0 an operation that changes the inode's name, or publishes at release, is under way:
+ * whoever names or changes the inode is parked and runs again afterwards. READ never waits for it.
+ *  I5. A created file that was not published yet (`pending`) has no record, has a handle that owes
+ * it, and holds its directory in `parent`.
  *
  * Threading: every function ends in _locked (fs->lock held) or takes the lock itself.
  */
@@ -36,35 +37,36 @@ struct QfsInode {
   gboolean control; /* constant: below .quorumfs */
 
   /* All below: fs->lock. */
-  guint refs;       /* handles, calls, table entries of others; one for nlookup > 0 */
+  guint refs; /* handles, calls, table entries of others; one for nlookup > 0 */
   guint64 nlookup;
-  char *key;        /* NULL: I1 */
-  gboolean named;   /* in by_key */
+  char *key;      /* NULL: I1 */
+  gboolean named; /* in by_key */
   QfsRecord *record;
   QfsKnown known;
-  mode_t mode;      /* file type bits; fixed */
+  mode_t mode; /* file type bits; fixed */
 
-  gboolean pending;  /* I5 */
-  QfsAttr attr;      /* of a pending file, and of a root without record */
-  QfsInode *parent;  /* I5 */
+  gboolean pending;   /* I5 */
+  QfsAttr attr;       /* of a pending file, and of a root without record */
+  QfsInode *parent;   /* I5 */
   GList pending_link; /* in fs->pending */
 
-  guint blocked;     /* I4 */
-  guint mutations;   /* requests that change this inode and are under way */
-  GQueue parked;     /* of QfsCall: run again when something here changed */
-  GQueue handles;    /* of QfsHandle, open files only */
+  guint blocked;             /* I4 */
+  guint mutations;           /* requests that change this inode and are under way */
+  GQueue parked;             /* of QfsCall: run again when something here changed */
+  GQueue handles;            /* of QfsHandle, open files only */
   gint64 contended_until_us; /* until then readers are direct (handle.h) */
-  GQueue openers;    /* of QfsCall: opens that wait for handles or for each other, by arrival (handle.h) */
+  GQueue openers;         /* of QfsCall: opens that wait for handles or for each other, by arrival
+                             (handle.h) */
   gboolean object_pinned; /* I1: the last record's chunks are kept for the open handles */
 
-  guint64 pages_of;  /* version that every cached page belongs to; 0: unknown */
-  guint64 fills;     /* READs that may have put pages into the cache; pages.h P1, P2 */
+  guint64 pages_of;    /* version that every cached page belongs to; 0: unknown */
+  guint64 fills;       /* READs that may have put pages into the cache; pages.h P1, P2 */
   guint64 clean_fills; /* how many of them are known to be dropped */
 
   /* Directories. */
-  guint64 changes;   /* raised by each change of a child: a listing page fetched before is outdated */
+  guint64 changes; /* raised by each change of a child: a listing page fetched before is outdated */
   guint pending_children;
-  gint64 times_ns;   /* mtime and ctime that are newer than the record's; 0: none */
+  gint64 times_ns;      /* mtime and ctime that are newer than the record's; 0: none */
   gboolean times_dirty; /* in fs->dirty_dirs */
 };
 
@@ -82,19 +84,23 @@ void qfs_inode_forget(QfsFs *fs, fuse_ino_t ino, guint64 nlookup);
 /* The inode that has this name, or NULL; not referenced. */
 QfsInode *qfs_inode_by_key_locked(QfsFs *fs, const char *key);
 /* The inode of an existing record: found or made, and told what the record says (I2). `doubts` is
- * fs->doubts as it was when the record was asked for. keep: it is about to be opened, its bytes are needed.
- * Referenced. */
+ * fs->doubts as it was when the record was asked for. keep: it is about to be opened, its bytes are
+ * needed. Referenced. */
 QfsInode *qfs_inode_of_record_locked(QfsFs *fs, QfsRecord *record, QfsKnown known, guint64 doubts,
                                      gboolean keep);
 QfsInode *qfs_inode_new_control_locked(QfsFs *fs, const char *key, mode_t mode);
-QfsInode *qfs_inode_new_pending_locked(QfsFs *fs, QfsInode *parent, const char *key, const QfsAttr *attr);
+QfsInode *qfs_inode_new_pending_locked(QfsFs *fs, QfsInode *parent, const char *key,
+                                       const QfsAttr *attr);
 
-void qfs_inode_learn_locked(QfsFs *fs, QfsInode *inode, QfsRecord *record, QfsKnown known, guint64 doubts);
-/* Drops the bytes of a value that is not open, so that memory follows open files and not known names. */
+void qfs_inode_learn_locked(QfsFs *fs, QfsInode *inode, QfsRecord *record, QfsKnown known,
+                            guint64 doubts);
+/* Drops the bytes of a value that is not open, so that memory follows open files and not known
+ * names. */
 void qfs_inode_trim_locked(QfsInode *inode);
 /* A request that changed `inode` ended. Counts it down, learns its record, and marks what it left
  * unknown. Directory listings of the parent become outdated. */
-void qfs_inode_mutated_locked(QfsFs *fs, QfsInode *inode, const QfsRequest *request, guint64 doubts);
+void qfs_inode_mutated_locked(QfsFs *fs, QfsInode *inode, const QfsRequest *request,
+                              guint64 doubts);
 /* Nothing is known for certain any more. */
 void qfs_inode_doubt_locked(QfsFs *fs, QfsInode *inode);
 
@@ -112,7 +118,8 @@ void qfs_inode_touch_dir_locked(QfsFs *fs, QfsInode *dir, gint64 now_ns);
 /* A child of the directory of `key` changed. */
 void qfs_inode_child_changed_locked(QfsFs *fs, const char *key);
 
-/* Attributes of something that a user makes in `dir`: its group and set-gid bit go on as in other systems. */
+/* Attributes of something that a user makes in `dir`: its group and set-gid bit go on as in other
+ * systems. */
 void qfs_inode_child_attr_locked(QfsFs *fs, const QfsInode *dir, mode_t mode, uid_t uid, gid_t gid,
                                  QfsAttr *out_attr);
 

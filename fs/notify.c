@@ -18,9 +18,9 @@ typedef struct {
   QfsNotify *notify;
   GMutex lock;
   GCond wake;
-  GQueue jobs;      /* lock */
-  gboolean busy;    /* lock: a job is being carried out */
-  gboolean stop;    /* lock */
+  GQueue jobs;   /* lock */
+  gboolean busy; /* lock: a job is being carried out */
+  gboolean stop; /* lock */
   GThread *thread;
 } Queue;
 
@@ -122,7 +122,9 @@ QfsNotify *qfs_notify_new(QfsFs *fs) {
   return notify;
 }
 
-void qfs_notify_quiesce(QfsNotify *notify) { g_atomic_int_set(&notify->quiet, 1); }
+void qfs_notify_quiesce(QfsNotify *notify) {
+  g_atomic_int_set(&notify->quiet, 1);
+}
 
 gboolean qfs_notify_is_idle(QfsNotify *notify) {
   return queue_is_idle(&notify->pages) && queue_is_idle(&notify->names);
@@ -171,8 +173,8 @@ void qfs_notify_fence(QfsNotify *notify, QfsNotifyThen then, gpointer data) {
 
 /* --- what others changed --- */
 
-/* The deepest directory above `key` that the kernel knows forgets the name that leads to it: an entry
- * below an unknown directory can't be cached. */
+/* The deepest directory above `key` that the kernel knows forgets the name that leads to it: an
+ * entry below an unknown directory can't be cached. */
 static void forget_name_locked(QfsFs *fs, const char *key, gboolean gentle) {
   char *path = g_strdup(key);
   for (;;) {

@@ -1,11 +1,11 @@
 /* notify.h - telling the kernel to forget, from threads of their own.
  *
  * Invariants
- *  N1. Two threads. `pages` drops cached pages: that waits for locked pages, thus for READs and cached WRITEs
- *      under way. `names` drops directory entries and attributes: that waits for directory locks,
- *      thus for any name operation, which may in turn wait for a file's writer.
- *  N2. Only the WRITE of a direct (O_WRONLY) handle waits for `pages`, and only the answer of rpc, which
- *      holds no kernel lock, for both. No READ, cached WRITE or name operation waits for either: no cycle.
+ *  N1. Two threads. `pages` drops cached pages: that waits for locked pages, thus for READs and
+ * cached WRITEs under way. `names` drops directory entries and attributes: that waits for directory
+ * locks, thus for any name operation, which may in turn wait for a file's writer. N2. Only the
+ * WRITE of a direct (O_WRONLY) handle waits for `pages`, and only the answer of rpc, which holds no
+ * kernel lock, for both. No READ, cached WRITE or name operation waits for either: no cycle.
  *
  * Threading: any thread, fs->lock may be held.
  */
@@ -27,7 +27,8 @@ void qfs_notify_free(QfsNotify *notify);
 void qfs_notify_pages(QfsNotify *notify, fuse_ino_t ino, QfsNotifyThen then, gpointer data);
 /* Drops the cached attributes. */
 void qfs_notify_attr(QfsNotify *notify, fuse_ino_t ino);
-/* Drops the entry (also a negative one). gentle: it is looked up again, but a directory stays attached. */
+/* Drops the entry (also a negative one). gentle: it is looked up again, but a directory stays
+ * attached. */
 void qfs_notify_entry(QfsNotify *notify, fuse_ino_t dir, const char *name, gboolean gentle);
 /* Calls `then` when everything asked for so far was sent. */
 void qfs_notify_fence(QfsNotify *notify, QfsNotifyThen then, gpointer data);

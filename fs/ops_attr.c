@@ -1,7 +1,7 @@
 /* ops_attr.c - what is there: lookup, forget, attributes, symlink targets, statfs.
  *
- * LOOKUP always asks the engine; GETATTR answers from the inode's record while that is known to be current
- * (this daemon is the only writer, so it stays so until something here changes it). */
+ * LOOKUP always asks the engine; GETATTR answers from the inode's record while that is known to be
+ * current (this daemon is the only writer, so it stays so until something here changes it). */
 #include "fs/handle.h"
 #include "fs/ops_control.h"
 
@@ -10,7 +10,8 @@
 
 /* --- lookup --- */
 
-/* Sends an entry, or ENOENT as a cacheable negative one; a lookup that the kernel did not take is undone. */
+/* Sends an entry, or ENOENT as a cacheable negative one; a lookup that the kernel did not take is
+ * undone. */
 void qfs_reply_entry(QfsCall *call, const struct fuse_entry_param *entry) {
   QfsFs *fs = call->fs;
   if (!qfs_call_claim(call)) {
@@ -50,7 +51,8 @@ static void lookup_done(QfsCall *call, QfsRequest *request) {
   }
   struct fuse_entry_param entry;
   g_mutex_lock(&fs->lock);
-  QfsInode *inode = qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts, FALSE);
+  QfsInode *inode =
+      qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts, FALSE);
   qfs_inode_entry_locked(fs, inode, &entry);
   qfs_inode_unref_locked(fs, inode);
   g_mutex_unlock(&fs->lock);
@@ -350,8 +352,8 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino) {
 
 /* --- statfs --- */
 
-/* Nodes that share a disk report the same totals: such a disk counts once. What is left holds every value
- * K times. */
+/* Nodes that share a disk report the same totals: such a disk counts once. What is left holds every
+ * value K times. */
 static void sum_disks(const QfsEngineStatus *status, struct statvfs *st) {
   guint64 total = 0, available = 0, records = 0;
   for (guint i = 0; i < status->nodes; i++) {

@@ -16,8 +16,8 @@ const char *qfs_control_path(const QfsInode *inode) {
 void qfs_control_lookup(QfsCall *call) {
   QfsFs *fs = call->fs;
   QfsInode *dir = call->dir;
-  char *key = dir->control ? g_strconcat(dir->key, "/", call->name, NULL)
-                           : g_strdup(QFS_CONTROL_NAME);
+  char *key =
+      dir->control ? g_strconcat(dir->key, "/", call->name, NULL) : g_strdup(QFS_CONTROL_NAME);
   const char *path = key + strlen(QFS_CONTROL_NAME);
   mode_t mode = qfs_control_mode(fs->control, *path == '/' ? path + 1 : path);
   struct fuse_entry_param entry;
@@ -38,15 +38,14 @@ void qfs_control_lookup(QfsCall *call) {
 void qfs_control_open_call(QfsCall *call) {
   QfsFs *fs = call->fs;
   int error = 0;
-  QfsControlFile *file = qfs_control_open(fs->control, qfs_control_path(call->inode), call->fi.flags,
-                                          call->uid, call->gid, &error);
+  QfsControlFile *file = qfs_control_open(fs->control, qfs_control_path(call->inode),
+                                          call->fi.flags, call->uid, call->gid, &error);
   if (file == NULL) {
     qfs_call_reply_errno(call, error);
     return;
   }
   g_mutex_lock(&fs->lock);
-  QfsHandle *handle =
-      qfs_handle_new_locked(fs, call->inode, QFS_HANDLE_CONTROL, call->fi.flags);
+  QfsHandle *handle = qfs_handle_new_locked(fs, call->inode, QFS_HANDLE_CONTROL, call->fi.flags);
   handle->control = file;
   g_mutex_unlock(&fs->lock);
   call->fi.direct_io = 1;

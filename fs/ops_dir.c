@@ -1,16 +1,17 @@
 /* ops_dir.c - listing directories.
  *
- * A handle holds one page of the engine's list, never the directory. Cookies are ordinals: 1 and 2 are
- * "." and "..", entry i is i + 3. The sequence goes on by name, so deletions on the way skip nothing; for
- * seekdir the handle keeps the name at which each page began. A reply never crosses a page, so that what the
- * kernel asks again (it could not deliver all) is still in memory.
+ * A handle holds one page of the engine's list, never the directory. Cookies are ordinals: 1 and 2
+ * are
+ * "." and "..", entry i is i + 3. The sequence goes on by name, so deletions on the way skip
+ * nothing; for seekdir the handle keeps the name at which each page began. A reply never crosses a
+ * page, so that what the kernel asks again (it could not deliver all) is still in memory.
  *
- * READDIRPLUS hands out inodes from a page that may be older than the last change in the directory: then
- * only inodes that are known (and so current) are handed out, and other names without one; the
+ * READDIRPLUS hands out inodes from a page that may be older than the last change in the directory:
+ * then only inodes that are known (and so current) are handed out, and other names without one; the
  * kernel looks those up when it needs them.
  *
- * Threading: the handle by its own lock; the kernel sends one request per open directory at a time, except
- * after an interrupted one. */
+ * Threading: the handle by its own lock; the kernel sends one request per open directory at a time,
+ * except after an interrupted one. */
 #include "fs/handle.h"
 #include "fs/ops_control.h"
 
@@ -25,9 +26,9 @@ typedef struct {
 } Mark;
 
 struct QfsDirHandle {
-  QfsInode *inode;    /* constant, referenced */
-  guint refs;         /* fs->lock: the kernel's, and of calls (one may outlive RELEASEDIR if interrupted) */
-  GList link;         /* fs->lock: in fs->dir_handles */
+  QfsInode *inode; /* constant, referenced */
+  guint refs; /* fs->lock: the kernel's, and of calls (one may outlive RELEASEDIR if interrupted) */
+  GList link; /* fs->lock: in fs->dir_handles */
   GMutex lock;
   GArray *marks;      /* lock: of Mark, by ordinal; page boundaries met so far */
   GPtrArray *entries; /* lock: the page: of QfsRecord; NULL: none */
@@ -37,9 +38,13 @@ struct QfsDirHandle {
   guint64 doubts;     /* lock: fs->doubts then */
 };
 
-static QfsDirHandle *dir_of(const struct fuse_file_info *fi) { return (QfsDirHandle *)(gsize)fi->fh; }
+static QfsDirHandle *dir_of(const struct fuse_file_info *fi) {
+  return (QfsDirHandle *)(gsize)fi->fh;
+}
 
-static void mark_clear(gpointer data) { g_free(((Mark *)data)->after); }
+static void mark_clear(gpointer data) {
+  g_free(((Mark *)data)->after);
+}
 
 void qfs_dir_handle_unref(QfsFs *fs, QfsDirHandle *dir) {
   if (dir == NULL)
@@ -147,8 +152,8 @@ static void take_page(QfsDirHandle *dir, GPtrArray *entries, guint64 first, gboo
   dir->first = first;
   dir->more = more;
   guint64 end = first + entries->len;
-  gboolean known = dir->marks->len > 0 &&
-                   g_array_index(dir->marks, Mark, dir->marks->len - 1).first >= end;
+  gboolean known =
+      dir->marks->len > 0 && g_array_index(dir->marks, Mark, dir->marks->len - 1).first >= end;
   if (more && !known && entries->len > 0) {
     Mark mark = {end, g_strdup(entry_name(entries->pdata[entries->len - 1]))};
     g_array_append_val(dir->marks, mark);
@@ -184,8 +189,7 @@ static void fill_entry(QfsFs *fs, QfsDirHandle *dir, QfsRecord *record, gboolean
     if (known != NULL && (known->pending || known->known != QFS_KNOWN_NOTHING)) {
       qfs_inode_entry_locked(fs, known, entry);
     } else if (current) {
-      QfsInode *inode =
-          qfs_inode_of_record_locked(fs, record, QFS_KNOWN_ATTRS, dir->doubts, FALSE);
+      QfsInode *inode = qfs_inode_of_record_locked(fs, record, QFS_KNOWN_ATTRS, dir->doubts, FALSE);
       qfs_inode_entry_locked(fs, inode, entry);
       qfs_inode_unref_locked(fs, inode);
     }

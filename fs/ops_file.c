@@ -1,5 +1,5 @@
-/* ops_file.c - read, write, fsync. There is no FLUSH handler: everything is published in WRITE, and the ENOSYS
- * that libfuse answers makes the kernel stop sending it. */
+/* ops_file.c - read, write, fsync. There is no FLUSH handler: everything is published in WRITE, and
+ * the ENOSYS that libfuse answers makes the kernel stop sending it. */
 #include "fs/ops_control.h"
 #include "fs/pages.h"
 
@@ -21,9 +21,11 @@ static void reply_data(QfsCall *call, gconstpointer bytes, gsize len) {
   qfs_call_end(call);
 }
 
-/* Bytes that a record answers without the engine: the tail, zeros behind it, or none beyond the end.
- * FALSE: some of them are in chunks. *out_len may be shorter than asked; it is at the end only. */
-static gboolean read_inline(const QfsRecord *record, guint64 offset, gsize size, GBytes **out_data) {
+/* Bytes that a record answers without the engine: the tail, zeros behind it, or none beyond the
+ * end. FALSE: some of them are in chunks. *out_len may be shorter than asked; it is at the end
+ * only. */
+static gboolean read_inline(const QfsRecord *record, guint64 offset, gsize size,
+                            GBytes **out_data) {
   guint64 end = record != NULL ? record->attr.size : 0;
   if (offset >= end || size == 0) {
     *out_data = NULL;
@@ -45,7 +47,8 @@ static gboolean read_inline(const QfsRecord *record, guint64 offset, gsize size,
   return TRUE;
 }
 
-/* What a READ is to see: NULL with *out_ask: the engine must be asked for the newest first. Referenced. */
+/* What a READ is to see: NULL with *out_ask: the engine must be asked for the newest first.
+ * Referenced. */
 static QfsRecord *choose_locked(QfsHandle *handle, gboolean fill, guint64 offset, gboolean *out_ask,
                                 gboolean *out_pinned, GSList **pins) {
   QfsInode *inode = handle->inode;
@@ -75,7 +78,8 @@ static GSList *advance_locked(QfsHandle *handle, gboolean pinned, guint64 offset
     return NULL;
   handle->next_offset = offset + got;
   handle->pin_until_us = g_get_monotonic_time() + QFS_PIN_US;
-  /* A short read is not the end yet: the reader asks once more, and must not get bytes of the next version. */
+  /* A short read is not the end yet: the reader asks once more, and must not get bytes of the next
+   * version. */
   return got == 0 && asked > 0 ? qfs_handle_unpin_locked(handle, NULL) : NULL;
 }
 
@@ -86,8 +90,10 @@ static void read_record_done(QfsCall *call, QfsRequest *request) {
     qfs_inode_learn_locked(fs, call->inode, request->record, QFS_KNOWN_ALL, call->doubts);
     g_mutex_unlock(&fs->lock);
   }
-  if (call->attempts++ < ATTEMPTS_MAX && (request->status == QFS_OK || request->status == QFS_NOT_FOUND)) {
-    call->got = request->status == QFS_NOT_FOUND; /* deleted by others: what was known is all there is */
+  if (call->attempts++ < ATTEMPTS_MAX &&
+      (request->status == QFS_OK || request->status == QFS_NOT_FOUND)) {
+    call->got =
+        request->status == QFS_NOT_FOUND; /* deleted by others: what was known is all there is */
     run_read(call);
   } else {
     qfs_call_reply_status(call, "read", request->status == QFS_OK ? QFS_STALE : request->status);
@@ -115,15 +121,15 @@ static void read_done(QfsCall *call, QfsRequest *request) {
   /* Changed in place meanwhile: read the newest. */
   g_mutex_lock(&fs->lock);
   pins = qfs_handle_unpin_locked(handle, NULL);
-  if (call->inode->record != NULL &&
-      call->inode->record->timestamp == request->record->timestamp)
+  if (call->inode->record != NULL && call->inode->record->timestamp == request->record->timestamp)
     call->inode->known = QFS_KNOWN_NOTHING;
   g_mutex_unlock(&fs->lock);
   qfs_fs_drop_pins(fs, pins);
   run_read(call);
 }
 
-/* A reader that was slow to begin gets the newest version instead of the one of its open, but one. */
+/* A reader that was slow to begin gets the newest version instead of the one of its open, but one.
+ */
 static void renew_pin(QfsCall *call) {
   QfsFs *fs = call->fs;
   QfsHandle *handle = call->handle;
@@ -199,7 +205,8 @@ static void run_read(QfsCall *call) {
 }
 
 /* The usual case: a small value, unpinned and current. No call, no engine. */
-static gboolean read_fast(fuse_req_t req, QfsHandle *handle, size_t size, off_t offset, gboolean fill) {
+static gboolean read_fast(fuse_req_t req, QfsHandle *handle, size_t size, off_t offset,
+                          gboolean fill) {
   QfsFs *fs = fuse_req_userdata(req);
   QfsInode *inode = handle->inode;
   g_mutex_lock(&fs->lock);
@@ -227,7 +234,8 @@ static gboolean read_fast(fuse_req_t req, QfsHandle *handle, size_t size, off_t 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
                     struct fuse_file_info *fi) {
   QfsHandle *handle = qfs_handle_of(fi);
-  if (handle->kind != QFS_HANDLE_CONTROL && read_fast(req, handle, size, offset, fi->lock_owner == 0))
+  if (handle->kind != QFS_HANDLE_CONTROL &&
+      read_fast(req, handle, size, offset, fi->lock_owner == 0))
     return;
   QfsCall *call = qfs_call_new(req, run_read);
   g_mutex_lock(&call->fs->lock);
@@ -255,7 +263,8 @@ static void write_answer(gpointer data) {
   qfs_call_end(call);
 }
 
-/* What a successful WRITE changes beside the record. Lock held. TRUE: answer after the pages were dropped. */
+/* What a successful WRITE changes beside the record. Lock held. TRUE: answer after the pages were
+ * dropped. */
 static gboolean written_locked(QfsCall *call, const QfsRequest *request, GSList **pins) {
   QfsFs *fs = call->fs;
   QfsInode *inode = call->inode;
@@ -337,7 +346,8 @@ static void run_write(QfsCall *call) {
   QfsInode *inode = call->inode;
   QfsHandle *handle = call->handle;
   g_mutex_lock(&fs->lock);
-  if (handle->first_write && inode->blocked == 0) { /* what follows a REPLACE needs to know how it ended */
+  if (handle->first_write &&
+      inode->blocked == 0) { /* what follows a REPLACE needs to know how it ended */
     qfs_call_park_locked(call, inode, 0);
     g_mutex_unlock(&fs->lock);
     return;

@@ -1,9 +1,10 @@
 /* ops_name.c - names: mkdir, mknod, symlink, unlink, rmdir, rename.
  *
- * What loses its last name while it is open stays readable and, after unlink, writable: unlink moves its
- * record to a hidden key "/orphan/N", removed at the last release (or the next mount). A file that
- * another one was renamed over can't be moved first, or readers would miss the name for a moment: its
- * last version stays pinned and readable for its open handles, and writes to it fail with ESTALE. */
+ * What loses its last name while it is open stays readable and, after unlink, writable: unlink
+ * moves its record to a hidden key "/orphan/N", removed at the last release (or the next mount). A
+ * file that another one was renamed over can't be moved first, or readers would miss the name for a
+ * moment: its last version stays pinned and readable for its open handles, and writes to it fail
+ * with ESTALE. */
 #include "fs/handle.h"
 #include "fs/notify.h"
 #include "fs/ops_control.h"
@@ -152,7 +153,8 @@ static void run_remove(QfsCall *call) {
   QfsRequest *request;
   if (inode != NULL && !g_queue_is_empty(&inode->handles)) {
     request = qfs_request_new(QFS_REQUEST_RENAME, NULL, NULL, NULL);
-    request->key2 = g_strdup_printf(QFS_ORPHAN_DIR "/%016" G_GINT64_MODIFIER "x", fs->next_orphan++);
+    request->key2 =
+        g_strdup_printf(QFS_ORPHAN_DIR "/%016" G_GINT64_MODIFIER "x", fs->next_orphan++);
   } else {
     request = qfs_request_new(QFS_REQUEST_REMOVE, NULL, NULL, NULL);
     request->flags = call->flags | QFS_REMOVE_MUST_EXIST;
@@ -187,7 +189,8 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name) {
 
 /* --- rename --- */
 
-/* The target's last version, for the handles that it has open. Lock held. Its pin was taken before. */
+/* The target's last version, for the handles that it has open. Lock held. Its pin was taken before.
+ */
 static void bury_locked(QfsCall *call, QfsInode *target, QfsRecord *replaced) {
   QfsFs *fs = call->fs;
   if (replaced != NULL && qfs_record_exists(replaced)) {
@@ -235,8 +238,8 @@ static void rename_done(QfsCall *call, QfsRequest *request) {
 
 static void run_rename(QfsCall *call);
 
-/* An open target: its version must not change any more, and its chunks must stay. Lock held. TRUE: released,
- * the call runs again. */
+/* An open target: its version must not change any more, and its chunks must stay. Lock held. TRUE:
+ * released, the call runs again. */
 static gboolean keep_target_unlock(QfsCall *call, QfsInode *target) {
   QfsFs *fs = call->fs;
   if (g_queue_is_empty(&target->handles))

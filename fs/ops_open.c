@@ -1,4 +1,5 @@
-/* ops_open.c - create, open, release: how a file's handle comes to be and what it owes (handle.h). */
+/* ops_open.c - create, open, release: how a file's handle comes to be and what it owes (handle.h).
+ */
 #include "fs/ops_control.h"
 #include "fs/pages.h"
 
@@ -71,7 +72,8 @@ static void open_record_done(QfsCall *call, QfsRequest *request) {
     return;
   }
   g_mutex_lock(&fs->lock);
-  gboolean moved = inode->blocked > 0 || inode->key == NULL || strcmp(inode->key, request->key) != 0;
+  gboolean moved =
+      inode->blocked > 0 || inode->key == NULL || strcmp(inode->key, request->key) != 0;
   g_mutex_unlock(&fs->lock);
   if (moved && call->attempts++ < 8) {
     call->got = FALSE;
@@ -81,8 +83,8 @@ static void open_record_done(QfsCall *call, QfsRequest *request) {
   }
 }
 
-/* The version that a reader beside a replacing writer will see is pinned, without the lock; then everything is
- * looked at again. Lock held; TRUE: released and run again. */
+/* The version that a reader beside a replacing writer will see is pinned, without the lock; then
+ * everything is looked at again. Lock held; TRUE: released and run again. */
 static gboolean pin_first_unlock(QfsCall *call) {
   QfsFs *fs = call->fs;
   QfsRecord *record = call->inode->record;
@@ -160,8 +162,7 @@ static void open_reader_unlock(QfsCall *call) {
   gboolean beside = qfs_inode_is_contended_locked(inode);
   if (beside && pin_first_unlock(call))
     return;
-  QfsHandle *handle =
-      qfs_handle_new_locked(call->fs, inode, QFS_HANDLE_READER, call->fi.flags);
+  QfsHandle *handle = qfs_handle_new_locked(call->fs, inode, QFS_HANDLE_READER, call->fi.flags);
   handle->cached = !beside;
   call->fi.noflush = 1;
   if (beside) {
@@ -185,8 +186,7 @@ static void open_writer_unlock(QfsCall *call) {
   }
   if (truncates && inode->known == QFS_KNOWN_NOTHING && get_first_unlock(call))
     return;
-  QfsHandle *handle =
-      qfs_handle_new_locked(call->fs, inode, QFS_HANDLE_WRITER, call->fi.flags);
+  QfsHandle *handle = qfs_handle_new_locked(call->fs, inode, QFS_HANDLE_WRITER, call->fi.flags);
   handle->truncates = handle->replacing = handle->owes = truncates;
   if (truncates)
     qfs_pages_truncating_open_locked(handle);
@@ -248,8 +248,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
 
 static void run_create(QfsCall *call);
 
-/* A new file by a write-only handle without O_EXCL: it is published with its first write, so that nobody
- * reads it empty. Lock held, released. */
+/* A new file by a write-only handle without O_EXCL: it is published with its first write, so that
+ * nobody reads it empty. Lock held, released. */
 static void create_pending_unlock(QfsCall *call, const char *key) {
   QfsFs *fs = call->fs;
   QfsInode *inode = qfs_inode_new_pending_locked(fs, call->dir, key, &call->attr);
@@ -260,7 +260,8 @@ static void create_pending_unlock(QfsCall *call, const char *key) {
   call->fi.direct_io = 1;
   call->fi.keep_cache = 1;
   call->fi.noflush = 1;
-  /* Now, not when it is published: after this answer the kernel asks for the directory's times again. */
+  /* Now, not when it is published: after this answer the kernel asks for the directory's times
+   * again. */
   qfs_inode_touch_dir_locked(fs, call->dir, call->attr.btime_ns);
   answer_unlock(call, handle);
 }
@@ -278,8 +279,7 @@ static void create_done(QfsCall *call, QfsRequest *request) {
   }
   g_mutex_lock(&fs->lock);
   qfs_inode_touch_dir_locked(fs, call->dir, request->now_ns);
-  call->inode =
-      qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts, TRUE);
+  call->inode = qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts, TRUE);
   int access = call->fi.flags & O_ACCMODE;
   QfsHandleKind kind = access == O_RDONLY   ? QFS_HANDLE_READER
                        : access == O_WRONLY ? QFS_HANDLE_WRITER
@@ -304,8 +304,7 @@ static void create_found(QfsCall *call, QfsRequest *request) {
     return;
   }
   g_mutex_lock(&fs->lock);
-  call->inode =
-      qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts, TRUE);
+  call->inode = qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts, TRUE);
   gboolean file = S_ISREG(call->inode->mode);
   g_mutex_unlock(&fs->lock);
   call->run = run_open;

@@ -1,16 +1,19 @@
 /* session.c - the loop that takes requests from the kernel.
  *
- * One thread at a time listens; what a RELEASE will publish is announced before the next request is read (the
- * kernel sends RELEASE after close(2) returned, so `: > k; echo x > k` would lose the echo otherwise).
+ * One thread at a time listens; what a RELEASE will publish is announced before the next request is
+ * read (the kernel sends RELEASE after close(2) returned, so `: > k; echo x > k` would lose the
+ * echo otherwise).
  *
- * The listener carries out what it received itself and then listens again: waking another thread for it
- * costs more than most requests. It hands the listening over before it works when that pays: the request was
- * waiting already (there is a backlog), or moves many bytes, or is the first after a pause. A thread that
- * sleeps looks every RESCUE_US, while requests come, whether the listener got stuck in its request. Before the
- * listener sleeps in poll it spins: an answer to a process that asks again at once comes twice as fast.
+ * The listener carries out what it received itself and then listens again: waking another thread
+ * for it costs more than most requests. It hands the listening over before it works when that pays:
+ * the request was waiting already (there is a backlog), or moves many bytes, or is the first after
+ * a pause. A thread that sleeps looks every RESCUE_US, while requests come, whether the listener
+ * got stuck in its request. Before the listener sleeps in poll it spins: an answer to a process
+ * that asks again at once comes twice as fast.
  *
- * Stopping: an eventfd wakes the listener, whatever files are open. Notifications under way may wait for
- * pages whose READ only this loop answers, so it serves until they are through, at most STOP_US.
+ * Stopping: an eventfd wakes the listener, whatever files are open. Notifications under way may
+ * wait for pages whose READ only this loop answers, so it serves until they are through, at most
+ * STOP_US.
  *
  * Threading: stop from anywhere; the rest by the owner of the QfsFs.
  */
@@ -29,8 +32,13 @@
 /* Requests keep coming while the last one is no older than this. */
 #define ACTIVE_US 10000
 #define RESCUE_US 1000
-/* One waiting request is usual: the kernel sends RELEASE beside what comes next. */
+/* So many requests in a row that were waiting already are a backlog; a few are usual, since the
+ * kernel sends RELEASE beside what comes next. With two processors sharing the work was measured to
+ * cost half the throughput, with one client as with four. */
 #define BACKLOG 16
+#define BACKLOG_PROCESSORS_MIN 4
+/* A READ of more bytes than this may be worth another thread. */
+#define HEAVY_READ 65536
 #define STOP_US 500000
 #define BUFFERS_MAX 8
 /* From here on a WRITE's bytes stay in the receive buffer and the thread gets another one. */
@@ -47,16 +55,17 @@ struct QfsSession {
   int stop_fd;
   GMutex lock;
   GCond wake;
-  gboolean listening;    /* lock: some thread is the listener */
-  gboolean offered;      /* lock: ... none is, and a sleeping thread was woken to be it */
-  guint sleeping;        /* lock: threads in g_cond_wait */
-  guint backlog;         /* the listener's: requests in a row that were waiting already */
-  gboolean ended;        /* lock; set by the listener */
-  gboolean failed;       /* lock */
-  gint64 last_us;        /* lock: when the last request came; else the listener's own */
-  gint64 stop_by_us;     /* the listener's: 0, or the end of the serving after a stop */
-  gint stopping;         /* atomic */
-  gint announced;        /* atomic: ready was called */
+  gboolean listening; /* lock: some thread is the listener */
+  gboolean offered;   /* lock: ... none is, and a sleeping thread was woken to be it */
+  guint sleeping;     /* lock: threads in g_cond_wait */
+  guint backlog_max;  /* constant */
+  guint backlog;      /* the listener's: requests in a row that were waiting already */
+  gboolean ended;     /* lock; set by the listener */
+  gboolean failed;    /* lock */
+  gint64 last_us;     /* lock: when the last request came; else the listener's own */
+  gint64 stop_by_us;  /* the listener's: 0, or the end of the serving after a stop */
+  gint stopping;      /* atomic */
+  gint announced;     /* atomic: ready was called */
 };
 
 static __thread Worker *current_worker;
@@ -96,13 +105,11 @@ GBytes *qfs_session_take_bytes(const char *bytes, gsize size) {
 
 static void announce(QfsFs *fs, const struct fuse_buf *buf) {
   const struct fuse_in_header *header = buf->mem;
-  if (header->opcode != FUSE_RELEASE ||
-      buf->size < sizeof *header + sizeof(struct fuse_release_in))
+  if (header->opcode != FUSE_RELEASE || buf->size < sizeof *header + sizeof(struct fuse_release_in))
     return;
   const struct fuse_release_in *release = (const void *)(header + 1);
   qfs_handle_announce_release(fs, release->fh);
 }
-
 
 /* After a stop: TRUE when the loop may end. */
 static gboolean may_end(QfsSession *session) {
@@ -122,7 +129,13 @@ static void wait_for_request(QfsSession *session) {
   poll(fds, stopping ? 1 : 2, stopping ? 5 : -1);
 }
 
-/* Reads one request into worker->buf. *out_waited: it came after this call began. <=0: no more will come. */
+/* Requests keep coming, and nothing is under way whose threads need the processor. */
+static gboolean spin_pays(const QfsSession *session, gint64 now) {
+  return now - session->last_us < ACTIVE_US && g_atomic_int_get(&session->fs->in_flight) == 0;
+}
+
+/* Reads one request into worker->buf. *out_waited: it came after this call began. <=0: no more will
+ * come. */
 static int listen_once(Worker *worker, gboolean *out_waited) {
   QfsSession *session = worker->session;
   gint64 spin_until = 0;
@@ -138,7 +151,7 @@ static int listen_once(Worker *worker, gboolean *out_waited) {
     *out_waited = TRUE;
     gint64 now = g_get_monotonic_time();
     if (spin_until == 0)
-      spin_until = now - session->last_us < ACTIVE_US ? now + SPIN_US : now;
+      spin_until = spin_pays(session, now) ? now + SPIN_US : now;
     if (now < spin_until)
       continue;
     wait_for_request(session);
@@ -147,7 +160,8 @@ static int listen_once(Worker *worker, gboolean *out_waited) {
 }
 
 /* Waits until there is no listener: at once for a thread that comes from its request; for one that
- * slept, until the listening is offered to it, or the listener is stuck. Lock held. FALSE: the loop ended. */
+ * slept, until the listening is offered to it, or the listener is stuck. Lock held. FALSE: the loop
+ * ended. */
 static gboolean become_listener_locked(QfsSession *session) {
   gboolean slept = FALSE;
   while (!session->ended) {
@@ -170,8 +184,10 @@ static gboolean become_listener_locked(QfsSession *session) {
 
 static gboolean is_heavy(const struct fuse_buf *buf) {
   const struct fuse_in_header *header = buf->mem;
-  return header->len > TAKE_MIN || header->opcode == FUSE_READ || header->opcode == FUSE_READDIR ||
-         header->opcode == FUSE_READDIRPLUS;
+  const struct fuse_read_in *read = (const void *)(header + 1);
+  return header->len > TAKE_MIN ||
+         (header->opcode == FUSE_READ && buf->size >= sizeof *header + sizeof *read &&
+          read->size > HEAVY_READ);
 }
 
 /* The next request into worker->buf. FALSE: no more will come. */
@@ -192,8 +208,8 @@ static gboolean receive(Worker *worker) {
 
   g_mutex_lock(&session->lock);
   session->backlog = waited ? 0 : session->backlog + 1;
-  gboolean hand_over = session->backlog >= BACKLOG || now - session->last_us > ACTIVE_US ||
-                       (res > 0 && is_heavy(&worker->buf));
+  gboolean hand_over = session->backlog >= session->backlog_max ||
+                       now - session->last_us > ACTIVE_US || (res > 0 && is_heavy(&worker->buf));
   session->last_us = now;
   session->listening = FALSE;
   if (res <= 0) {
@@ -238,6 +254,7 @@ static gpointer serve(gpointer data) {
 QfsSession *qfs_session_new(QfsFs *fs) {
   QfsSession *session = g_new0(QfsSession, 1);
   session->fs = fs;
+  session->backlog_max = g_get_num_processors() < BACKLOG_PROCESSORS_MIN ? G_MAXUINT : BACKLOG;
   session->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   g_mutex_init(&session->lock);
   g_cond_init(&session->wake);

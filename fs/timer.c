@@ -10,8 +10,9 @@ typedef struct {
 struct QfsTimer {
   GMutex lock;
   GCond wake;
-  GQueue entries; /* lock: by time; nearly all have the same delay, so appending is the usual case */
-  gboolean stop;  /* lock */
+  GQueue
+      entries;   /* lock: by time; nearly all have the same delay, so appending is the usual case */
+  gboolean stop; /* lock */
   GThread *thread;
 };
 

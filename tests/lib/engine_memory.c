@@ -16,13 +16,13 @@ typedef struct {
 typedef struct {
   QfsEngine engine;
   GMutex lock;
-  GHashTable *dirs;    /* lock: directory -> GTree of name -> QfsRecord, tombstones left out */
-  GHashTable *objects; /* lock: unique -> Object */
-  guint64 clock;       /* lock */
-  guint64 next_object; /* lock */
-  gboolean quorum;     /* lock */
+  GHashTable *dirs;      /* lock: directory -> GTree of name -> QfsRecord, tombstones left out */
+  GHashTable *objects;   /* lock: unique -> Object */
+  guint64 clock;         /* lock */
+  guint64 next_object;   /* lock */
+  gboolean quorum;       /* lock */
   QfsStatus fail_status; /* lock */
-  guint fail_count;    /* lock */
+  guint fail_count;      /* lock */
   guint delay_us;
   GAsyncQueue *queue;
   GThread *thread;
@@ -32,7 +32,9 @@ static QfsRequest stop_request;
 
 /* --- records and objects --- */
 
-static int compare_names(gconstpointer a, gconstpointer b, gpointer data) { return strcmp(a, b); }
+static int compare_names(gconstpointer a, gconstpointer b, gpointer data) {
+  return strcmp(a, b);
+}
 
 static GTree *dir_tree(Memory *m, const char *key, const char **out_name, gboolean make) {
   gsize len;
@@ -259,8 +261,7 @@ static QfsStatus check_write(QfsRequest *r, const QfsRecord *old) {
     return QFS_EXISTS;
   if (old == NULL && (r->flags & QFS_WRITE_CREATE) == 0)
     return QFS_NOT_FOUND;
-  if ((r->flags & QFS_WRITE_IF_TIMESTAMP) &&
-      r->if_timestamp != (old != NULL ? old->timestamp : 0))
+  if ((r->flags & QFS_WRITE_IF_TIMESTAMP) && r->if_timestamp != (old != NULL ? old->timestamp : 0))
     return QFS_STALE;
   return QFS_OK;
 }
@@ -382,7 +383,8 @@ static QfsStatus do_remove(Memory *m, QfsRequest *r) {
   return QFS_OK;
 }
 
-static QfsStatus check_rename(Memory *m, QfsRequest *r, const QfsRecord *from, const QfsRecord *to) {
+static QfsStatus check_rename(Memory *m, QfsRequest *r, const QfsRecord *from,
+                              const QfsRecord *to) {
   if (from == NULL)
     return QFS_NOT_FOUND;
   QfsStatus status = check_parent(m, r->key2);

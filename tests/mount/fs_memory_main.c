@@ -52,7 +52,9 @@ int main(int argc, char **argv) {
                         .debug = g_getenv("FS_MEMORY_DEBUG") != NULL,
                         .uid = getuid(),
                         .gid = getgid(),
-                        .threads = g_getenv("FS_MEMORY_THREADS") != NULL ? (guint)atoi(g_getenv("FS_MEMORY_THREADS")) : 0,
+                        .threads = g_getenv("FS_MEMORY_THREADS") != NULL
+                                       ? (guint)atoi(g_getenv("FS_MEMORY_THREADS"))
+                                       : 0,
                         .ready = ready};
   g_autoptr(GError) error = NULL;
   context.fs = qfs_fs_mount(&config, &error);
