@@ -157,6 +157,7 @@ void qfs_coordinator_tick(QfsCoordinator *c) {
   gint64 now_us = c->env->now_us(c->env);
   c->wake_us = 0;
   qfs_rpc_tick(c, now_us);
+  qfs_flights_tick(c, now_us);
   qfs_settle_tick(c, now_us);
   qfs_ops_tick(c, now_us);
   qfs_recovery_consider(c);

@@ -6,6 +6,8 @@
  */
 #include "cluster/private.h"
 
+#define FULL_RETRY_US (250 * 1000)
+
 static QfsNodeSet joining(QfsCoordinator *c, guint64 hash) {
   QfsNodeSet result = 0;
   for (QfsNodeSet rest = qfs_peers_in(c, PEER_JOINING); rest != 0; rest &= rest - 1) {
@@ -60,7 +62,12 @@ static gboolean flight_has_quorum(QfsCoordinator *c, QfsFlight *flight) {
 
 /* Applied nowhere and refused for lack of space everywhere it could have gone. */
 static gboolean flight_is_refused(QfsCoordinator *c, QfsFlight *flight) {
-  return flight->on_refused != NULL && flight->acked == 0 && flight->outstanding == 0 &&
+  /* Chunks that cannot reach W are taken back: no record names them yet. */
+  if (flight->on_refused != NULL && flight->message->chunks != NULL && flight->full != 0 &&
+      flight->outstanding == 0 &&
+      qfs_set_size(qfs_holders(c, flight->hashes[0]) & ~flight->full) < c->write_quorum)
+    return TRUE;
+  return flight->on_refused != NULL && !flight->tainted && flight->acked == 0 && flight->outstanding == 0 &&
          flight->full != 0 && (qfs_flight_targets(c, flight) & ~flight->full) == 0;
 }
 
@@ -85,6 +92,12 @@ static void flight_check(QfsCoordinator *c, QfsFlight *flight) {
     g_queue_unlink(&c->flights, &flight->link);
     flight_free(c, flight);
   }
+}
+
+static QfsFlight *flight_find(QfsCoordinator *c, guint64 seq);
+
+gboolean qfs_flight_is_under_way(QfsCoordinator *c, guint64 seq) {
+  return flight_find(c, seq) != NULL;
 }
 
 static QfsFlight *flight_find(QfsCoordinator *c, guint64 seq) {
@@ -147,20 +160,16 @@ static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
       flight_send(c, flight); /* an old copy of it was refused */
     if (reply->status == QFS_NO_SPACE) {
       flight->full |= QFS_NODE_BIT(peer->index);
-      /* Others have it: this node misses something that will be acknowledged. */
-      if ((flight->acked != 0 || reply->repeated) && (peer->state == PEER_TRUSTED || peer->state == PEER_JOINING))
-        qfs_peer_fail(c, peer, reply->reason ? reply->reason : "disk full", FALSE);
-      else if (flight_find(c, *seq) != NULL)
-        flight_check(c, flight);
+      flight->tainted |= reply->repeated; /* an earlier copy of the request may have worked */
+      if (flight->full_since_us == 0)
+        flight->full_since_us = c->env->now_us(c->env);
+      c->full_retry_us = c->env->now_us(c->env) + FULL_RETRY_US;
+      qfs_wake_at(c, c->full_retry_us);
+      flight_check(c, flight);
     }
     return;
   }
   flight->acked |= QFS_NODE_BIT(peer->index);
-  for (QfsNodeSet full = flight->full; full != 0; full &= full - 1) {
-    QfsPeer *other = &c->peer[__builtin_ctzll(full) + 1];
-    if (other->state == PEER_TRUSTED || other->state == PEER_JOINING)
-      qfs_peer_fail(c, other, "disk full", FALSE);
-  }
   if (flight->message->chunks != NULL)
     send_held_back(c, flight);
   if ((flight = flight_find(c, *seq)) != NULL)
@@ -231,6 +240,46 @@ QfsFlight *qfs_flight_start(QfsCoordinator *c, QfsMessage *message, const guint6
   qfs_settle_dirty(c);
   flight_send(c, flight);
   return flight;
+}
+
+/* A node that has no room for what others have applied: asked again until it has some. If it misses an
+ * acknowledged write for long it is given up, as long as the others can do without it. */
+static void give_up_full(QfsCoordinator *c, const QfsFlight *flight) {
+  for (QfsNodeSet full = flight->full; full != 0; full &= full - 1) {
+    guint node = (guint)__builtin_ctzll(full) + 1;
+    QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED) & ~QFS_NODE_BIT(node);
+    QfsNodeSet alive = qfs_peers_alive(c) & ~QFS_NODE_BIT(node);
+    if (c->peer[node].state == PEER_JOINING ||
+        (c->peer[node].state == PEER_TRUSTED && qfs_view_allows(c, trusted) &&
+         qfs_set_size(alive) >= qfs_view_majority(c))) {
+      qfs_peer_fail(c, &c->peer[node], "disk full", FALSE);
+      return;
+    }
+  }
+}
+
+void qfs_flights_tick(QfsCoordinator *c, gint64 now_us) {
+  if (c->full_retry_us == 0)
+    return;
+  if (now_us < c->full_retry_us) {
+    qfs_wake_at(c, c->full_retry_us);
+    return;
+  }
+  c->full_retry_us = 0;
+  gint64 patience_us = (gint64)c->config.timeout_ms * 1000;
+  for (GList *link = c->flights.head; link != NULL && c->view_stable; link = link->next) {
+    QfsFlight *flight = link->data;
+    if (flight->full == 0)
+      continue;
+    c->full_retry_us = now_us + FULL_RETRY_US;
+    qfs_wake_at(c, c->full_retry_us);
+    if (flight->quorum && now_us - flight->full_since_us > patience_us) {
+      give_up_full(c, flight);
+      return;
+    }
+    flight->full = 0;
+    flight_send(c, flight);
+  }
 }
 
 void qfs_flights_dispatch(QfsCoordinator *c) {

@@ -20,7 +20,7 @@ typedef enum {
   QFS_MESSAGE_APPLY,        /* records (LWW; `force` replaces whatever is there), hint */
   QFS_MESSAGE_CHUNKS,       /* chunks */
   QFS_MESSAGE_INTENT,       /* id, records: the batch is durable as an intent, not visible */
-  QFS_MESSAGE_COMMIT,       /* id, records: apply these (the node's part) and remove the intent */
+  QFS_MESSAGE_COMMIT,       /* id, records: apply these (the node's part); no records: remove the intent */
   QFS_MESSAGE_DISCARD,      /* chunks (data NULL): garbage; see QfsDiscard */
   QFS_MESSAGE_SYNC,         /* mark, settled, ceiling (0: leave each): all before is durable; -> stats */
   QFS_MESSAGE_READ,         /* key -> records[0] or none */

@@ -8,6 +8,10 @@
 /* Rows of a garbage object that one step removes: about 4 MiB of pages. */
 #define DROP_STEP_ROWS 64
 #define SCAN_LIMIT_DEFAULT 256
+/* Disk space that only deletes and bookkeeping may use, and what a byte of payload may take at worst: once
+ * in the log, once in the file, and again for the other nodes on the same disk. */
+#define ROOM_RESERVE (4u << 20)
+#define ROOM_FACTOR 12
 
 struct QfsNode {
   QfsEnv *env;
@@ -16,6 +20,7 @@ struct QfsNode {
   guint64 wiped_incarnation; /* the one that a WIPE was served for */
   QfsReplica *replica;
   QfsNodeMeta meta; /* as last committed */
+  guint64 room;     /* bytes that may be written before the disk is asked again */
   gboolean corrupt; /* the failure was damage to what is stored */
   char *failure;    /* N3: why everything is refused; NULL while usable */
   GArray *drops;    /* QfsObjectId: garbage objects of which rows are left */
@@ -154,8 +159,11 @@ static gboolean serve_intent(QfsNode *node, const QfsMessage *request, QfsMessag
 
 static gboolean serve_commit(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
                              GError **error) {
-  return serve_apply(node, request, reply, error) &&
-         node->replica->ops->intent_remove(node->replica, request->id, error);
+  /* The intent stays until its effect is durable everywhere: a power failure may take the effect from some
+   * holders, and then the batch is rolled forward from here. A COMMIT without records removes it. */
+  if (request->records != NULL && request->records->len > 0)
+    return serve_apply(node, request, reply, error);
+  return node->replica->ops->intent_remove(node->replica, request->id, error);
 }
 
 static gboolean serve_intents(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
@@ -321,6 +329,42 @@ static gboolean is_stale(const QfsNode *node, const QfsMessage *request) {
   return epoch < node->next.promised_epoch;
 }
 
+/* Does the request bring something that takes room to stay? Deletes, views, marks and the ends of batches
+ * must work on a full disk, or nothing could make room. */
+static gboolean brings_data(const QfsMessage *request) {
+  if (request->type == QFS_MESSAGE_CHUNKS)
+    return TRUE;
+  if (request->type != QFS_MESSAGE_APPLY && request->type != QFS_MESSAGE_INTENT)
+    return FALSE;
+  for (guint i = 0; request->records != NULL && i < request->records->len; i++)
+    if (qfs_record_exists(g_ptr_array_index(request->records, i)))
+      return TRUE;
+  return FALSE;
+}
+
+/* Refuses before anything is written while a reserve is left: nodes that share a disk then refuse alike, so
+ * that a write is refused as a whole. The disk is asked again after every few writes. */
+static gboolean has_room(QfsNode *node, const QfsMessage *request, GError **error) {
+  const guint64 needed = ROOM_RESERVE + ROOM_FACTOR * qfs_message_size(request);
+  if (node->room >= needed) {
+    node->room -= MIN(node->room, ROOM_FACTOR * qfs_message_size(request));
+    return TRUE;
+  }
+  QfsReplicaStats stats;
+  if (!node->replica->ops->stats(node->replica, &stats, error))
+    return FALSE;
+  if (stats.disk_total == 0)
+    return TRUE;
+  const guint64 room = stats.disk_free + stats.reusable;
+  if (room < needed || stats.disk_free < ROOM_RESERVE / 4) {
+    g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_NO_SPACE, "the disk is full");
+    return FALSE;
+  }
+  /* What is spent before the next look: little of what is there, for others may spend it too. */
+  node->room = ROOM_RESERVE + (room - ROOM_RESERVE) / 16;
+  return TRUE;
+}
+
 static gboolean serve_one(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
                           GError **error) {
   g_assert((guint)request->type < G_N_ELEMENTS(handlers));
@@ -330,6 +374,8 @@ static gboolean serve_one(QfsNode *node, const QfsMessage *request, QfsMessage *
     reply->epoch = node->next.promised_epoch;
     return TRUE;
   }
+  if (brings_data(request) && !has_room(node, request, error))
+    return FALSE;
   if (handlers[request->type].writes) {
     if (!node->in_transaction && !node->replica->ops->begin(node->replica, error))
       return FALSE;

@@ -9,6 +9,8 @@
 
 typedef struct {
   guint64 seq;
+  guint64 round;      /* of settling that began when the operation was at all holders; 0: not yet */
+  guint64 intent;     /* or 0 */
   QfsDiscard discard;
   QfsObjectId id;
   GPtrArray *chunks;
@@ -131,6 +133,8 @@ void qfs_garbage_add(QfsCoordinator *c, guint64 seq, QfsDiscard discard, QfsObje
                      GPtrArray *chunks) {
   Garbage *garbage = g_slice_new(Garbage);
   garbage->seq = seq;
+  garbage->round = 0;
+  garbage->intent = 0;
   garbage->discard = discard;
   garbage->id = id;
   garbage->chunks = chunks;
@@ -144,7 +148,26 @@ void qfs_garbage_add(QfsCoordinator *c, guint64 seq, QfsDiscard discard, QfsObje
   qfs_settle_dirty(c);
 }
 
+void qfs_garbage_add_intent(QfsCoordinator *c, guint64 seq, guint64 id) {
+  qfs_garbage_add(c, seq, QFS_DISCARD_OBJECT, (QfsObjectId){0, 0}, NULL);
+  ((Garbage *)g_queue_peek_tail(&c->garbage))->intent = id;
+}
+
+static void intent_send(QfsCoordinator *c, guint64 id) {
+  for (QfsNodeSet nodes = qfs_peers_alive(c); nodes != 0; nodes &= nodes - 1) {
+    QfsPeer *peer = &c->peer[__builtin_ctzll(nodes) + 1];
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_COMMIT, peer->index);
+    message->id = id;
+    message->records = qfs_records_new();
+    qfs_rpc_send(c, peer, message, NULL, NULL);
+  }
+}
+
 static void garbage_send(QfsCoordinator *c, Garbage *garbage) {
+  if (garbage->intent != 0) {
+    intent_send(c, garbage->intent);
+    return;
+  }
   QfsNodeSet nodes = qfs_holders(c, garbage->id.placement) |
                      qfs_placement_holders(garbage->id.placement, c->view.base, c->config.replicas);
   nodes &= qfs_peers_in(c, PEER_TRUSTED) | qfs_peers_in(c, PEER_JOINING);
@@ -157,13 +180,30 @@ static void garbage_send(QfsCoordinator *c, Garbage *garbage) {
   }
 }
 
+/* Not by the settled mark: one write that waits for space must not keep all other space from being freed. */
+void qfs_garbage_round(QfsCoordinator *c) {
+  for (GList *link = c->garbage.head; link != NULL; link = link->next) {
+    Garbage *garbage = link->data;
+    if (garbage->round == 0 && !qfs_flight_is_under_way(c, garbage->seq))
+      garbage->round = c->settle_id;
+  }
+}
+
+gboolean qfs_garbage_waits(QfsCoordinator *c) {
+  for (GList *link = c->garbage.head; link != NULL; link = link->next)
+    if (((Garbage *)link->data)->round == 0)
+      return TRUE;
+  return FALSE;
+}
+
 void qfs_garbage_collect(QfsCoordinator *c) {
   for (GList *link = c->garbage.head; link != NULL;) {
     GList *next = link->next;
     Garbage *garbage = link->data;
     QfsObject *object = qfs_object_find(c, garbage->id);
     gboolean pinned = object != NULL && object->pins > 0 && !c->closing;
-    if (garbage->seq <= c->settled && !pinned) {
+    gboolean durable = garbage->round != 0 && garbage->round <= c->settle_done;
+    if (durable && !pinned) {
       garbage_send(c, garbage);
       g_ptr_array_unref(garbage->chunks);
       g_slice_free(Garbage, garbage);

@@ -94,6 +94,7 @@ static void committed(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
     if (qfs_record_exists(op->base2))
       op->request->replaced = qfs_record_ref(op->base2);
   }
+  qfs_garbage_add_intent(c, flight->seq, flight->message->id);
   if (op->base2 != NULL && !qfs_object_is_none(op->base2->object))
     qfs_garbage_add(c, flight->seq, QFS_DISCARD_OBJECT, op->base2->object, NULL);
   qfs_op_finish(c, op, QFS_OK);

@@ -91,6 +91,8 @@ struct QfsFlight {
   guint64 *hashes;         /* one per record; or one for all that the message carries */
   gboolean split;          /* node gets only the records it holds (hashes[i] belongs to record i) */
   QfsNodeSet acked, outstanding, full;
+  gint64 full_since_us;    /* first answer for lack of space; 0: none */
+  gboolean tainted;        /* lack of space does not prove that it was not applied */
   gboolean quorum;
   gboolean recovery;       /* complete when all of H(hash, S) have it, though S be smaller than W */
   guint round;             /* of split flights: answers of an earlier round are for other parts */
@@ -107,6 +109,8 @@ QfsFlight *qfs_flight_start(QfsCoordinator *c, QfsMessage *message, const guint6
                             guint n_hashes, gboolean split, gpointer data, QfsFlightDone on_quorum,
                             QfsFlightDone on_complete, QfsFlightDone on_refused);
 void qfs_flights_dispatch(QfsCoordinator *c);          /* after a view change or a new joiner */
+gboolean qfs_flight_is_under_way(QfsCoordinator *c, guint64 seq); /* not yet at all holders */
+void qfs_flights_tick(QfsCoordinator *c, gint64 now_us);
 void qfs_flights_revive(QfsCoordinator *c);            /* after S changed */
 void qfs_flights_settled(QfsCoordinator *c);           /* after the mark moved */
 void qfs_flights_forget_peer(QfsCoordinator *c, QfsPeer *peer, gboolean lost); /* its outstanding bits */
@@ -251,10 +255,14 @@ QfsFlight *qfs_object_send_chunks(QfsCoordinator *c, QfsObjectId id, GPtrArray *
                                   gpointer data, QfsFlightDone on_quorum, QfsFlightDone on_refused);
 /* Nodes that have every chunk of the object up to `version`. */
 QfsNodeSet qfs_object_readable(QfsCoordinator *c, QfsObjectId id, guint64 version);
-/* Garbage: removed once operation `seq` is settled and nobody pins the object. Takes `chunks` over. */
+/* Garbage: removed once operation `seq` is durable at all holders and nobody pins the object. Takes `chunks` over. */
 void qfs_garbage_add(QfsCoordinator *c, guint64 seq, QfsDiscard discard, QfsObjectId id,
                      GPtrArray *chunks);
+/* The intent `id` is removed everywhere once the batch of operation `seq` is durable at all holders. */
+void qfs_garbage_add_intent(QfsCoordinator *c, guint64 seq, guint64 id);
 void qfs_garbage_collect(QfsCoordinator *c);
+gboolean qfs_garbage_waits(QfsCoordinator *c); /* for a round to begin, not for a pin */
+void qfs_garbage_round(QfsCoordinator *c); /* a round of settling begins */
 /* Chunk rows at `at` that may belong to a write that was never finished, found while keys were blocked. */
 void qfs_suspect_add(QfsCoordinator *c, const QfsChunk *id, QfsNodeSet at);
 /* Removes the object's suspect rows newer than `version`, which is its newest. TRUE: there were some, and
@@ -364,6 +372,7 @@ struct QfsCoordinator {
 
   /* in flight */
   GQueue flights;                 /* QfsFlight by seq */
+  gint64 full_retry_us;           /* flights wait for space: ask again then; 0: none */
   GQueue retained;                /* complete but not settled: sent again if their holders change */
   gsize flight_bytes;             /* payload of all of them */
   GHashTable *rpcs;               /* cookie -> QfsRpc */
@@ -390,7 +399,8 @@ struct QfsCoordinator {
   guint64 settle_mark, settle_told_next;
   QfsNodeSet settle_waiting;
   gint64 settle_at_us;            /* 0: nothing to settle */
-  guint64 settle_id;
+  guint64 settle_id;              /* of the round that began last */
+  guint64 settle_done;            /* of the round that ended well last */
 
   QfsRecovery *recovery;
   QfsRebase *rebase;

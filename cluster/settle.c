@@ -26,6 +26,7 @@ void qfs_settle_dirty(QfsCoordinator *c) {
 
 static void settle_finish(QfsCoordinator *c) {
   c->settling = FALSE;
+  c->settle_done = c->settle_id;
   gboolean progress = c->settle_mark > c->settled;
   c->settled = MAX(c->settled, c->settle_mark);
   c->n_settled = c->n_issued_at_settle;
@@ -34,7 +35,7 @@ static void settle_finish(QfsCoordinator *c) {
   qfs_garbage_collect(c);
   if (progress || c->rebase != NULL || qfs_rebase_is_due(c))
     c->view_dirty = TRUE; /* the list of unsettled sets may shrink */
-  gboolean again = !qfs_is_settled(c) || c->settled_told < c->settled;
+  gboolean again = !qfs_is_settled(c) || c->settled_told < c->settled || qfs_garbage_waits(c);
   if (again && c->closing && qfs_is_settled(c))
     qfs_settle_now(c);
   else if (again)
@@ -82,6 +83,7 @@ void qfs_settle_now(QfsCoordinator *c) {
   }
   c->settling = TRUE;
   c->settle_id++;
+  qfs_garbage_round(c);
   c->settle_mark = complete_mark(c, &c->n_issued_at_settle);
   c->settle_told_next = c->settled;
   c->settle_waiting = members;

@@ -152,7 +152,14 @@ static gboolean prepare_file(QfsConnection *connection, guint32 node, gboolean c
       return FALSE;
     break;
   }
-  return qfs_connection_checkpoint(connection, TRUE, error);
+  g_autoptr(GError) local = NULL;
+  if (qfs_connection_checkpoint(connection, TRUE, &local))
+    return TRUE;
+  /* On a full disk the log stays where it is: it is readable there, and deletes must go on. */
+  if (g_error_matches(local, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_NO_SPACE))
+    return TRUE;
+  g_propagate_error(error, g_steal_pointer(&local));
+  return FALSE;
 }
 
 static void close_replica(QfsReplica *replica) {
@@ -191,6 +198,16 @@ static guint64 file_size(const char *dir, const char *name) {
   return stat(path, &st) == 0 ? (guint64)st.st_size : 0;
 }
 
+static guint64 pragma_number(QfsConnection *connection, const char *sql) {
+  sqlite3_stmt *statement = NULL;
+  guint64 number = 0;
+  if (sqlite3_prepare_v2(connection->db, sql, -1, &statement, NULL) == SQLITE_OK &&
+      sqlite3_step(statement) == SQLITE_ROW)
+    number = (guint64)sqlite3_column_int64(statement, 0);
+  sqlite3_finalize(statement);
+  return number;
+}
+
 static gboolean stats(QfsReplica *replica, QfsReplicaStats *out_stats, GError **error) {
   QfsConnection *connection = qfs_connection(replica);
   QfsCounters counters = connection->counters;
@@ -208,6 +225,8 @@ static gboolean stats(QfsReplica *replica, QfsReplicaStats *out_stats, GError **
       .chunks = counters.chunks,
       .bytes =
           file_size(connection->dir, "replica.db") + file_size(connection->dir, "replica.db-wal"),
+      .reusable = pragma_number(connection, "PRAGMA freelist_count") *
+                  pragma_number(connection, "PRAGMA page_size"),
       .disk_total = (guint64)disk.f_blocks * disk.f_frsize,
       .disk_free = (guint64)disk.f_bavail * disk.f_frsize,
       .disk_files = disk.f_files,

@@ -58,6 +58,13 @@ kill -KILL "$daemon"
 within 5 dead "$daemon"
 limited 10 cat "$mnt/p" >/dev/null 2>&1
 fails_with 1 "Transport endpoint is not connected" "kill -9 leaves a dead mount" cat "$mnt/p"
+gone="the daemon of the mount $mnt is gone; mount again with 'quorumfs mount -o store=$store $mnt'"
+fails_with 1 "$gone" "then put says so" "$QUORUMFS" put "$mnt/p" v
+fails_with 2 "$gone" "and get" "$QUORUMFS" get "$mnt/p"
+fails_with 1 "$gone" "and delete" "$QUORUMFS" delete "$mnt/p"
+fails_with 1 "$gone" "and status" "$QUORUMFS" status "$mnt"
+said=$(cd / && limited 10 "$QUORUMFS" status 2>&1)
+is "$(grep -cF "$mnt" <<<"$said")" 0 "status without a path ignores it"
 mount_background -o "store=$store" "$mnt"
 is "$?" 0 "the next mount cleans it up"
 is "$(cat "$mnt/p")" precious "and has what was acknowledged"

@@ -31,6 +31,21 @@ fails_with 2 "Not a directory" "a mountpoint below a file" "$QUORUMFS" mount -c 
 fails_with 2 "not a directory" "a file as store" "$QUORUMFS" mount -o "store=$work/file" "$mnt"
 fails_with 2 "not a directory" "a file as a node's directory" \
   "$QUORUMFS" mount -o "store=$store,node3=$work/file" "$mnt"
+fails_with 2 "store $work/file/x: $work/file is not" "a store below a file" \
+  "$QUORUMFS" mount -o "store=$work/file/x" "$mnt"
+fails_with 2 "store /proc/x: cannot be made" "a store that cannot be made" \
+  "$QUORUMFS" mount -o store=/proc/x "$mnt"
+fails_with 2 "node 1: $work/file: is not" "a file as node 1" "$QUORUMFS" mount -o "store=$store,node1=$work/file" "$mnt"
+fails_with 2 "mountpoint /proc/xx" "a mountpoint that cannot be made" \
+  "$QUORUMFS" mount -c -o "store=$store" /proc/xx
+for command in mount umount get delete status; do
+  fails_with 2 "the path is empty" "$command of an empty path" bash -c 'cd "$1" && "$2" "$3" ""' - "$mnt" "$QUORUMFS" $command
+done
+fails_with 2 "the path is empty" "put of an empty path" "$QUORUMFS" put "" v
+refused fsname= "option fsname needs a value"
+for flag in sync ro ephemeral allow_other; do
+  refused $flag=1 "option '$flag' takes no value"
+done
 fails_with 2 "missing" "no mountpoint" "$QUORUMFS" mount -o "store=$store"
 fails_with 2 "too many" "two mountpoints" "$QUORUMFS" mount "$mnt" "$mnt"
 fails_with 2 "--wibble" "an unknown flag" "$QUORUMFS" mount --wibble "$mnt"
@@ -62,6 +77,11 @@ fails_with 2 "already mounted" "a second mount on the same mountpoint" "$QUORUMF
 fails_with 2 "already mounted" "another store on the same mountpoint" \
   "$QUORUMFS" mount --reuse -o "store=$work/other" "$mnt"
 passes "--reuse of what is mounted" "$QUORUMFS" mount --reuse -o "store=$store,node2=$work/second" "$mnt"
+has "$("$QUORUMFS" mount --reuse -o "store=$store,ro" "$mnt" 2>&1 >/dev/null)" "at the next mount" \
+  "--reuse with other options says that they wait"
+is "$("$QUORUMFS" mount --reuse -o "store=$store,nodes=3" "$mnt" 2>&1 >/dev/null)" "" "not if they only name the store"
+fails_with 2 "node 1: $work/file" "--reuse with a wrong value" \
+  "$QUORUMFS" mount --reuse -o "store=$store,node1=$work/file" "$mnt"
 fails_with 2 "nodes=5" "other nodes= than stored" "$QUORUMFS" mount -c -o "store=$store,nodes=5" "$work/mnt2"
 passes "nothing was made by those" test ! -e "$work/mnt2" -a ! -e "$work/other"
 unmount_store

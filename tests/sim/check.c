@@ -28,16 +28,18 @@ SimOp *sim_check_maker(Sim *sim, const SimOp *op, const SimKey *key, const QfsRe
   SimOp *maker = record->kind == QFS_KIND_TOMBSTONE
                      ? remover_of(key, record)
                      : sim_history_op(sim->history, sim_op_of_ns(record->attr.ctime_ns));
-  SIM_CHECK(sim, maker != NULL, "%s saw %s@%" G_GUINT64_FORMAT " kind %d that nobody wrote", sim_op_text(op),
-            key->name, record->timestamp, record->kind);
-  SIM_CHECK(sim, maker->key == key || maker->key2 == key, "%s saw at %s what %s wrote", sim_op_text(op),
-            key->name, sim_op_text(maker));
-  SIM_CHECK(sim, sim_op_possible(maker), "%s saw %s@%" G_GUINT64_FORMAT ", which %s certainly did not write",
-            sim_op_text(op), key->name, record->timestamp, sim_op_text(maker));
+  SIM_CHECK(sim, maker != NULL, "%s saw %s@%" G_GUINT64_FORMAT " kind %d that nobody wrote",
+            sim_op_text(op), key->name, record->timestamp, record->kind);
+  SIM_CHECK(sim, maker->key == key || maker->key2 == key, "%s saw at %s what %s wrote",
+            sim_op_text(op), key->name, sim_op_text(maker));
+  SIM_CHECK(sim, sim_op_possible(maker),
+            "%s saw %s@%" G_GUINT64_FORMAT ", which %s certainly did not write", sim_op_text(op),
+            key->name, record->timestamp, sim_op_text(maker));
   return maker;
 }
 
-/* One operation makes one version. The first sighting of one whose outcome is unknown settles which. */
+/* One operation makes one version. The first sighting of one whose outcome is unknown settles
+ * which. */
 static void check_same_version(Sim *sim, const SimOp *op, const SimKey *key, SimOp *maker,
                                const QfsRecord *record) {
   if (maker->kind == SIM_OP_RENAME && maker->key == key)
@@ -47,18 +49,22 @@ static void check_same_version(Sim *sim, const SimOp *op, const SimKey *key, Sim
   if (maker->record == NULL)
     return;
   SIM_CHECK(sim, qfs_record_compare(record, maker->record) == 0,
-            "%s saw %s@%" G_GUINT64_FORMAT " by %s, which made @%" G_GUINT64_FORMAT, sim_op_text(op), key->name,
-            record->timestamp, sim_op_text(maker), maker->record->timestamp);
+            "%s saw %s@%" G_GUINT64_FORMAT " by %s, which made @%" G_GUINT64_FORMAT,
+            sim_op_text(op), key->name, record->timestamp, sim_op_text(maker),
+            maker->record->timestamp);
 }
 
-SimOp *sim_check_seen(Sim *sim, SimOp *op, SimKey *key, const QfsRecord *record, const SimFloor *floor) {
+SimOp *sim_check_seen(Sim *sim, SimOp *op, SimKey *key, const QfsRecord *record,
+                      const SimFloor *floor) {
   if (record == NULL) {
-    SIM_CHECK(sim, !qfs_record_exists(floor->record), "%s found nothing, not even a tombstone, of %s, known @%" G_GUINT64_FORMAT,
+    SIM_CHECK(sim, !qfs_record_exists(floor->record),
+              "%s found nothing, not even a tombstone, of %s, known @%" G_GUINT64_FORMAT,
               sim_op_text(op), key->name, floor->record->timestamp);
     return NULL;
   }
   SIM_CHECK(sim, qfs_record_compare(record, floor->record) >= 0,
-            "%s saw %s@%" G_GUINT64_FORMAT " kind %d, older than @%" G_GUINT64_FORMAT " kind %d, known before it began",
+            "%s saw %s@%" G_GUINT64_FORMAT " kind %d, older than @%" G_GUINT64_FORMAT
+            " kind %d, known before it began",
             sim_op_text(op), key->name, record->timestamp, record->kind, floor->record->timestamp,
             floor->record->kind);
   SimOp *maker = sim_check_maker(sim, op, key, record);
@@ -112,13 +118,14 @@ static guint count_holders(Sim *sim, const char *key, const QfsRecord *record, L
   return n;
 }
 
-static void check_held(Sim *sim, const char *key, const QfsRecord *record, Look look, const char *how,
-                       const char *when) {
+static void check_held(Sim *sim, const char *key, const QfsRecord *record, Look look,
+                       const char *how, const char *when) {
   if (record == NULL)
     return;
   guint n = count_holders(sim, key, record, look);
-  SIM_CHECK(sim, n >= sim->write_quorum, "%s@%" G_GUINT64_FORMAT " is %s on %u replicas, not on %u: %s", key,
-            record->timestamp, how, n, sim->write_quorum, when);
+  SIM_CHECK(sim, n >= sim->write_quorum,
+            "%s@%" G_GUINT64_FORMAT " is %s on %u replicas, not on %u: %s", key, record->timestamp,
+            how, n, sim->write_quorum, when);
 }
 
 void sim_check_durable(Sim *sim, const SimOp *op, const SimKey *key, const QfsRecord *record) {
@@ -143,26 +150,29 @@ static void check_issued(Sim *sim, SimOp *op, guint64 timestamp) {
   SIM_CHECK(sim, other == NULL || other == op, "%s and %s both got timestamp %" G_GUINT64_FORMAT,
             sim_op_text(op), sim_op_text(other), timestamp);
   SIM_CHECK(sim, timestamp > op->issued_floor,
-            "%s got timestamp %" G_GUINT64_FORMAT ", not above %" G_GUINT64_FORMAT " acknowledged before it began",
+            "%s got timestamp %" G_GUINT64_FORMAT ", not above %" G_GUINT64_FORMAT
+            " acknowledged before it began",
             sim_op_text(op), timestamp, op->issued_floor);
   g_hash_table_insert(history->issued, g_memdup2(&timestamp, sizeof timestamp), op);
   history->greatest_issued = MAX(history->greatest_issued, timestamp);
   /* Each start may skip what the former life had reserved: a minute, doubled for good measure. */
   guint64 latest_ms = (guint64)sim->greatest_wall_ms + 120000u * (sim->run + 1);
   SIM_CHECK(sim, timestamp >> (QFS_CLOCK_MS_SHIFT) <= latest_ms,
-            "%s got timestamp %" G_GUINT64_FORMAT ", far ahead of every clock", sim_op_text(op), timestamp);
+            "%s got timestamp %" G_GUINT64_FORMAT ", far ahead of every clock", sim_op_text(op),
+            timestamp);
 }
 
 /* f. */
 static void check_superseded(Sim *sim, SimOp *op, const QfsRequest *request) {
-  SIM_CHECK(sim, op->has_timestamp, "%s was superseded without an explicit timestamp", sim_op_text(op));
+  SIM_CHECK(sim, op->has_timestamp, "%s was superseded without an explicit timestamp",
+            sim_op_text(op));
   SIM_CHECK(sim, request->superseded_by >= op->timestamp,
-            "%s at %" G_GUINT64_FORMAT " was superseded by the older %" G_GUINT64_FORMAT, sim_op_text(op),
-            op->timestamp, request->superseded_by);
+            "%s at %" G_GUINT64_FORMAT " was superseded by the older %" G_GUINT64_FORMAT,
+            sim_op_text(op), op->timestamp, request->superseded_by);
   if (request->record != NULL) {
     SIM_CHECK(sim, request->record->timestamp >= request->superseded_by,
-              "%s was superseded by %" G_GUINT64_FORMAT " but is told of %" G_GUINT64_FORMAT, sim_op_text(op),
-              request->superseded_by, request->record->timestamp);
+              "%s was superseded by %" G_GUINT64_FORMAT " but is told of %" G_GUINT64_FORMAT,
+              sim_op_text(op), request->superseded_by, request->record->timestamp);
     sim_check_seen(sim, op, op->key, request->record, &op->floor);
     check_held(sim, op->key->name, request->record, sim_disk_record, "held", sim_op_text(op));
   }
@@ -175,11 +185,11 @@ static void check_precondition(Sim *sim, SimOp *op) {
   gboolean needs_there = op->kind == SIM_OP_SETATTR || op->kind == SIM_OP_TRUNCATE ||
                          op->kind == SIM_OP_RENAME || op->kind == SIM_OP_RMDIR;
   if (needs_absent)
-    SIM_CHECK(sim, sim_may_be_absent(op->key, &op->floor, op), "%s succeeded although the key was there",
-              sim_op_text(op));
+    SIM_CHECK(sim, sim_may_be_absent(op->key, &op->floor, op),
+              "%s succeeded although the key was there", sim_op_text(op));
   if (needs_there)
-    SIM_CHECK(sim, sim_may_exist(op->key, &op->floor, op), "%s succeeded although the key was absent",
-              sim_op_text(op));
+    SIM_CHECK(sim, sim_may_exist(op->key, &op->floor, op),
+              "%s succeeded although the key was absent", sim_op_text(op));
   if (op->kind == SIM_OP_RENAME && op->exclusive)
     SIM_CHECK(sim, sim_may_be_absent(op->key2, &op->floor2, op),
               "%s succeeded although the target was there", sim_op_text(op));
@@ -199,12 +209,13 @@ void sim_check_acknowledged(Sim *sim, SimOp *op, const QfsRequest *request) {
   const SimFloor *floor = op->kind == SIM_OP_RENAME ? &op->floor2 : &op->floor;
   const QfsRecord *record = op->record;
   SIM_CHECK(sim, record != NULL, "%s was acknowledged without its version", sim_op_text(op));
-  SIM_CHECK(sim, strcmp(record->key, key->name) == 0, "%s made a version of %s", sim_op_text(op), record->key);
+  SIM_CHECK(sim, strcmp(record->key, key->name) == 0, "%s made a version of %s", sim_op_text(op),
+            record->key);
   /* The same once more is a success: an explicit timestamp, or a removal where nothing is above. */
   gboolean may_repeat = op->has_timestamp || record->timestamp == G_MAXUINT64;
   SIM_CHECK(sim, qfs_record_compare(record, floor->record) > (may_repeat ? -1 : 0),
-            "%s made @%" G_GUINT64_FORMAT ", not newer than @%" G_GUINT64_FORMAT " before it", sim_op_text(op),
-            record->timestamp, floor->record->timestamp);
+            "%s made @%" G_GUINT64_FORMAT ", not newer than @%" G_GUINT64_FORMAT " before it",
+            sim_op_text(op), record->timestamp, floor->record->timestamp);
   gboolean removal = op->kind == SIM_OP_REMOVE || op->kind == SIM_OP_RMDIR;
   SIM_CHECK(sim, removal == (record->kind == QFS_KIND_TOMBSTONE), "%s made a version of kind %d",
             sim_op_text(op), record->kind);
@@ -213,8 +224,9 @@ void sim_check_acknowledged(Sim *sim, SimOp *op, const QfsRequest *request) {
   if (op->durable || sim->config.sync)
     sim_check_durable(sim, op, key, record);
   if (op->has_timestamp)
-    SIM_CHECK(sim, record->timestamp == op->timestamp, "%s got timestamp %" G_GUINT64_FORMAT ", not %" G_GUINT64_FORMAT,
-              sim_op_text(op), record->timestamp, op->timestamp);
+    SIM_CHECK(sim, record->timestamp == op->timestamp,
+              "%s got timestamp %" G_GUINT64_FORMAT ", not %" G_GUINT64_FORMAT, sim_op_text(op),
+              record->timestamp, op->timestamp);
   else if (key->class != SIM_KEY_STAMPED)
     check_issued(sim, op, record->timestamp);
   sim_check_seen(sim, op, key, record, floor);
@@ -273,7 +285,8 @@ void sim_check_get(Sim *sim, SimOp *op, gboolean found, GBytes *data) {
               sim_op_text(op));
     return;
   }
-  SIM_CHECK(sim, sim_may_exist(op->key, &op->floor, NULL), "%s found a key that was absent", sim_op_text(op));
+  SIM_CHECK(sim, sim_may_exist(op->key, &op->floor, NULL), "%s found a key that was absent",
+            sim_op_text(op));
   if (op->record->kind == QFS_KIND_VALUE)
     sim_check_content(sim, op, op->record, data);
 }
@@ -290,17 +303,22 @@ static gboolean is_in_sync(Sim *sim, guint node) {
   return in_sync;
 }
 
-void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsRecord *new, gboolean force) {
-  SIM_TRACE(sim, "node %u goes back from %s@%" G_GUINT64_FORMAT " to @%" G_GUINT64_FORMAT, node, old->key,
-            old->timestamp, new != NULL ? new->timestamp : 0);
-  SIM_CHECK(sim, force, "node %u replaced %s@%" G_GUINT64_FORMAT " by the older @%" G_GUINT64_FORMAT, node,
+void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsRecord *new,
+                       gboolean force) {
+  SIM_TRACE(sim, "node %u goes back from %s@%" G_GUINT64_FORMAT " to @%" G_GUINT64_FORMAT, node,
+            old->key, old->timestamp, new != NULL ? new->timestamp : 0);
+  SIM_CHECK(sim, force,
+            "node %u replaced %s@%" G_GUINT64_FORMAT " by the older @%" G_GUINT64_FORMAT, node,
             old->key, old->timestamp, new->timestamp);
-  SIM_CHECK(sim, !is_in_sync(sim, node), "node %u is in sync but was forced back from %s@%" G_GUINT64_FORMAT " to @%" G_GUINT64_FORMAT,
+  SIM_CHECK(sim, !is_in_sync(sim, node),
+            "node %u is in sync but was forced back from %s@%" G_GUINT64_FORMAT
+            " to @%" G_GUINT64_FORMAT,
             node, old->key, old->timestamp, new != NULL ? new->timestamp : 0);
 }
 
 void sim_check_wipe(Sim *sim, guint node) {
   SIM_TRACE(sim, "node %u is wiped", node);
   SIM_CHECK(sim, !is_in_sync(sim, node), "node %u is in sync but was wiped", node);
-  SIM_CHECK(sim, sim->disk[node].rolled_back, "node %u was wiped, but its replica never lost anything", node);
+  SIM_CHECK(sim, sim->disk[node].rolled_back,
+            "node %u was wiped, but its replica never lost anything", node);
 }

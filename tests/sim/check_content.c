@@ -31,10 +31,11 @@ static void check_value(Sim *sim, SimOp *op, const QfsRecord *record, GBytes *da
   gboolean moved = op->key->class == SIM_KEY_TOKEN;
   SIM_CHECK(sim, moved ? writer->key->class == SIM_KEY_TOKEN : writer->key == op->key,
             "%s read what %s wrote", sim_op_text(op), sim_op_text(writer));
-  SIM_CHECK(sim, sim_op_possible(writer), "%s read what %s certainly did not write", sim_op_text(op),
-            sim_op_text(writer));
-  SIM_CHECK(sim, record->attr.size == writer->size, "%s: size %" G_GUINT64_FORMAT ", but %s wrote %" G_GSIZE_FORMAT,
-            sim_op_text(op), record->attr.size, sim_op_text(writer), writer->size);
+  SIM_CHECK(sim, sim_op_possible(writer), "%s read what %s certainly did not write",
+            sim_op_text(op), sim_op_text(writer));
+  SIM_CHECK(sim, record->attr.size == writer->size,
+            "%s: size %" G_GUINT64_FORMAT ", but %s wrote %" G_GSIZE_FORMAT, sim_op_text(op),
+            record->attr.size, sim_op_text(writer), writer->size);
   if (data != NULL)
     SIM_CHECK(sim, sim_value_is(data, writer_id, writer->size), "%s read other bytes than %s wrote",
               sim_op_text(op), sim_op_text(writer));
@@ -51,15 +52,17 @@ static GPtrArray *parse_lines(Sim *sim, SimOp *op, GBytes *data) {
   while (at < len) {
     gsize start = at;
     guint id;
-    SIM_CHECK(sim, sim_line_parse(bytes, len, &at, &id), "%s read a broken line at %" G_GSIZE_FORMAT " of %" G_GSIZE_FORMAT,
-              sim_op_text(op), start, len);
+    SIM_CHECK(sim, sim_line_parse(bytes, len, &at, &id),
+              "%s read a broken line at %" G_GSIZE_FORMAT " of %" G_GSIZE_FORMAT, sim_op_text(op),
+              start, len);
     SimOp *writer = sim_history_op(sim->history, id);
     SIM_CHECK(sim, writer != NULL && writer->key == op->key && sim_op_possible(writer),
               "%s read the line of %s", sim_op_text(op), sim_op_text(writer));
-    SIM_CHECK(sim, !g_ptr_array_find(lines, writer, NULL), "%s read the line of %s twice", sim_op_text(op),
-              sim_op_text(writer));
+    SIM_CHECK(sim, !g_ptr_array_find(lines, writer, NULL), "%s read the line of %s twice",
+              sim_op_text(op), sim_op_text(writer));
     if (writer->kind == SIM_OP_APPEND && writer->outcome == SIM_APPLIED)
-      SIM_CHECK(sim, writer->offset == start, "%s read at %" G_GSIZE_FORMAT " the line of %s, put at %" G_GUINT64_FORMAT,
+      SIM_CHECK(sim, writer->offset == start,
+                "%s read at %" G_GSIZE_FORMAT " the line of %s, put at %" G_GUINT64_FORMAT,
                 sim_op_text(op), start, sim_op_text(writer), writer->offset);
     g_ptr_array_add(lines, writer);
   }
@@ -96,20 +99,22 @@ static void check_lines(Sim *sim, SimOp *op, const QfsRecord *record, GBytes *da
   for (guint i = 0; i < lines->len; i++) {
     const SimOp *line = g_ptr_array_index(lines, i);
     SIM_CHECK(sim, !has_version(line) || line->record->timestamp <= timestamp,
-              "%s read at @%" G_GUINT64_FORMAT " the later line of %s", sim_op_text(op), timestamp, sim_op_text(line));
+              "%s read at @%" G_GUINT64_FORMAT " the later line of %s", sim_op_text(op), timestamp,
+              sim_op_text(line));
     SIM_CHECK(sim, i == 0 || !certainly_older(line, g_ptr_array_index(lines, i - 1)),
               "%s read the line of %s after a later one", sim_op_text(op), sim_op_text(line));
-    SIM_CHECK(sim, !is_cleared(op->key, line, timestamp), "%s read the line of %s, which was cleared",
-              sim_op_text(op), sim_op_text(line));
+    SIM_CHECK(sim, !is_cleared(op->key, line, timestamp),
+              "%s read the line of %s, which was cleared", sim_op_text(op), sim_op_text(line));
   }
   for (guint i = 0; i < op->key->ops->len; i++) {
     SimOp *line = g_ptr_array_index(op->key->ops, i);
-    gboolean is_line = line->kind == SIM_OP_APPEND || (line->kind == SIM_OP_WRITE && line->size > 0);
+    gboolean is_line =
+        line->kind == SIM_OP_APPEND || (line->kind == SIM_OP_WRITE && line->size > 0);
     if (!is_line || line->outcome != SIM_APPLIED || line->record->timestamp > timestamp)
       continue;
     SIM_CHECK(sim, g_ptr_array_find(lines, line, NULL) || may_be_cleared(op->key, line, timestamp),
-              "%s read @%" G_GUINT64_FORMAT " without the line of %s @%" G_GUINT64_FORMAT, sim_op_text(op), timestamp,
-              sim_op_text(line), line->record->timestamp);
+              "%s read @%" G_GUINT64_FORMAT " without the line of %s @%" G_GUINT64_FORMAT,
+              sim_op_text(op), timestamp, sim_op_text(line), line->record->timestamp);
   }
 }
 
@@ -133,8 +138,8 @@ static void check_cell(Sim *sim, SimOp *op, guint64 timestamp, guint cell, guint
   guint wanted = 0, id;
   for (guint i = 0; i < key->ops->len; i++) {
     const SimOp *other = g_ptr_array_index(key->ops, i);
-    if (other->outcome == SIM_APPLIED && has_version(other) && other->record->timestamp <= timestamp &&
-        leaves(other, key, cell, &id) &&
+    if (other->outcome == SIM_APPLIED && has_version(other) &&
+        other->record->timestamp <= timestamp && leaves(other, key, cell, &id) &&
         (last == NULL || other->record->timestamp > last->record->timestamp)) {
       last = other;
       wanted = id;
@@ -148,8 +153,8 @@ static void check_cell(Sim *sim, SimOp *op, guint64 timestamp, guint cell, guint
         id == seen && (last == NULL || !certainly_older(other, last)))
       return;
   }
-  sim_fail(sim, "%s read @%" G_GUINT64_FORMAT " cell %u as op %u left it, not as %s", sim_op_text(op), timestamp, cell,
-           seen, sim_op_text(last));
+  sim_fail(sim, "%s read @%" G_GUINT64_FORMAT " cell %u as op %u left it, not as %s",
+           sim_op_text(op), timestamp, cell, seen, sim_op_text(last));
 }
 
 static void check_cells(Sim *sim, SimOp *op, const QfsRecord *record, GBytes *data) {
@@ -161,8 +166,8 @@ static void check_cells(Sim *sim, SimOp *op, const QfsRecord *record, GBytes *da
   for (guint cell = 0; cell < SIM_CELLS_MAX; cell++) {
     guint seen = 0; /* beyond the end */
     if (cell < record->attr.size / SIM_CELL)
-      SIM_CHECK(sim, sim_cell_parse(bytes + (gsize)cell * SIM_CELL, cell, &seen), "%s read a torn cell %u",
-                sim_op_text(op), cell);
+      SIM_CHECK(sim, sim_cell_parse(bytes + (gsize)cell * SIM_CELL, cell, &seen),
+                "%s read a torn cell %u", sim_op_text(op), cell);
     check_cell(sim, op, record->timestamp, cell, seen);
   }
 }
@@ -170,8 +175,8 @@ static void check_cells(Sim *sim, SimOp *op, const QfsRecord *record, GBytes *da
 void sim_check_content(Sim *sim, SimOp *op, const QfsRecord *record, GBytes *data) {
   if (data != NULL)
     SIM_CHECK(sim, g_bytes_get_size(data) == record->attr.size,
-              "%s read %" G_GSIZE_FORMAT " bytes of %" G_GUINT64_FORMAT, sim_op_text(op), g_bytes_get_size(data),
-              record->attr.size);
+              "%s read %" G_GSIZE_FORMAT " bytes of %" G_GUINT64_FORMAT, sim_op_text(op),
+              g_bytes_get_size(data), record->attr.size);
   switch (op->key->class) {
   case SIM_KEY_LOG:
     check_lines(sim, op, record, data);

@@ -1,5 +1,6 @@
-/* check_final.c - after all faults, when the coordinator says that nothing is owed: every owner of every
- * key holds the same record and the same bytes (DESIGN 1.8). Looks at the disks themselves. */
+/* check_final.c - after all faults, when the coordinator says that nothing is owed: every owner of
+ * every key holds the same record and the same bytes (DESIGN 1.8). Looks at the disks themselves.
+ */
 #include "check.h"
 
 #include "cluster/placement.h"
@@ -10,8 +11,8 @@ static gboolean same_encoding(const QfsRecord *a, const QfsRecord *b) {
   return g_bytes_equal(a_bytes, b_bytes) && a->timestamp == b->timestamp;
 }
 
-/* Every chunk that the version needs is at each of the object's owners, with the same bytes; a hole is
- * a hole everywhere. */
+/* Every chunk that the version needs is at each of the object's owners, with the same bytes; a hole
+ * is a hole everywhere. */
 static void check_chunks(Sim *sim, const SimKey *key, const QfsRecord *record) {
   QfsNodeSet owners =
       qfs_placement_holders(record->object.placement, qfs_set_all(sim->nodes_n), sim->replicas_k);
@@ -29,10 +30,12 @@ static void check_chunks(Sim *sim, const SimKey *key, const QfsRecord *record) {
                   (chunk == NULL) == (first == NULL) &&
                       (chunk == NULL || (chunk->version == first->version &&
                                          g_bytes_equal(chunk->data, first->data))),
-                  "chunk %" G_GUINT64_FORMAT " of %s@%" G_GUINT64_FORMAT " differs at node %u: object %" G_GINT64_MODIFIER "x/%" G_GINT64_MODIFIER
-                  "x: version %" G_GUINT64_FORMAT " there, %" G_GUINT64_FORMAT " elsewhere", index, key->name,
-                  record->timestamp, node, record->object.placement, record->object.unique,
-                  chunk != NULL ? chunk->version : 0, first != NULL ? first->version : 0);
+                  "chunk %" G_GUINT64_FORMAT " of %s@%" G_GUINT64_FORMAT
+                  " differs at node %u: object %" G_GINT64_MODIFIER "x/%" G_GINT64_MODIFIER
+                  "x: version %" G_GUINT64_FORMAT " there, %" G_GUINT64_FORMAT " elsewhere",
+                  index, key->name, record->timestamp, node, record->object.placement,
+                  record->object.unique, chunk != NULL ? chunk->version : 0,
+                  first != NULL ? first->version : 0);
       else
         first = g_steal_pointer(&chunk);
       have_first = TRUE;
@@ -40,7 +43,8 @@ static void check_chunks(Sim *sim, const SimKey *key, const QfsRecord *record) {
   }
 }
 
-static void check_owners_agree(Sim *sim, const SimKey *key, QfsNodeSet owners, QfsRecord **out_record) {
+static void check_owners_agree(Sim *sim, const SimKey *key, QfsNodeSet owners,
+                               QfsRecord **out_record) {
   g_autoptr(QfsRecord) first = NULL;
   gboolean have_first = FALSE;
   for (guint node = 1; node <= sim->nodes_n; node++) {
@@ -48,10 +52,11 @@ static void check_owners_agree(Sim *sim, const SimKey *key, QfsNodeSet owners, Q
       continue;
     g_autoptr(QfsRecord) record = sim_disk_record(&sim->disk[node], key->name);
     if (have_first)
-      SIM_CHECK(sim,
-                (record == NULL) == (first == NULL) && (record == NULL || same_encoding(record, first)),
-                "%s: node %u holds @%" G_GUINT64_FORMAT ", another owner @%" G_GUINT64_FORMAT, key->name, node,
-                record != NULL ? record->timestamp : 0, first != NULL ? first->timestamp : 0);
+      SIM_CHECK(
+          sim,
+          (record == NULL) == (first == NULL) && (record == NULL || same_encoding(record, first)),
+          "%s: node %u holds @%" G_GUINT64_FORMAT ", another owner @%" G_GUINT64_FORMAT, key->name,
+          node, record != NULL ? record->timestamp : 0, first != NULL ? first->timestamp : 0);
     else
       first = g_steal_pointer(&record);
     have_first = TRUE;
@@ -66,13 +71,14 @@ static void check_key(Sim *sim, const SimKey *key) {
   g_autoptr(QfsRecord) record = NULL;
   check_owners_agree(sim, key, owners, &record);
   SIM_CHECK(sim, qfs_record_compare(record, key->floor) >= 0,
-            "%s: the owners agree on @%" G_GUINT64_FORMAT ", but @%" G_GUINT64_FORMAT " was acknowledged",
+            "%s: the owners agree on @%" G_GUINT64_FORMAT ", but @%" G_GUINT64_FORMAT
+            " was acknowledged",
             key->name, record != NULL ? record->timestamp : 0, key->floor->timestamp);
   for (guint node = 1; node <= sim->nodes_n; node++) {
     g_autoptr(QfsRecord) other = sim_disk_record(&sim->disk[node], key->name);
     SIM_CHECK(sim, qfs_record_compare(other, record) <= 0,
-              "%s: node %u, no owner, holds @%" G_GUINT64_FORMAT ", newer than the owners", key->name, node,
-              other->timestamp);
+              "%s: node %u, no owner, holds @%" G_GUINT64_FORMAT ", newer than the owners",
+              key->name, node, other->timestamp);
   }
   if (record != NULL && record->kind == QFS_KIND_VALUE && record->tail_offset > 0)
     check_chunks(sim, key, record);

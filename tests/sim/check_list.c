@@ -1,7 +1,7 @@
 /* check_list.c - a page of a listing against what is known of each key in it; see check.h (i).
  *
- * A listing is no snapshot of several keys (readdir(3) is none either): each key is judged alone, by what
- * may have been true of it at some time between the beginning and the end.
+ * A listing is no snapshot of several keys (readdir(3) is none either): each key is judged alone,
+ * by what may have been true of it at some time between the beginning and the end.
  */
 #include "check.h"
 
@@ -13,7 +13,8 @@ static gboolean is_in_page(const SimKey *key, const SimOp *op, const char *last)
   const char *name;
   qfs_key_split(key->name, &dir_len, &name);
   return dir_len == strlen(op->dir) && strncmp(key->name, op->dir, dir_len) == 0 &&
-         (op->after == NULL || strcmp(name, op->after) > 0) && (last == NULL || strcmp(name, last) <= 0);
+         (op->after == NULL || strcmp(name, op->after) > 0) &&
+         (last == NULL || strcmp(name, last) <= 0);
 }
 
 static gboolean is_version(const QfsRecord *listed, const QfsRecord *whole) {
@@ -22,7 +23,8 @@ static gboolean is_version(const QfsRecord *listed, const QfsRecord *whole) {
 }
 
 /* A listed record comes without its bytes, and so does not compare; the whole one may be known. */
-static void check_version(Sim *sim, SimOp *op, SimKey *key, const QfsRecord *entry, const SimFloor *floor) {
+static void check_version(Sim *sim, SimOp *op, SimKey *key, const QfsRecord *entry,
+                          const SimFloor *floor) {
   const SimOp *maker = sim_check_maker(sim, op, key, entry);
   if (is_version(entry, key->floor))
     sim_check_seen(sim, op, key, key->floor, floor);
@@ -30,7 +32,8 @@ static void check_version(Sim *sim, SimOp *op, SimKey *key, const QfsRecord *ent
     sim_check_seen(sim, op, key, maker->record, floor);
   else
     SIM_CHECK(sim, floor->record == NULL || entry->timestamp >= floor->record->timestamp,
-              "%s saw %s@%" G_GUINT64_FORMAT ", older than @%" G_GUINT64_FORMAT ", known before it began",
+              "%s saw %s@%" G_GUINT64_FORMAT ", older than @%" G_GUINT64_FORMAT
+              ", known before it began",
               sim_op_text(op), key->name, entry->timestamp, floor->record->timestamp);
 }
 
@@ -38,14 +41,17 @@ static void check_entry(Sim *sim, SimOp *op, const QfsRecord *entry, const char 
   gsize dir_len;
   const char *name;
   qfs_key_split(entry->key, &dir_len, &name);
-  SIM_CHECK(sim, previous == NULL || strcmp(name, previous) > 0, "%s: %s after %s", sim_op_text(op), name,
-            previous);
-  SIM_CHECK(sim, entry->kind != QFS_KIND_TOMBSTONE, "%s: %s is a tombstone", sim_op_text(op), entry->key);
+  SIM_CHECK(sim, previous == NULL || strcmp(name, previous) > 0, "%s: %s after %s", sim_op_text(op),
+            name, previous);
+  SIM_CHECK(sim, entry->kind != QFS_KIND_TOMBSTONE, "%s: %s is a tombstone", sim_op_text(op),
+            entry->key);
   SimKey *key = sim_history_find_key(sim->history, entry->key);
-  SIM_CHECK(sim, key != NULL && is_in_page(key, op, NULL), "%s: nobody wrote %s", sim_op_text(op), entry->key);
+  SIM_CHECK(sim, key != NULL && is_in_page(key, op, NULL), "%s: nobody wrote %s", sim_op_text(op),
+            entry->key);
   const SimFloor *floor = &op->floors[key->index];
   check_version(sim, op, key, entry, floor);
-  SIM_CHECK(sim, sim_may_exist(key, floor, NULL), "%s: %s was absent throughout", sim_op_text(op), entry->key);
+  SIM_CHECK(sim, sim_may_exist(key, floor, NULL), "%s: %s was absent throughout", sim_op_text(op),
+            entry->key);
 }
 
 static gboolean is_listed(GPtrArray *entries, const char *key) {
@@ -67,7 +73,7 @@ void sim_check_list(Sim *sim, SimOp *op, GPtrArray *entries, gboolean more) {
   for (guint i = 0; i < sim->history->keys->len; i++) {
     const SimKey *key = g_ptr_array_index(sim->history->keys, i);
     if (is_in_page(key, op, more ? last : NULL) && !is_listed(entries, key->name))
-      SIM_CHECK(sim, sim_may_be_absent(key, &op->floors[i], NULL), "%s: %s is missing", sim_op_text(op),
-                key->name);
+      SIM_CHECK(sim, sim_may_be_absent(key, &op->floors[i], NULL), "%s: %s is missing",
+                sim_op_text(op), key->name);
   }
 }

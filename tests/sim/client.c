@@ -79,7 +79,8 @@ static void read_more(SimClient *client) {
 static void got(SimClient *client, QfsRequest *request) {
   Sim *sim = client->sim;
   QfsRecord *record = request->record;
-  gboolean has_bytes = request->status == QFS_OK && record != NULL && record->kind == QFS_KIND_VALUE;
+  gboolean has_bytes =
+      request->status == QFS_OK && record != NULL && record->kind == QFS_KIND_VALUE;
   if (!has_bytes) {
     end(client, request, NULL);
     return;
@@ -105,7 +106,9 @@ static void was_read(SimClient *client, QfsRequest *request) {
   if (status == QFS_OK) {
     guint64 left = client->got->record->attr.size - client->bytes->len;
     gsize len = request->data != NULL ? g_bytes_get_size(request->data) : 0;
-    SIM_CHECK(sim, len == MIN(left, request->length), "%s: a read of %" G_GUINT64_FORMAT " bytes gave %" G_GSIZE_FORMAT " of %" G_GUINT64_FORMAT,
+    SIM_CHECK(sim, len == MIN(left, request->length),
+              "%s: a read of %" G_GUINT64_FORMAT " bytes gave %" G_GSIZE_FORMAT
+              " of %" G_GUINT64_FORMAT,
               sim_op_text(client->op), request->length, len, left);
     g_byte_array_append(client->bytes, g_bytes_get_data(request->data, NULL), (guint)len);
     qfs_request_free(request);
@@ -157,7 +160,8 @@ static void stage_more(SimClient *client) {
     request->flags = QFS_WRITE_STAGE;
     request->object = client->object;
     request->offset = client->staged;
-    request->data = g_bytes_new_from_bytes(client->staging, client->staged, MIN(piece, size - client->staged));
+    request->data =
+        g_bytes_new_from_bytes(client->staging, client->staged, MIN(piece, size - client->staged));
   }
   submit(client, request);
 }
@@ -290,8 +294,8 @@ void sim_client_run(SimClient *client, SimOp *op, gboolean staged) {
   client->tries = 0;
   client->object = (QfsObjectId){0, 0};
   client->staged = 0;
-  SIM_TRACE(client->sim, "begin %s size %" G_GSIZE_FORMAT " cells %u+%u%s", sim_op_text(op), op->size,
-            op->first, op->count, staged ? " staged" : "");
+  SIM_TRACE(client->sim, "begin %s size %" G_GSIZE_FORMAT " cells %u+%u%s", sim_op_text(op),
+            op->size, op->first, op->count, staged ? " staged" : "");
   if (op->kind == SIM_OP_WRITE && staged) {
     client->staging = bytes_of(op);
     stage_more(client);

@@ -3,9 +3,9 @@
  * Owns: the requests of an operation and what was read so far. Leaves to others: which operation
  * (workload.c, scenario.c), judging the answer (history.c).
  *
- * A get is GET and then READs until the value is whole (again from GET when parts of it were overwritten
- * meanwhile); a staged write is STAGEs and then one WRITE; everything else is one request. Every
- * request must be answered by its deadline.
+ * A get is GET and then READs until the value is whole (again from GET when parts of it were
+ * overwritten meanwhile); a staged write is STAGEs and then one WRITE; everything else is one
+ * request. Every request must be answered by its deadline.
  */
 #pragma once
 
@@ -15,17 +15,17 @@ typedef struct SimClient SimClient;
 struct SimClient {
   Sim *sim;
   guint id;
-  SimOp *op;             /* NULL: idle */
+  SimOp *op; /* NULL: idle */
   void (*on_idle)(SimClient *client);
-  gint64 asked_us;       /* when the request under way was submitted */
-  guint run;             /* life of the daemon that it was submitted to */
+  gint64 asked_us; /* when the request under way was submitted */
+  guint run;       /* life of the daemon that it was submitted to */
 
-  QfsRequest *got;       /* the answered GET, while its value is being read */
+  QfsRequest *got; /* the answered GET, while its value is being read */
   QfsObjectId pinned;
   GByteArray *bytes;
   guint tries;
 
-  GBytes *staging;       /* value that is being staged */
+  GBytes *staging; /* value that is being staged */
   gsize staged;
   QfsObjectId object;
 };
@@ -33,5 +33,6 @@ struct SimClient {
 void sim_client_init(SimClient *client, Sim *sim, guint id, void (*on_idle)(SimClient *client));
 void sim_client_clear(SimClient *client);
 
-/* Starts `op`, fresh from sim_history_begin and filled in. `staged`: a WRITE goes by way of STAGE. */
+/* Starts `op`, fresh from sim_history_begin and filled in. `staged`: a WRITE goes by way of STAGE.
+ */
 void sim_client_run(SimClient *client, SimOp *op, gboolean staged);

@@ -30,7 +30,9 @@ gboolean sim_value_is(GBytes *data, guint op, gsize size) {
   return g_bytes_equal(data, wanted);
 }
 
-static char letter(guint op, gsize at) { return (char)('a' + (op * 7 + at) % 26); }
+static char letter(guint op, gsize at) {
+  return (char)('a' + (op * 7 + at) % 26);
+}
 
 GBytes *sim_line_bytes(guint op, gsize size) {
   g_assert(size >= 24);

@@ -1,9 +1,10 @@
-/* content.h - bytes that say who wrote them, so that a reader can tell a whole value from a mixed one.
+/* content.h - bytes that say who wrote them, so that a reader can tell a whole value from a mixed
+ * one.
  *
  * Three shapes, each a pure function of the number of the operation that wrote it (and a size):
- *   value  "v<op>:<size>:" and pseudo-random bytes; sizes below SIM_VALUE_MIN only hold part of the head
- *   line   "<op>:<length> " and letters, ending in a newline
- *   cell   SIM_CELL bytes for one place of a patched value; all zeros: nobody wrote there
+ *   value  "v<op>:<size>:" and pseudo-random bytes; sizes below SIM_VALUE_MIN only hold part of the
+ * head line   "<op>:<length> " and letters, ending in a newline cell   SIM_CELL bytes for one place
+ * of a patched value; all zeros: nobody wrote there
  */
 #pragma once
 

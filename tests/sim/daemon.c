@@ -1,4 +1,5 @@
-/* daemon.c - lives and deaths: the daemon (coordinator and all nodes at once) and single node processes. */
+/* daemon.c - lives and deaths: the daemon (coordinator and all nodes at once) and single node
+ * processes. */
 #include "history.h"
 #include "sim.h"
 
@@ -86,7 +87,8 @@ static void on_node_stops(Sim *sim, gpointer data) {
 void sim_node_stop(Sim *sim, guint number) {
   Stop *stop = g_new(Stop, 1);
   *stop = (Stop){.number = number, .process = sim->node[number].process};
-  sim_after_in_run(sim, sim_random_range(&sim->random, 10, 5 * SIM_MS), on_node_stops, stop, g_free);
+  sim_after_in_run(sim, sim_random_range(&sim->random, 10, 5 * SIM_MS), on_node_stops, stop,
+                   g_free);
 }
 
 void sim_node_crash(Sim *sim, guint number, const char *reason) {
@@ -141,5 +143,6 @@ void sim_daemon_lose_power(Sim *sim) {
 
 gboolean sim_daemon_is_up(const Sim *sim) {
   return sim->coordinator != NULL && !sim->closing &&
-         (qfs_coordinator_is_serving(sim->coordinator) || qfs_coordinator_is_stuck(sim->coordinator));
+         (qfs_coordinator_is_serving(sim->coordinator) ||
+          qfs_coordinator_is_stuck(sim->coordinator));
 }

@@ -1,4 +1,5 @@
-/* disk.c - see disk.h. The operations that change nothing but what the inner replica does are at the end. */
+/* disk.c - see disk.h. The operations that change nothing but what the inner replica does are at
+ * the end. */
 #include "disk.h"
 
 #include "check.h"
@@ -10,12 +11,16 @@ typedef struct {
   SimDisk *disk;
   gboolean reader;
   gboolean in_transaction;
-  gboolean wrote;         /* something that needs space */
-  GPtrArray *watched;     /* keys of which rows went in this transaction (D2) */
+  gboolean wrote;     /* something that needs space */
+  GPtrArray *watched; /* keys of which rows went in this transaction (D2) */
 } FaultReplica;
 
-static FaultReplica *fault(QfsReplica *self) { return (FaultReplica *)self; }
-static QfsReplica *inner(QfsReplica *self) { return fault(self)->inner; }
+static FaultReplica *fault(QfsReplica *self) {
+  return (FaultReplica *)self;
+}
+static QfsReplica *inner(QfsReplica *self) {
+  return fault(self)->inner;
+}
 
 static gboolean io_error(GError **error, const char *what) {
   g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_IO, "injected: %s", what);
@@ -43,7 +48,8 @@ static gboolean space(QfsReplica *self, const char *what, GError **error) {
   fault(self)->wrote = TRUE;
   if (!fault(self)->disk->full)
     return TRUE;
-  g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_NO_SPACE, "injected: disk full at %s", what);
+  g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_NO_SPACE, "injected: disk full at %s",
+              what);
   return FALSE;
 }
 
@@ -126,7 +132,8 @@ static gboolean fault_record_apply(QfsReplica *self, const QfsRecord *record, gb
   SimDisk *disk = fault(self)->disk;
   QfsReplica *real = inner(self);
   g_autoptr(QfsRecord) old = NULL;
-  if (!space(self, "record_apply", error) || !real->ops->record_get(real, record->key, &old, error) ||
+  if (!space(self, "record_apply", error) ||
+      !real->ops->record_get(real, record->key, &old, error) ||
       !real->ops->record_apply(real, record, hint, force, out_result, error))
     return FALSE;
   if (*out_result != QFS_APPLY_SUPERSEDED && qfs_record_compare(record, old) < 0) {
@@ -170,7 +177,8 @@ static gboolean fault_wipe(QfsReplica *self, GError **error) {
 
 /* ---- the rest passes through ---- */
 
-#define PASS(check, name, ...) return check(self, #name, error) && inner(self)->ops->name(inner(self), __VA_ARGS__, error)
+#define PASS(check, name, ...)                                                                     \
+  return check(self, #name, error) && inner(self)->ops->name(inner(self), __VA_ARGS__, error)
 
 static gboolean fault_meta_load(QfsReplica *self, QfsNodeMeta *out_meta, GError **error) {
   PASS(step, meta_load, out_meta);
@@ -178,7 +186,8 @@ static gboolean fault_meta_load(QfsReplica *self, QfsNodeMeta *out_meta, GError 
 static gboolean fault_meta_store(QfsReplica *self, const QfsNodeMeta *meta, GError **error) {
   PASS(space, meta_store, meta);
 }
-static gboolean fault_record_get(QfsReplica *self, const char *key, QfsRecord **out, GError **error) {
+static gboolean fault_record_get(QfsReplica *self, const char *key, QfsRecord **out,
+                                 GError **error) {
   PASS(step, record_get, key, out);
 }
 static gboolean fault_record_scan(QfsReplica *self, guint64 seq, const char *key, guint limit,
@@ -192,24 +201,26 @@ static gboolean fault_record_list(QfsReplica *self, const char *dir, const char 
 static gboolean fault_chunk_put(QfsReplica *self, const QfsChunk *chunk, GError **error) {
   PASS(space, chunk_put, chunk);
 }
-static gboolean fault_chunk_get(QfsReplica *self, QfsObjectId object, guint64 index, guint64 max_version,
-                                QfsChunk **out, gboolean *newer, GError **error) {
+static gboolean fault_chunk_get(QfsReplica *self, QfsObjectId object, guint64 index,
+                                guint64 max_version, QfsChunk **out, gboolean *newer,
+                                GError **error) {
   PASS(step, chunk_get, object, index, max_version, out, newer);
 }
 static gboolean fault_chunk_trim(QfsReplica *self, QfsObjectId object, guint64 index, guint64 keep,
                                  GError **error) {
   PASS(step, chunk_trim, object, index, keep);
 }
-static gboolean fault_chunk_remove(QfsReplica *self, QfsObjectId object, guint64 index, guint64 version,
-                                   GError **error) {
+static gboolean fault_chunk_remove(QfsReplica *self, QfsObjectId object, guint64 index,
+                                   guint64 version, GError **error) {
   PASS(step, chunk_remove, object, index, version);
 }
 static gboolean fault_object_drop(QfsReplica *self, QfsObjectId object, guint limit, gboolean *more,
                                   GError **error) {
   PASS(step, object_drop, object, limit, more);
 }
-static gboolean fault_chunk_scan(QfsReplica *self, guint64 seq, const QfsChunk *after, gboolean with_data,
-                                 guint limit, GPtrArray *out, gboolean *more, GError **error) {
+static gboolean fault_chunk_scan(QfsReplica *self, guint64 seq, const QfsChunk *after,
+                                 gboolean with_data, guint limit, GPtrArray *out, gboolean *more,
+                                 GError **error) {
   PASS(step, chunk_scan, seq, after, with_data, limit, out, more);
 }
 static gboolean fault_intent_put(QfsReplica *self, guint64 id, GPtrArray *records, GError **error) {
@@ -292,9 +303,9 @@ QfsReplica *sim_disk_open(SimDisk *disk, gboolean create, GError **error) {
   }
   disk->failed = disk->crashed = FALSE;
   disk->crash_point = SIM_CRASH_NONE;
-  QfsReplica *real = disk->mem != NULL ? mem_replica_open(disk->mem)
-                                       : qfs_sqlite_replica_open(disk->dir, disk->node, create,
-                                                                 FALSE, error);
+  QfsReplica *real = disk->mem != NULL
+                         ? mem_replica_open(disk->mem)
+                         : qfs_sqlite_replica_open(disk->dir, disk->node, create, FALSE, error);
   if (real == NULL)
     return NULL;
   disk->writer_open = TRUE;

@@ -1,13 +1,12 @@
 /* disk.h - one node's storage as the simulation sees it: a real replica behind injected faults.
  *
- * Owns: which storage a node has (the in-memory model or SQLite in a directory), the faults at each of
- * its steps, and looking at it from outside. Survives every node process and every daemon.
+ * Owns: which storage a node has (the in-memory model or SQLite in a directory), the faults at each
+ * of its steps, and looking at it from outside. Survives every node process and every daemon.
  *
  * Invariants, checked at every step
- *  D1. A stored record is never replaced by an older version, except by force, and by force only on a
- *      node that is not in sync.
- *  D2. Rows that exist are taken away only from a node that is not in sync; rows that were kept for
- *      others only when what was acknowledged has W holders without them.
+ *  D1. A stored record is never replaced by an older version, except by force, and by force only on
+ * a node that is not in sync. D2. Rows that exist are taken away only from a node that is not in
+ * sync; rows that were kept for others only when what was acknowledged has W holders without them.
  *  D3. A replica that never lost anything is never wiped.
  *  D4. After a failed step the node comes back only by being opened again.
  */
@@ -22,18 +21,18 @@ typedef enum { SIM_CRASH_NONE, SIM_CRASH_BEFORE_COMMIT, SIM_CRASH_AFTER_COMMIT }
 typedef struct {
   Sim *sim;
   guint node;
-  MemDisk *mem;      /* or */
-  char *dir;         /* SQLite */
-  QfsReplica *peek;  /* SQLite: looks from outside; opened when first used */
+  MemDisk *mem;     /* or */
+  char *dir;        /* SQLite */
+  QfsReplica *peek; /* SQLite: looks from outside; opened when first used */
   gboolean writer_open;
 
   /* faults asked for */
-  gboolean absent;   /* cannot be opened */
-  gboolean full;     /* no space for anything new */
-  guint fail_in;     /* the n-th storage step from now fails (0: none), and so do all after it */
+  gboolean absent;    /* cannot be opened */
+  gboolean full;      /* no space for anything new */
+  guint fail_in;      /* the n-th storage step from now fails (0: none), and so do all after it */
   guint read_fail_in; /* the n-th direct read from now fails, once */
   SimCrashPoint crash_point;
-  guint crash_in;    /* at the n-th commit from now */
+  guint crash_in; /* at the n-th commit from now */
 
   /* what became of them, until the next opening */
   gboolean failed;

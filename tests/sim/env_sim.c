@@ -1,19 +1,25 @@
-/* env_sim.c - QfsEnv over virtual time (cluster/env.h): the world that a coordinator and its nodes see.
+/* env_sim.c - QfsEnv over virtual time (cluster/env.h): the world that a coordinator and its nodes
+ * see.
  *
- * A message is an event at its arrival. What arrived at a node waits in its inbox until the node takes
- * some of it as a batch; a direct read is one event at the node and another at the coordinator; an
- * answered request is an event. So everything else can happen between any two of these.
+ * A message is an event at its arrival. What arrived at a node waits in its inbox until the node
+ * takes some of it as a batch; a direct read is one event at the node and another at the
+ * coordinator; an answered request is an event. So everything else can happen between any two of
+ * these.
  */
 #include "sim.h"
 
 /* Rarely a hop takes this much longer than usual, in usual latencies. */
 #define STRAGGLER 20
 
-static Sim *sim_of(QfsEnv *env) { return (Sim *)env; }
+static Sim *sim_of(QfsEnv *env) {
+  return (Sim *)env;
+}
 
 /* ---- clocks and chance ---- */
 
-static gint64 env_now_us(QfsEnv *env) { return sim_of(env)->now_us - sim_of(env)->monotonic_base_us; }
+static gint64 env_now_us(QfsEnv *env) {
+  return sim_of(env)->now_us - sim_of(env)->monotonic_base_us;
+}
 
 static gint64 env_wall_ms(QfsEnv *env) {
   Sim *sim = sim_of(env);
@@ -22,7 +28,9 @@ static gint64 env_wall_ms(QfsEnv *env) {
   return wall_ms;
 }
 
-static guint64 env_random(QfsEnv *env) { return sim_random_u64(&sim_of(env)->random); }
+static guint64 env_random(QfsEnv *env) {
+  return sim_random_u64(&sim_of(env)->random);
+}
 
 static void on_tick(Sim *sim, gpointer data) {
   if (GPOINTER_TO_SIZE(data) != sim->wake_id)
@@ -38,8 +46,8 @@ static void env_wake_at(QfsEnv *env, gint64 at_us) {
     return;
   sim->wake_us = wanted_us;
   gint64 late_us = sim_random_range(&sim->random, 0, 200);
-  sim_after_in_run(sim, wanted_us - sim->now_us + late_us, on_tick, GSIZE_TO_POINTER(++sim->wake_id),
-                   NULL);
+  sim_after_in_run(sim, wanted_us - sim->now_us + late_us, on_tick,
+                   GSIZE_TO_POINTER(++sim->wake_id), NULL);
 }
 
 /* ---- links ---- */
@@ -60,12 +68,13 @@ static gint64 arrival_us(Sim *sim, SimLink *link) {
 
 /* How many copies of a message arrive: 0, 1, 2. */
 static guint copies(Sim *sim, const SimLink *link) {
-  if (link->cut || (link->loss_percent > 0 && sim_random_percent(&sim->random, link->loss_percent))) {
+  if (link->cut ||
+      (link->loss_percent > 0 && sim_random_percent(&sim->random, link->loss_percent))) {
     sim->result->lost++;
     return 0;
   }
-  gboolean twice = link->duplicate_percent > 0 &&
-                   sim_random_percent(&sim->random, link->duplicate_percent);
+  gboolean twice =
+      link->duplicate_percent > 0 && sim_random_percent(&sim->random, link->duplicate_percent);
   return twice ? 2 : 1;
 }
 
@@ -73,12 +82,11 @@ static guint copies(Sim *sim, const SimLink *link) {
 static char *first_of(const QfsMessage *m) {
   if (m->records != NULL && m->records->len > 0) {
     const QfsRecord *record = g_ptr_array_index(m->records, 0);
-    return g_strdup_printf("%s@%" G_GUINT64_FORMAT " kind %d size %" G_GUINT64_FORMAT
-                           " tail from %" G_GUINT64_FORMAT " seq %" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT
-                           " (%u)",
-                           record->key, record->timestamp, record->kind, record->attr.size,
-                           record->tail_offset, QFS_SEQ_EPOCH(record->seq),
-                           QFS_SEQ_COUNTER(record->seq), m->records->len);
+    return g_strdup_printf(
+        "%s@%" G_GUINT64_FORMAT " kind %d size %" G_GUINT64_FORMAT " tail from %" G_GUINT64_FORMAT
+        " seq %" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT " (%u)",
+        record->key, record->timestamp, record->kind, record->attr.size, record->tail_offset,
+        QFS_SEQ_EPOCH(record->seq), QFS_SEQ_COUNTER(record->seq), m->records->len);
   }
   if (m->chunks != NULL && m->chunks->len > 0) {
     GString *text = g_string_new(NULL);
@@ -97,8 +105,8 @@ static char *first_of(const QfsMessage *m) {
     return g_strdup_printf("mark %" G_GUINT64_FORMAT " settled %" G_GUINT64_FORMAT
                            " generation %" G_GUINT64_FORMAT " epoch %" G_GUINT64_FORMAT
                            " in sync %" G_GINT64_MODIFIER "x",
-                           m->meta->mark, m->meta->settled, m->meta->generation, m->meta->view.epoch,
-                           m->meta->view.in_sync);
+                           m->meta->mark, m->meta->settled, m->meta->generation,
+                           m->meta->view.epoch, m->meta->view.in_sync);
   if (m->type == QFS_MESSAGE_SYNC || m->view != NULL)
     return g_strdup_printf("mark %" G_GUINT64_FORMAT " settled %" G_GUINT64_FORMAT
                            " in sync %" G_GINT64_MODIFIER "x",
@@ -110,14 +118,18 @@ static void trace_message(Sim *sim, const char *what, const QfsMessage *m) {
   if (G_LIKELY(!sim->trace.on))
     return;
   g_autofree char *first = first_of(m);
-  SIM_TRACE(sim, "%s %u.%" G_GUINT64_FORMAT " %s%s #%" G_GUINT64_FORMAT " epoch %" G_GUINT64_FORMAT
-            "%s%s%s %s %s", what, m->node, m->incarnation, qfs_message_type_name(m->type),
+  SIM_TRACE(sim,
+            "%s %u.%" G_GUINT64_FORMAT " %s%s #%" G_GUINT64_FORMAT " epoch %" G_GUINT64_FORMAT
+            "%s%s%s %s %s",
+            what, m->node, m->incarnation, qfs_message_type_name(m->type),
             m->is_reply ? " reply" : "", m->cookie, m->epoch, m->durable ? " durable" : "",
             m->hint ? " hint" : "", m->force ? " force" : "",
             m->is_reply ? qfs_status_name(m->status) : "", first);
 }
 
-static void message_drop(gpointer message) { qfs_message_free(message); }
+static void message_drop(gpointer message) {
+  qfs_message_free(message);
+}
 
 /* A message on its way to a process of a node. */
 typedef struct {
@@ -147,7 +159,8 @@ static void on_request_arrives(Sim *sim, gpointer data) {
 
 static void deliver(Sim *sim, SimNode *node, const QfsMessage *message) {
   Delivery *delivery = g_new(Delivery, 1);
-  *delivery = (Delivery){.message = qfs_message_copy(message, message->node), .process = node->process};
+  *delivery =
+      (Delivery){.message = qfs_message_copy(message, message->node), .process = node->process};
   sim_after_in_run(sim, arrival_us(sim, &node->to) - sim->now_us, on_request_arrives, delivery,
                    delivery_drop);
 }
@@ -169,7 +182,8 @@ static void on_reply_arrives(Sim *sim, gpointer data) {
   qfs_coordinator_receive(sim->coordinator, data);
 }
 
-/* Called while the node handles a batch. A node that crashed in the middle says nothing any more. */
+/* Called while the node handles a batch. A node that crashed in the middle says nothing any more.
+ */
 static void env_reply(QfsEnv *env, QfsMessage *message) {
   Sim *sim = sim_of(env);
   SimNode *node = &sim->node[message->node];
@@ -221,15 +235,18 @@ void sim_env_poke(Sim *sim, SimNode *node) {
 
 /* ---- direct reads ---- */
 
-static void read_drop(gpointer read) { qfs_read_free(read); }
+static void read_drop(gpointer read) {
+  qfs_read_free(read);
+}
 
 static void on_read_answered(Sim *sim, gpointer data) {
   QfsRead *read = data;
   SIM_TRACE(sim, "read of %u answered: %s %s", read->node, read->key != NULL ? read->key : "chunks",
             qfs_status_name(read->status));
   for (guint i = 0; read->chunks != NULL && i < read->count; i++)
-    SIM_TRACE(sim, "  chunk %" G_GUINT64_FORMAT " at most @%" G_GUINT64_FORMAT ": @%" G_GUINT64_FORMAT, read->index + i,
-              read->version, read->chunks[i] != NULL ? read->chunks[i]->version : 0);
+    SIM_TRACE(
+        sim, "  chunk %" G_GUINT64_FORMAT " at most @%" G_GUINT64_FORMAT ": @%" G_GUINT64_FORMAT,
+        read->index + i, read->version, read->chunks[i] != NULL ? read->chunks[i]->version : 0);
   qfs_coordinator_read_done(sim->coordinator, read);
 }
 
@@ -284,7 +301,9 @@ static void env_node_start(QfsEnv *env, guint node, guint64 incarnation) {
   sim_node_start(sim_of(env), node, incarnation);
 }
 
-static void env_node_stop(QfsEnv *env, guint node) { sim_node_stop(sim_of(env), node); }
+static void env_node_stop(QfsEnv *env, guint node) {
+  sim_node_stop(sim_of(env), node);
+}
 
 static void env_log(QfsEnv *env, GLogLevelFlags level, const char *line) {
   SIM_TRACE(sim_of(env), "log: %s", line);

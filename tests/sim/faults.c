@@ -30,9 +30,9 @@ typedef enum {
 } FaultKind;
 
 static const char *const kind_names[] = {
-    "kill",  "power loss", "shutdown",   "clock",     "lossy links",     "duplicates",
-    "crash", "crash request", "down request", "crash at commit", "io error", "read error",
-    "full disk", "partition", "slow node", "lossy node",
+    "kill",      "power loss",    "shutdown",     "clock",           "lossy links", "duplicates",
+    "crash",     "crash request", "down request", "crash at commit", "io error",    "read error",
+    "full disk", "partition",     "slow node",    "lossy node",
 };
 
 struct SimFaults {
@@ -40,18 +40,24 @@ struct SimFaults {
   gint64 gap_us;
   guint enabled[FAULT_KINDS]; /* weights */
   QfsNodeSet broken;
-  QfsNodeSet held;            /* of those: the fault itself is not over */
+  QfsNodeSet held; /* of those: the fault itself is not over */
   gboolean caring, starting;
   guint64 heal_id[QFS_NODES_MAX + 1]; /* an older plan to heal is void */
 };
 
-static SimRandom *dice(Sim *sim) { return &sim->random; }
+static SimRandom *dice(Sim *sim) {
+  return &sim->random;
+}
 
 static const guint usual_weight[FAULT_KINDS] = {
-    [FAULT_KILL] = 10,  [FAULT_POWER] = 3,   [FAULT_SHUTDOWN] = 4,  [FAULT_CLOCK] = 6,
-    [FAULT_LOSSY_LINKS] = 8, [FAULT_DUPLICATES] = 5, [FAULT_CRASH] = 10, [FAULT_CRASH_REQUEST] = 5,
-    [FAULT_DOWN_REQUEST] = 5, [FAULT_CRASH_AT_COMMIT] = 10, [FAULT_IO_ERROR] = 7, [FAULT_READ_ERROR] = 4,
-    [FAULT_FULL_DISK] = 5, [FAULT_PARTITION] = 10, [FAULT_SLOW] = 7, [FAULT_LOSSY_NODE] = 6,
+    [FAULT_KILL] = 10,        [FAULT_POWER] = 3,
+    [FAULT_SHUTDOWN] = 4,     [FAULT_CLOCK] = 6,
+    [FAULT_LOSSY_LINKS] = 8,  [FAULT_DUPLICATES] = 5,
+    [FAULT_CRASH] = 10,       [FAULT_CRASH_REQUEST] = 5,
+    [FAULT_DOWN_REQUEST] = 5, [FAULT_CRASH_AT_COMMIT] = 10,
+    [FAULT_IO_ERROR] = 7,     [FAULT_READ_ERROR] = 4,
+    [FAULT_FULL_DISK] = 5,    [FAULT_PARTITION] = 10,
+    [FAULT_SLOW] = 7,         [FAULT_LOSSY_NODE] = 6,
 };
 
 SimFaults *sim_faults_new(Sim *sim) {
@@ -65,7 +71,9 @@ SimFaults *sim_faults_new(Sim *sim) {
   return faults;
 }
 
-void sim_faults_free(SimFaults *faults) { g_free(faults); }
+void sim_faults_free(SimFaults *faults) {
+  g_free(faults);
+}
 
 guint sim_faults_survivable(const Sim *sim) {
   return MIN(sim->replicas_k - 1, (sim->nodes_n - 1) / 2);
@@ -79,7 +87,9 @@ static QfsEngineStatus *status_new(Sim *sim) {
   return status;
 }
 
-static void request_over(QfsRequest *request, gpointer unused) { qfs_request_free(request); }
+static void request_over(QfsRequest *request, gpointer unused) {
+  qfs_request_free(request);
+}
 
 static void ask_node(Sim *sim, guint node, QfsNodeAction action) {
   if (sim->coordinator == NULL)
@@ -229,11 +239,14 @@ static void set_all_links(Sim *sim, guint loss_percent, guint duplicate_percent)
   }
 }
 
-static void on_links_mended(Sim *sim, gpointer unused) { set_all_links(sim, 0, 0); }
+static void on_links_mended(Sim *sim, gpointer unused) {
+  set_all_links(sim, 0, 0);
+}
 
 static void disturb_links(Sim *sim, FaultKind kind) {
   guint percent = 1 + sim_random_below(dice(sim), kind == FAULT_LOSSY_LINKS ? 5 : 30);
-  set_all_links(sim, kind == FAULT_LOSSY_LINKS ? percent : 0, kind == FAULT_DUPLICATES ? percent : 0);
+  set_all_links(sim, kind == FAULT_LOSSY_LINKS ? percent : 0,
+                kind == FAULT_DUPLICATES ? percent : 0);
   sim_after(sim, sim_random_spread(dice(sim), 50 * SIM_MS, 4 * SIM_SECOND), on_links_mended, NULL);
 }
 
@@ -261,7 +274,8 @@ static void break_node(Sim *sim, FaultKind kind, guint number) {
     ask_node(sim, number, QFS_NODE_DOWN);
     break;
   case FAULT_CRASH_AT_COMMIT:
-    disk->crash_point = sim_random_percent(dice(sim), 50) ? SIM_CRASH_BEFORE_COMMIT : SIM_CRASH_AFTER_COMMIT;
+    disk->crash_point =
+        sim_random_percent(dice(sim), 50) ? SIM_CRASH_BEFORE_COMMIT : SIM_CRASH_AFTER_COMMIT;
     disk->crash_in = (guint)sim_random_spread(dice(sim), 1, 20);
     break;
   case FAULT_IO_ERROR:
@@ -292,7 +306,8 @@ static void break_node(Sim *sim, FaultKind kind, guint number) {
 /* A node that may be broken now; 0: none. */
 static guint pick_node(Sim *sim) {
   SimFaults *faults = sim->faults;
-  gboolean more = sim->options.unlimited || qfs_set_size(faults->broken) < sim_faults_survivable(sim);
+  gboolean more =
+      sim->options.unlimited || qfs_set_size(faults->broken) < sim_faults_survivable(sim);
   QfsNodeSet among = more ? qfs_set_all(sim->nodes_n) : faults->broken;
   guint n = qfs_set_size(among);
   if (n == 0)
@@ -380,7 +395,8 @@ void sim_faults_stop(Sim *sim) {
 }
 
 void sim_faults_break(Sim *sim, guint n) {
-  static const FaultKind kinds[] = {FAULT_CRASH, FAULT_CRASH_REQUEST, FAULT_DOWN_REQUEST, FAULT_PARTITION};
+  static const FaultKind kinds[] = {FAULT_CRASH, FAULT_CRASH_REQUEST, FAULT_DOWN_REQUEST,
+                                    FAULT_PARTITION};
   while (n > 0) {
     guint number = 1 + sim_random_below(dice(sim), sim->nodes_n);
     if (qfs_set_has(sim->faults->held, number))
@@ -411,7 +427,9 @@ static gboolean are_well(Sim *sim, QfsNodeSet nodes) {
   return well;
 }
 
-gboolean sim_all_is_well(Sim *sim) { return are_well(sim, qfs_set_all(sim->nodes_n)); }
+gboolean sim_all_is_well(Sim *sim) {
+  return are_well(sim, qfs_set_all(sim->nodes_n));
+}
 
 gboolean sim_all_is_well_but_held(Sim *sim) {
   return are_well(sim, qfs_set_all(sim->nodes_n) & ~sim->faults->held);

@@ -1,10 +1,11 @@
 /* faults.h - what goes wrong in a run, and when.
  *
- * Owns: the choice of faults and their ends. Each run uses a random part of the kinds of faults, so that
- * combinations of few are tried as well as all at once ("swarm testing", Groce et al., 2012).
+ * Owns: the choice of faults and their ends. Each run uses a random part of the kinds of faults, so
+ * that combinations of few are tried as well as all at once ("swarm testing", Groce et al., 2012).
  *
- * Budget. A node is *broken* from the beginning of a fault of its own until it is in sync again after the
- * fault ended. Unless the run is unlimited, at most min(K-1, (N-1)/2) nodes are broken at a time.
+ * Budget. A node is *broken* from the beginning of a fault of its own until it is in sync again
+ * after the fault ended. Unless the run is unlimited, at most min(K-1, (N-1)/2) nodes are broken at
+ * a time.
  */
 #pragma once
 
@@ -15,8 +16,8 @@ void sim_faults_free(SimFaults *faults);
 
 /* From now on something goes wrong about every `gap_us`. */
 void sim_faults_start(Sim *sim, gint64 gap_us);
-/* Nothing new; what is broken is mended: links, disks, and nodes that are down are asked to come up until
- * they are in sync. A daemon that is down will be started. */
+/* Nothing new; what is broken is mended: links, disks, and nodes that are down are asked to come up
+ * until they are in sync. A daemon that is down will be started. */
 void sim_faults_stop(Sim *sim);
 
 /* How many nodes may be broken at once. */

@@ -4,13 +4,15 @@
 #include "check.h"
 
 static const char *const kind_names[] = {
-    "get", "list", "sync", "write", "append", "patch", "truncate", "create", "mkdir", "setattr", "remove",
-    "rmdir", "rename",
+    "get",    "list",  "sync",    "write",  "append", "patch",  "truncate",
+    "create", "mkdir", "setattr", "remove", "rmdir",  "rename",
 };
-static const char *const outcome_names[] = {"pending", "answered", "applied", "superseded", "refused",
-                                            "unknown"};
+static const char *const outcome_names[] = {"pending",    "answered", "applied",
+                                            "superseded", "refused",  "unknown"};
 
-const char *sim_op_kind_name(SimOpKind kind) { return kind_names[kind]; }
+const char *sim_op_kind_name(SimOpKind kind) {
+  return kind_names[kind];
+}
 
 const char *sim_op_text(const SimOp *op) {
   static char texts[4][160];
@@ -18,8 +20,11 @@ const char *sim_op_text(const SimOp *op) {
   if (op == NULL)
     return "no op";
   char *text = texts[next++ % G_N_ELEMENTS(texts)];
-  g_snprintf(text, sizeof texts[0], "op %u %s %s%s%s by client %u [%s, %s]", op->id, kind_names[op->kind],
-             op->key != NULL ? op->key->name : op->dir != NULL ? op->dir : "*",
+  g_snprintf(text, sizeof texts[0], "op %u %s %s%s%s by client %u [%s, %s]", op->id,
+             kind_names[op->kind],
+             op->key != NULL   ? op->key->name
+             : op->dir != NULL ? op->dir
+                               : "*",
              op->key2 != NULL ? " -> " : "", op->key2 != NULL ? op->key2->name : "", op->client,
              outcome_names[op->outcome], qfs_status_name(op->status));
   return text;
@@ -27,7 +32,9 @@ const char *sim_op_text(const SimOp *op) {
 
 /* ---- life ---- */
 
-static void floor_clear(SimFloor *floor) { g_clear_pointer(&floor->record, qfs_record_unref); }
+static void floor_clear(SimFloor *floor) {
+  g_clear_pointer(&floor->record, qfs_record_unref);
+}
 
 static QfsRecord *ref_or_null(const QfsRecord *record) {
   return record != NULL ? qfs_record_ref(record) : NULL;
@@ -185,7 +192,8 @@ SimOp *sim_history_begin(Sim *sim, guint client, SimOpKind kind, SimKey *key, Si
   return op;
 }
 
-SimOp *sim_history_begin_list(Sim *sim, guint client, const char *dir, const char *after, guint limit) {
+SimOp *sim_history_begin_list(Sim *sim, guint client, const char *dir, const char *after,
+                              guint limit) {
   SimOp *op = begin(sim, client, SIM_OP_LIST);
   op->dir = g_strdup(dir);
   op->after = g_strdup(after);
@@ -333,4 +341,6 @@ void sim_history_power_lost(Sim *sim) {
   }
 }
 
-void sim_history_check_kept(Sim *sim) { sim_check_still_held(sim, NULL); }
+void sim_history_check_kept(Sim *sim) {
+  sim_check_still_held(sim, NULL);
+}

@@ -1,15 +1,15 @@
 /* history.h - what clients asked, when, and what they were told: the material of every check.
  *
- * Owns: the keys, the operations, and per key the *floor*: the newest version that some client knows to be
- * there, because its write was acknowledged or because a read returned it. A later read must not
- * return anything older.
+ * Owns: the keys, the operations, and per key the *floor*: the newest version that some client
+ * knows to be there, because its write was acknowledged or because a read returned it. A later read
+ * must not return anything older.
  *
  * Every operation leaves its number in the record that it makes: as ctime (and as mtime when it
  * wrote bytes), so that a version says who made it.
  *
- * Outcomes. A change was APPLIED (acknowledged, is a version of its key), SUPERSEDED (acknowledged, an
- * explicit timestamp lost), REFUSED (certainly without effect) or UNKNOWN. A loss of power turns those
- * APPLIED changes that nobody had been promised to be on stable storage into UNKNOWN ones.
+ * Outcomes. A change was APPLIED (acknowledged, is a version of its key), SUPERSEDED (acknowledged,
+ * an explicit timestamp lost), REFUSED (certainly without effect) or UNKNOWN. A loss of power turns
+ * those APPLIED changes that nobody had been promised to be on stable storage into UNKNOWN ones.
  */
 #pragma once
 
@@ -29,21 +29,22 @@ typedef struct {
   guint index;
   char *name;
   SimKeyClass class;
-  guint group;             /* keys of one group are checked for linearizability together */
-  QfsRecord *floor;        /* NULL: nothing known, absent is right */
-  gint64 floor_invoke_us;  /* when the operation that made the floor began; -1: none did */
-  QfsRecord *acked;        /* newest version of which the write was acknowledged, or a loss of power left */
+  guint group;            /* keys of one group are checked for linearizability together */
+  QfsRecord *floor;       /* NULL: nothing known, absent is right */
+  gint64 floor_invoke_us; /* when the operation that made the floor began; -1: none did */
+  QfsRecord
+      *acked; /* newest version of which the write was acknowledged, or a loss of power left */
   gint64 acked_invoke_us;
-  QfsRecord *durable;      /* the same for what a loss of power must leave */
+  QfsRecord *durable; /* the same for what a loss of power must leave */
   gint64 durable_invoke_us;
-  GPtrArray *ops;          /* SimOp that may change it, in order of invocation */
+  GPtrArray *ops; /* SimOp that may change it, in order of invocation */
 } SimKey;
 
 typedef enum {
   SIM_OP_GET,
   SIM_OP_LIST,
   SIM_OP_SYNC,
-  SIM_OP_WRITE,    /* the whole value */
+  SIM_OP_WRITE, /* the whole value */
   SIM_OP_APPEND,
   SIM_OP_PATCH,    /* `count` cells from `first` on */
   SIM_OP_TRUNCATE, /* to `first` cells */
@@ -57,11 +58,11 @@ typedef enum {
 
 typedef enum {
   SIM_PENDING,
-  SIM_ANSWERED,   /* reads */
+  SIM_ANSWERED, /* reads */
   SIM_APPLIED,
   SIM_SUPERSEDED,
   SIM_REFUSED,
-  SIM_UNKNOWN,    /* changes; reads and syncs that failed */
+  SIM_UNKNOWN, /* changes; reads and syncs that failed */
 } SimOutcome;
 
 typedef struct {
@@ -70,20 +71,20 @@ typedef struct {
 } SimFloor;
 
 typedef struct {
-  guint id;               /* from 1 */
+  guint id; /* from 1 */
   guint client;
   SimOpKind kind;
-  SimKey *key, *key2;     /* LIST: NULL; SYNC: NULL is all keys */
-  char *dir, *after;      /* LIST */
+  SimKey *key, *key2; /* LIST: NULL; SYNC: NULL is all keys */
+  char *dir, *after;  /* LIST */
   guint limit;
   gint64 invoke_us, end_us; /* end: G_MAXINT64 while pending */
   SimOutcome outcome;
   QfsStatus status;
 
-  gsize size;             /* WRITE, APPEND: bytes */
-  guint first, count;     /* cells */
-  gboolean exclusive;     /* WRITE; RENAME: no replacing */
-  gboolean conditional;   /* WRITE: only if the version is `if_timestamp` */
+  gsize size;           /* WRITE, APPEND: bytes */
+  guint first, count;   /* cells */
+  gboolean exclusive;   /* WRITE; RENAME: no replacing */
+  gboolean conditional; /* WRITE: only if the version is `if_timestamp` */
   guint64 if_timestamp;
   guint if_version;       /* the operation that made it; 0: absent */
   gboolean has_timestamp; /* WRITE, REMOVE */
@@ -94,17 +95,18 @@ typedef struct {
   SimFloor *floors;       /* of every key; SYNC: what was acknowledged of it */
   guint64 issued_floor;   /* greatest timestamp acknowledged before it began */
 
-  QfsRecord *record;      /* the version made or, for reads, seen; NULL: absent, or not known */
-  guint64 offset;         /* APPEND: where the line went */
+  QfsRecord *record; /* the version made or, for reads, seen; NULL: absent, or not known */
+  guint64 offset;    /* APPEND: where the line went */
   guint seen_content, seen_version; /* GET: operations that wrote the bytes and made the version */
 } SimOp;
 
 struct SimHistory {
-  GPtrArray *keys;        /* SimKey */
-  GPtrArray *ops;         /* SimOp; element i has id i + 1 */
-  GHashTable *by_name;    /* looked up, never walked */
-  guint64 greatest_issued; /* acknowledged timestamps that the store issued for keys without explicit ones */
-  GHashTable *issued;     /* timestamp -> SimOp; looked up, never walked */
+  GPtrArray *keys;         /* SimKey */
+  GPtrArray *ops;          /* SimOp; element i has id i + 1 */
+  GHashTable *by_name;     /* looked up, never walked */
+  guint64 greatest_issued; /* acknowledged timestamps that the store issued for keys without
+                              explicit ones */
+  GHashTable *issued;      /* timestamp -> SimOp; looked up, never walked */
 };
 
 #define SIM_OP_NS(id) (SIM_WALL_START_MS * 1000000 + (gint64)(id))
@@ -122,7 +124,8 @@ SimOp *sim_history_op(const SimHistory *history, guint id);                /* NU
 /* A new operation that begins now; the caller then fills in what is particular to its kind. */
 SimOp *sim_history_begin(Sim *sim, guint client, SimOpKind kind, SimKey *key, SimKey *key2);
 /* The same for listings of `dir` from `after` (NULL: the first) on. */
-SimOp *sim_history_begin_list(Sim *sim, guint client, const char *dir, const char *after, guint limit);
+SimOp *sim_history_begin_list(Sim *sim, guint client, const char *dir, const char *after,
+                              guint limit);
 /* The answer; checks it. `data` is the whole value that a GET read, or NULL. */
 void sim_history_end(Sim *sim, SimOp *op, const QfsRequest *request, GBytes *data);
 

@@ -1,14 +1,14 @@
 /* linear.c - is there one order of a group's operations that explains every answer?
  *
  * Source: Wing and Gong, "Testing and verifying concurrent objects", 1993, with the cache of seen
- * configurations of Lowe, "Testing for linearizability", 2017. A group is up to SLOTS keys that some
- * operation joins (rename, or a directory and what is in it). The state is, per key, who wrote its bytes
- * and who made its version. Independent of the checks by version order in check.c: timestamps are not
- * looked at.
+ * configurations of Lowe, "Testing for linearizability", 2017. A group is up to SLOTS keys that
+ * some operation joins (rename, or a directory and what is in it). The state is, per key, who wrote
+ * its bytes and who made its version. Independent of the checks by version order in check.c:
+ * timestamps are not looked at.
  *
- * A change whose outcome is unknown may take place at any time after it began, or never. The search is
- * bounded; a history that exceeds the bound counts as undecided. What happened since the first loss of
- * power is left out: unpromised effects that were seen may be gone after it.
+ * A change whose outcome is unknown may take place at any time after it began, or never. The search
+ * is bounded; a history that exceeds the bound counts as undecided. What happened since the first
+ * loss of power is left out: unpromised effects that were seen may be gone after it.
  */
 #include "check.h"
 
@@ -49,7 +49,7 @@ typedef struct {
 typedef struct {
   Step step[OPS_MAX];
   guint n;
-  guint required; /* steps that are not optional */
+  guint required;   /* steps that are not optional */
   GHashTable *seen; /* Configuration; looked up, never walked */
   guint steps;
   const SimKey *slots[SLOTS];
@@ -72,7 +72,9 @@ static int slot_of_class(const Search *search, SimKeyClass class) {
   return -1;
 }
 
-static guint8 bit(int slot) { return slot >= 0 ? (guint8)(1u << slot) : 0; }
+static guint8 bit(int slot) {
+  return slot >= 0 ? (guint8)(1u << slot) : 0;
+}
 
 static guint8 bits_of_class(const Search *search, SimKeyClass class) {
   guint8 bits = 0;
@@ -85,8 +87,10 @@ static guint8 bits_of_class(const Search *search, SimKeyClass class) {
 static void add_get(Step *step, const SimOp *op, int slot) {
   step->see = (gint8)slot;
   step->see_content = op->record != NULL && op->record->kind == QFS_KIND_VALUE;
-  step->seen = qfs_record_exists(op->record) ? (Cell){op->seen_content, op->seen_version} : (Cell){0, 0};
-  if (op->key->class == SIM_KEY_TOKEN) /* a rename's version has two ends: who wrote the bytes tells */
+  step->seen =
+      qfs_record_exists(op->record) ? (Cell){op->seen_content, op->seen_version} : (Cell){0, 0};
+  if (op->key->class ==
+      SIM_KEY_TOKEN) /* a rename's version has two ends: who wrote the bytes tells */
     step->seen.version = step->seen.content;
 }
 
@@ -165,7 +169,8 @@ static gboolean add_refusal(const Search *search, Step *step, const SimOp *op, i
 static gboolean make_step(const Search *search, const SimOp *op, gint64 horizon_us, Step *step) {
   int slot = slot_of(search, op->key);
   gboolean late = op->end_us >= horizon_us; /* as if it were still pending */
-  *step = (Step){.invoke_us = op->invoke_us, .end_us = op->end_us, .see = -1, .see_not = -1, .op = op};
+  *step =
+      (Step){.invoke_us = op->invoke_us, .end_us = op->end_us, .see = -1, .see_not = -1, .op = op};
   switch (op->outcome) {
   case SIM_ANSWERED:
     if (late || op->kind != SIM_OP_GET)
@@ -201,10 +206,13 @@ static gboolean configuration_equal(gconstpointer a, gconstpointer b) {
   return memcmp(a, b, sizeof(Configuration)) == 0;
 }
 
-static gboolean is_done(const Configuration *at, guint i) { return (at->done[i / 64] >> (i % 64)) & 1; }
+static gboolean is_done(const Configuration *at, guint i) {
+  return (at->done[i / 64] >> (i % 64)) & 1;
+}
 
 static gboolean is_match(const Step *step, Cell cell) {
-  return cell.version == step->seen.version && (!step->see_content || cell.content == step->seen.content);
+  return cell.version == step->seen.version &&
+         (!step->see_content || cell.content == step->seen.content);
 }
 
 /* FALSE: the step cannot happen in this state. */
@@ -310,9 +318,10 @@ static void check_group(Sim *sim, guint group, gint64 horizon_us) {
   if (found)
     return;
   for (guint i = 0; i < search.n; i++)
-    SIM_TRACE(sim, "history: %12" G_GINT64_FORMAT " .. %12" G_GINT64_FORMAT " %s saw %u/%u", search.step[i].invoke_us,
-              search.step[i].end_us == G_MAXINT64 ? -1 : search.step[i].end_us, sim_op_text(search.step[i].op),
-              search.step[i].seen.content, search.step[i].seen.version);
+    SIM_TRACE(
+        sim, "history: %12" G_GINT64_FORMAT " .. %12" G_GINT64_FORMAT " %s saw %u/%u",
+        search.step[i].invoke_us, search.step[i].end_us == G_MAXINT64 ? -1 : search.step[i].end_us,
+        sim_op_text(search.step[i].op), search.step[i].seen.content, search.step[i].seen.version);
   sim_fail(sim, "no order of the %u operations on %s explains their answers", search.n,
            search.slots[0]->name);
 }

@@ -1,8 +1,9 @@
-/* main.c - many seeds: one process each, so that a crash is that seed's failure and nothing is shared.
+/* main.c - many seeds: one process each, so that a crash is that seed's failure and nothing is
+ * shared.
  *
- * Prints a line per seed with -v; for a failure the seed, the broken invariant, the end of the trace (from a
- * second run of the same seed with the trace on) and the command that replays it. With --tap the same
- * as test points over chunks of seeds.
+ * Prints a line per seed with -v; for a failure the seed, the broken invariant, the end of the
+ * trace (from a second run of the same seed with the trace on) and the command that replays it.
+ * With --tap the same as test points over chunks of seeds.
  */
 #include "sim.h"
 
@@ -77,10 +78,14 @@ static void remove_tree(const char *path) {
 static void run_seed(guint64 seed, Shared *shared, gboolean trace, gboolean print) {
   g_autofree char *scratch = scratch_dir(getppid(), seed);
   remove_tree(scratch);
-  SimOptions options = {.seed = seed, .unlimited = arguments.unlimited, .storage = storage_wanted(),
-                        .nodes = (guint)arguments.nodes, .replicas = (guint)arguments.replicas,
+  SimOptions options = {.seed = seed,
+                        .unlimited = arguments.unlimited,
+                        .storage = storage_wanted(),
+                        .nodes = (guint)arguments.nodes,
+                        .replicas = (guint)arguments.replicas,
                         .scratch = scratch};
-  SimTrace tracing = {.on = trace, .out = print ? stdout : NULL, .ring = trace ? &shared->ring : NULL};
+  SimTrace tracing = {
+      .on = trace, .out = print ? stdout : NULL, .ring = trace ? &shared->ring : NULL};
   memset(&shared->result, 0, sizeof shared->result);
   g_mkdir_with_parents(scratch, 0700);
   alarm(SEED_TIMEOUT_S);
@@ -107,7 +112,8 @@ static pid_t start_seed(Job *job, guint64 seed, gboolean trace, gboolean print) 
 
 static void job_init(Job *job) {
   *job = (Job){.log_fd = memfd_create("sim-log", 0)};
-  job->shared = mmap(NULL, sizeof *job->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  job->shared =
+      mmap(NULL, sizeof *job->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (job->log_fd < 0 || job->shared == MAP_FAILED)
     g_error("no memory to share");
 }
@@ -122,8 +128,8 @@ static void print_log(const Job *job) {
 /* What ended the seed's process; NULL: it is fine. */
 static char *verdict(const Job *job, int wait_status) {
   if (WIFSIGNALED(wait_status))
-    return g_strdup_printf("%s (signal %d)",
-                           WTERMSIG(wait_status) == SIGALRM ? "hangs" : "crashed", WTERMSIG(wait_status));
+    return g_strdup_printf("%s (signal %d)", WTERMSIG(wait_status) == SIGALRM ? "hangs" : "crashed",
+                           WTERMSIG(wait_status));
   if (job->shared->result.failed)
     return g_strdup(job->shared->result.message);
   if (WEXITSTATUS(wait_status) != 0 || !job->shared->result.finished)
@@ -134,10 +140,11 @@ static char *verdict(const Job *job, int wait_status) {
 static const char *replay_options(void) {
   static char text[128];
   g_snprintf(text, sizeof text, "%s%s%s", arguments.unlimited ? " --unlimited" : "",
-             arguments.storage != NULL ? " --storage " : "", arguments.storage != NULL ? arguments.storage : "");
+             arguments.storage != NULL ? " --storage " : "",
+             arguments.storage != NULL ? arguments.storage : "");
   if (arguments.nodes != 0)
-    g_snprintf(text + strlen(text), sizeof text - strlen(text), " --nodes %d --replicas %d", arguments.nodes,
-               arguments.replicas);
+    g_snprintf(text + strlen(text), sizeof text - strlen(text), " --nodes %d --replicas %d",
+               arguments.nodes, arguments.replicas);
   return text;
 }
 
@@ -155,7 +162,8 @@ static void report_failure(Job *job, const char *why) {
       printf("# the second run: %s\n", again != NULL ? again : "passed");
     sim_trace_print_ring(&job->shared->ring, (guint)arguments.tail, stdout);
   }
-  printf("# replay: tests/sim/run.sh --seed %" G_GUINT64_FORMAT " --trace%s\n", seed, replay_options());
+  printf("# replay: tests/sim/run.sh --seed %" G_GUINT64_FORMAT " --trace%s\n", seed,
+         replay_options());
   remove_tree(scratch);
   job->pid = 0;
 }
@@ -177,11 +185,14 @@ static void add_totals(Totals *totals, const SimResult *result) {
 }
 
 static void print_seed(guint64 seed, const SimResult *r) {
-  printf("# seed %" G_GUINT64_FORMAT ": %u/%u%s, %" G_GUINT64_FORMAT " operations, %" G_GUINT64_FORMAT " acknowledged puts, %" G_GUINT64_FORMAT
-         " gets, %" G_GUINT64_FORMAT " crashes, %" G_GUINT64_FORMAT " node crashes, %" G_GUINT64_FORMAT " lost messages, %" G_GUINT64_FORMAT
+  printf("# seed %" G_GUINT64_FORMAT ": %u/%u%s, %" G_GUINT64_FORMAT
+         " operations, %" G_GUINT64_FORMAT " acknowledged puts, %" G_GUINT64_FORMAT
+         " gets, %" G_GUINT64_FORMAT " crashes, %" G_GUINT64_FORMAT
+         " node crashes, %" G_GUINT64_FORMAT " lost messages, %" G_GUINT64_FORMAT
          " faults, %" G_GUINT64_FORMAT " events, %.1f s\n",
-         seed, r->nodes, r->replicas, r->sqlite ? " sqlite" : "", r->operations, r->acked_puts, r->gets, r->crashes,
-         r->node_crashes, r->lost, r->faults, r->events, (double)r->virtual_us / SIM_SECOND);
+         seed, r->nodes, r->replicas, r->sqlite ? " sqlite" : "", r->operations, r->acked_puts,
+         r->gets, r->crashes, r->node_crashes, r->lost, r->faults, r->events,
+         (double)r->virtual_us / SIM_SECOND);
 }
 
 static void finish_job(Job *job, int wait_status, Totals *totals) {
@@ -225,13 +236,16 @@ static void run_seeds(guint64 first, guint64 n, Totals *totals) {
 
 static void print_totals(const Totals *t, gint64 real_us) {
   double n = (double)MAX(t->seeds, 1);
-  printf("# per seed: %.0f operations, %.0f acknowledged puts, %.0f gets, %.1f crashes, %.1f node crashes, "
-         "%.0f lost messages, %.1f faults, %.0f events, %.1f s; %" G_GUINT64_FORMAT " histories in order, %" G_GUINT64_FORMAT " undecided\n",
-         (double)t->operations / n, (double)t->acked_puts / n, (double)t->gets / n, (double)t->crashes / n,
-         (double)t->node_crashes / n, (double)t->lost / n, (double)t->faults / n, (double)t->events / n,
-         (double)t->virtual_us / n / SIM_SECOND, t->linear_checked, t->linear_open);
-  printf("%" G_GUINT64_FORMAT " seeds, %" G_GUINT64_FORMAT " failed, %.0f times real time\n", t->seeds, t->failed,
-         (double)t->virtual_us / (double)MAX(real_us, 1));
+  printf("# per seed: %.0f operations, %.0f acknowledged puts, %.0f gets, %.1f crashes, %.1f node "
+         "crashes, "
+         "%.0f lost messages, %.1f faults, %.0f events, %.1f s; %" G_GUINT64_FORMAT
+         " histories in order, %" G_GUINT64_FORMAT " undecided\n",
+         (double)t->operations / n, (double)t->acked_puts / n, (double)t->gets / n,
+         (double)t->crashes / n, (double)t->node_crashes / n, (double)t->lost / n,
+         (double)t->faults / n, (double)t->events / n, (double)t->virtual_us / n / SIM_SECOND,
+         t->linear_checked, t->linear_open);
+  printf("%" G_GUINT64_FORMAT " seeds, %" G_GUINT64_FORMAT " failed, %.0f times real time\n",
+         t->seeds, t->failed, (double)t->virtual_us / (double)MAX(real_us, 1));
 }
 
 /* ---- test points ---- */
@@ -265,9 +279,11 @@ static int test_points(void) {
     else
       run_seeds(first, n, &totals);
     bad += totals.failed > 0;
-    printf("%s %u - %s: seeds %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, totals.failed > 0 ? "not ok" : "ok", i + 1, arguments.tap, first, first + n - 1);
+    printf("%s %u - %s: seeds %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT,
+           totals.failed > 0 ? "not ok" : "ok", i + 1, arguments.tap, first, first + n - 1);
     printf(", %" G_GUINT64_FORMAT " failed, %.1f faults and %.1f crashes each\n", totals.failed,
-           (double)totals.faults / (double)n, (double)(totals.crashes + totals.node_crashes) / (double)n);
+           (double)totals.faults / (double)n,
+           (double)(totals.crashes + totals.node_crashes) / (double)n);
     fflush(stdout);
   }
   return bad > 0;
@@ -301,14 +317,18 @@ int main(int argc, char **argv) {
       {"start", 0, 0, G_OPTION_ARG_INT64, &arguments.start, "The first one (1)", "S"},
       {"seed", 0, 0, G_OPTION_ARG_INT64, &arguments.seed, "This seed alone", "S"},
       {"trace", 0, 0, G_OPTION_ARG_NONE, &arguments.trace, "With --seed: print every event", NULL},
-      {"unlimited", 0, 0, G_OPTION_ARG_NONE, &arguments.unlimited, "Any number of nodes may fail at once", NULL},
-      {"storage", 0, 0, G_OPTION_ARG_STRING, &arguments.storage, "memory or sqlite (one in 20 is sqlite)", "KIND"},
+      {"unlimited", 0, 0, G_OPTION_ARG_NONE, &arguments.unlimited,
+       "Any number of nodes may fail at once", NULL},
+      {"storage", 0, 0, G_OPTION_ARG_STRING, &arguments.storage,
+       "memory or sqlite (one in 20 is sqlite)", "KIND"},
       {"nodes", 0, 0, G_OPTION_ARG_INT, &arguments.nodes, "Number of nodes (drawn)", "N"},
       {"replicas", 0, 0, G_OPTION_ARG_INT, &arguments.replicas, "Number of replicas (drawn)", "K"},
       {"jobs", 'j', 0, G_OPTION_ARG_INT, &arguments.jobs, "Seeds at the same time (2)", "J"},
-      {"tail", 0, 0, G_OPTION_ARG_INT, &arguments.tail, "Trace lines to show of a failure (60)", "N"},
+      {"tail", 0, 0, G_OPTION_ARG_INT, &arguments.tail, "Trace lines to show of a failure (60)",
+       "N"},
       {"verbose", 'v', 0, G_OPTION_ARG_NONE, &arguments.verbose, "A line per seed", NULL},
-      {"tap", 0, 0, G_OPTION_ARG_STRING, &arguments.tap, "Test points; \"same\": the same trace twice", "NAME"},
+      {"tap", 0, 0, G_OPTION_ARG_STRING, &arguments.tap,
+       "Test points; \"same\": the same trace twice", "NAME"},
       {NULL},
   };
   g_autoptr(GOptionContext) context = g_option_context_new("- the store under simulated faults");

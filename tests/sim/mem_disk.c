@@ -36,7 +36,9 @@ static void undo_free(gpointer data) {
 
 /* ---- orders ---- */
 
-static int compare_u64(guint64 a, guint64 b) { return a < b ? -1 : a > b; }
+static int compare_u64(guint64 a, guint64 b) {
+  return a < b ? -1 : a > b;
+}
 
 static int compare_keys(const char *a, const char *b) {
   gsize a_len, b_len;
@@ -231,7 +233,8 @@ static void undo_one(MemDisk *disk, Undo *undo) {
     qfs_chunk_free(place_chunk(disk, &undo->chunk, g_steal_pointer(&undo->old_chunk)));
     break;
   case UNDO_INTENT: {
-    g_autoptr(GPtrArray) records = place_intent(disk, undo->intent, g_steal_pointer(&undo->records));
+    g_autoptr(GPtrArray) records =
+        place_intent(disk, undo->intent, g_steal_pointer(&undo->records));
     break;
   }
   case UNDO_META:
@@ -273,11 +276,15 @@ void mem_disk_lose_power(MemDisk *disk, guint keep) {
   g_ptr_array_set_size(disk->commits, 0); /* what is left was read from the disk: it is on it */
 }
 
-guint mem_disk_volatile_commits(const MemDisk *disk) { return disk->commits->len; }
+guint mem_disk_volatile_commits(const MemDisk *disk) {
+  return disk->commits->len;
+}
 
 /* ---- lookups ---- */
 
-const MemRow *mem_disk_row(const MemDisk *disk, const char *key) { return find_row(disk, key); }
+const MemRow *mem_disk_row(const MemDisk *disk, const char *key) {
+  return find_row(disk, key);
+}
 
 const MemIntent *mem_disk_intent(const MemDisk *disk, guint64 id) {
   MemIntent probe = {.id = id};

@@ -1,8 +1,8 @@
 /* mem_disk.h - what one node has on its disk, in memory: the rows behind mem_replica.c.
  *
- * Owns: the rows (records, chunks, intents, metadata) in the orders that a replica is asked for, the
- * open transaction, and the history back to the last durable commit. Leaves to others: the rules of a
- * replica (mem_replica.c) and every fault but the loss of power (disk.h).
+ * Owns: the rows (records, chunks, intents, metadata) in the orders that a replica is asked for,
+ * the open transaction, and the history back to the last durable commit. Leaves to others: the
+ * rules of a replica (mem_replica.c) and every fault but the loss of power (disk.h).
  *
  * Invariants
  *  M1. Every change of a row goes through mem_disk_set_* and leaves an undo entry, so that both a
@@ -60,7 +60,7 @@ void mem_disk_unset_chunk(MemDisk *disk, const QfsChunk *chunk);
 void mem_disk_set_intent(MemDisk *disk, guint64 id, GPtrArray *records);
 void mem_disk_set_meta(MemDisk *disk, const QfsNodeMeta *meta);
 
-/* Nodes of the trees for scans: the first one greater than the probe. Key NULL: greater than every key
- * of that sequence number, and from the first row on when that is 0. */
+/* Nodes of the trees for scans: the first one greater than the probe. Key NULL: greater than every
+ * key of that sequence number, and from the first row on when that is 0. */
 GTreeNode *mem_disk_rows_after(const MemDisk *disk, const char *key);
 GTreeNode *mem_disk_rows_after_seq(const MemDisk *disk, guint64 seq, const char *key);

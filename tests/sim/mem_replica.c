@@ -12,7 +12,9 @@ typedef struct {
   gboolean reader;
 } MemReplica;
 
-static MemDisk *disk_of(QfsReplica *self) { return ((MemReplica *)self)->disk; }
+static MemDisk *disk_of(QfsReplica *self) {
+  return ((MemReplica *)self)->disk;
+}
 
 static MemDisk *writable(QfsReplica *self) {
   MemDisk *disk = disk_of(self);
@@ -42,7 +44,9 @@ static gboolean mem_commit(QfsReplica *self, gboolean durable, GError **error) {
   return TRUE;
 }
 
-static void mem_rollback(QfsReplica *self) { mem_disk_rollback(disk_of(self)); }
+static void mem_rollback(QfsReplica *self) {
+  mem_disk_rollback(disk_of(self));
+}
 
 static gboolean mem_meta_load(QfsReplica *self, QfsNodeMeta *out_meta, GError **error) {
   *out_meta = disk_of(self)->meta;
@@ -93,8 +97,8 @@ static gboolean mem_record_remove(QfsReplica *self, const char *key, GError **er
   return TRUE;
 }
 
-static gboolean mem_record_scan(QfsReplica *self, guint64 after_seq, const char *after_key, guint limit,
-                                GPtrArray *out, gboolean *out_more, GError **error) {
+static gboolean mem_record_scan(QfsReplica *self, guint64 after_seq, const char *after_key,
+                                guint limit, GPtrArray *out, gboolean *out_more, GError **error) {
   guint n = 0;
   gsize bytes = 0;
   GTreeNode *at = mem_disk_rows_after_seq(disk_of(self), after_seq, after_key);
@@ -180,8 +184,9 @@ static gboolean same_place(const QfsChunk *chunk, QfsObjectId object, guint64 in
   return qfs_object_equal(chunk->object, object) && chunk->index == index;
 }
 
-static gboolean mem_chunk_get(QfsReplica *self, QfsObjectId object, guint64 index, guint64 max_version,
-                              QfsChunk **out_chunk, gboolean *out_newer, GError **error) {
+static gboolean mem_chunk_get(QfsReplica *self, QfsObjectId object, guint64 index,
+                              guint64 max_version, QfsChunk **out_chunk, gboolean *out_newer,
+                              GError **error) {
   GTree *chunks = disk_of(self)->chunks;
   QfsChunk probe = {.object = object, .index = index, .version = max_version};
   GTreeNode *above = g_tree_upper_bound(chunks, &probe);
@@ -207,8 +212,8 @@ static gboolean mem_chunk_trim(QfsReplica *self, QfsObjectId object, guint64 ind
   }
 }
 
-static gboolean mem_chunk_remove(QfsReplica *self, QfsObjectId object, guint64 index, guint64 version,
-                                 GError **error) {
+static gboolean mem_chunk_remove(QfsReplica *self, QfsObjectId object, guint64 index,
+                                 guint64 version, GError **error) {
   MemDisk *disk = writable(self);
   QfsChunk probe = {.object = object, .index = index, .version = version};
   if (g_tree_lookup(disk->chunks, &probe) != NULL)
@@ -216,8 +221,8 @@ static gboolean mem_chunk_remove(QfsReplica *self, QfsObjectId object, guint64 i
   return TRUE;
 }
 
-static gboolean mem_object_drop(QfsReplica *self, QfsObjectId object, guint limit, gboolean *out_more,
-                                GError **error) {
+static gboolean mem_object_drop(QfsReplica *self, QfsObjectId object, guint limit,
+                                gboolean *out_more, GError **error) {
   MemDisk *disk = writable(self);
   for (guint n = 0;; n++) {
     QfsChunk probe = {.object = object};
@@ -237,10 +242,14 @@ static gboolean mem_chunk_scan(QfsReplica *self, guint64 after_seq, const QfsChu
                                GError **error) {
   QfsChunk probe = {.seq = after_seq};
   if (after != NULL)
-    probe = (QfsChunk){.seq = after_seq, .object = after->object, .index = after->index,
+    probe = (QfsChunk){.seq = after_seq,
+                       .object = after->object,
+                       .index = after->index,
                        .version = after->version};
   else
-    probe = (QfsChunk){.seq = after_seq, .object = {G_MAXUINT64, G_MAXUINT64}, .index = G_MAXUINT64,
+    probe = (QfsChunk){.seq = after_seq,
+                       .object = {G_MAXUINT64, G_MAXUINT64},
+                       .index = G_MAXUINT64,
                        .version = G_MAXUINT64};
   guint n = 0;
   gsize bytes = 0;
@@ -261,7 +270,8 @@ static gboolean mem_intent_put(QfsReplica *self, guint64 id, GPtrArray *records,
   return TRUE;
 }
 
-static gboolean mem_intent_get(QfsReplica *self, guint64 id, GPtrArray **out_records, GError **error) {
+static gboolean mem_intent_get(QfsReplica *self, guint64 id, GPtrArray **out_records,
+                               GError **error) {
   const MemIntent *intent = mem_disk_intent(disk_of(self), id);
   *out_records = intent != NULL ? g_ptr_array_ref(intent->records) : NULL;
   return TRUE;
@@ -293,12 +303,14 @@ static gboolean mem_wipe(QfsReplica *self, GError **error) {
   return TRUE;
 }
 
-static gboolean mem_checkpoint(QfsReplica *self, gboolean everything, GError **error) { return TRUE; }
+static gboolean mem_checkpoint(QfsReplica *self, gboolean everything, GError **error) {
+  return TRUE;
+}
 
 static gboolean mem_stats(QfsReplica *self, QfsReplicaStats *out_stats, GError **error) {
   const MemDisk *disk = disk_of(self);
-  QfsReplicaStats stats = {.chunks = (guint64)g_tree_nnodes(disk->chunks),
-                           .disk_total = 1 << 30, .disk_free = 1 << 29};
+  QfsReplicaStats stats = {
+      .chunks = (guint64)g_tree_nnodes(disk->chunks), .disk_total = 1 << 30, .disk_free = 1 << 29};
   for (GTreeNode *n = g_tree_node_first(disk->rows); n != NULL; n = g_tree_node_next(n))
     if (((const MemRow *)g_tree_node_value(n))->record->kind == QFS_KIND_TOMBSTONE)
       stats.tombstones++;
@@ -350,4 +362,6 @@ QfsReplica *mem_replica_open(MemDisk *disk) {
   return open_as(disk, FALSE);
 }
 
-QfsReplica *mem_replica_open_reader(MemDisk *disk) { return open_as(disk, TRUE); }
+QfsReplica *mem_replica_open_reader(MemDisk *disk) {
+  return open_as(disk, TRUE);
+}

@@ -1,4 +1,5 @@
-/* mem_replica.h - QfsReplicaOps over a MemDisk: the model that the SQLite replica is to behave like.
+/* mem_replica.h - QfsReplicaOps over a MemDisk: the model that the SQLite replica is to behave
+ * like.
  *
  * The rules of storage/replica.h and nothing else: no faults (disk.h puts them in front), no files.
  * The disk outlives its replicas. Ownership: the replica is closed by its close function.

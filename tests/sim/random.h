@@ -1,7 +1,8 @@
 /* random.h - the one generator that every decision of a simulated run comes from.
  *
- * SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): a counter and a
- * finaliser, so a seed of any quality will do. Integers only: the same draws on every machine.
+ * SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): a
+ * counter and a finaliser, so a seed of any quality will do. Integers only: the same draws on every
+ * machine.
  */
 #pragma once
 
@@ -36,7 +37,8 @@ static inline gboolean sim_random_percent(SimRandom *random, guint percent) {
   return sim_random_below(random, 100) < percent;
 }
 
-/* low .. high with every power of two as likely as the next: mostly small, sometimes large. low > 0. */
+/* low .. high with every power of two as likely as the next: mostly small, sometimes large. low >
+ * 0. */
 static inline gint64 sim_random_spread(SimRandom *random, gint64 low, gint64 high) {
   guint doublings = 0;
   while ((low << (doublings + 1)) <= high)

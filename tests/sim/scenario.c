@@ -1,7 +1,8 @@
 /* scenario.c - the course of one seed, and the event loop.
  *
- *   create -> clients and faults -> heal -> all is quiet: owners agree -> as many nodes fail as may fail at
- *   once, or one after another: everything still reads and writes -> heal, quiet, agree -> every key changes
+ *   create -> clients and faults -> heal -> all is quiet: owners agree -> as many nodes fail as may
+ * fail at once, or one after another: everything still reads and writes -> heal, quiet, agree ->
+ * every key changes
  *   -> quiet, agree -> restart -> the same -> every history has a linear order
  */
 #include "check.h"
@@ -38,7 +39,8 @@ void sim_fail(Sim *sim, const char *format, ...) {
 
 static void schedule(Sim *sim, gint64 delay_us, guint run, SimEventFn fn, gpointer data,
                      GDestroyNotify drop) {
-  SimEvent event = {.at_us = sim->now_us + MAX(delay_us, 0), .run = run, .fn = fn, .data = data, .drop = drop};
+  SimEvent event = {
+      .at_us = sim->now_us + MAX(delay_us, 0), .run = run, .fn = fn, .data = data, .drop = drop};
   sim_queue_push(&sim->queue, &event);
 }
 
@@ -46,7 +48,8 @@ void sim_after(Sim *sim, gint64 delay_us, SimEventFn fn, gpointer data) {
   schedule(sim, delay_us, 0, fn, data, NULL);
 }
 
-void sim_after_in_run(Sim *sim, gint64 delay_us, SimEventFn fn, gpointer data, GDestroyNotify drop) {
+void sim_after_in_run(Sim *sim, gint64 delay_us, SimEventFn fn, gpointer data,
+                      GDestroyNotify drop) {
   schedule(sim, delay_us, sim->run, fn, data, drop);
 }
 
@@ -74,16 +77,21 @@ gboolean sim_run_until(Sim *sim, SimCondition condition, gint64 timeout_us) {
   return TRUE;
 }
 
-static gboolean never(Sim *sim) { return FALSE; }
+static gboolean never(Sim *sim) {
+  return FALSE;
+}
 
-void sim_run_for(Sim *sim, gint64 time_us) { sim_run_until(sim, never, time_us); }
+void sim_run_for(Sim *sim, gint64 time_us) {
+  sim_run_until(sim, never, time_us);
+}
 
 /* ---- the world ---- */
 
 static void draw_size(Sim *sim) {
   static const struct {
     guint nodes, replicas, weight;
-  } sizes[] = {{5, 3, 50}, {3, 2, 10}, {3, 3, 10}, {4, 2, 6}, {7, 4, 6}, {1, 1, 4}, {2, 1, 4}, {5, 5, 5}, {7, 3, 5}};
+  } sizes[] = {{5, 3, 50}, {3, 2, 10}, {3, 3, 10}, {4, 2, 6}, {7, 4, 6},
+               {1, 1, 4},  {2, 1, 4},  {5, 5, 5},  {7, 3, 5}};
   guint roll = sim_random_below(&sim->random, 100);
   guint i = 0;
   while (roll >= sizes[i].weight)
@@ -105,9 +113,11 @@ static Sim *sim_new(const SimOptions *options, const SimTrace *trace, SimResult 
                 (options->storage == SIM_STORAGE_AUTO && options->seed % 20 == 7);
   sim->reorder = sim_random_percent(&sim->random, 20);
   sim->latency_us = sim_random_spread(&sim->random, 10, 2 * SIM_MS);
-  sim->config = (QfsCoordinatorConfig){.nodes = sim->nodes_n, .replicas = sim->replicas_k,
+  sim->config = (QfsCoordinatorConfig){.nodes = sim->nodes_n,
+                                       .replicas = sim->replicas_k,
                                        .coordinator_id = sim_random_below(&sim->random, 256),
-                                       .sync = sim_random_percent(&sim->random, 10), .timeout_ms = 2000};
+                                       .sync = sim_random_percent(&sim->random, 10),
+                                       .timeout_ms = 2000};
   g_strlcpy(sim->config.store, "00000000-0000-4000-8000-000000000000", sizeof sim->config.store);
   sim_env_init(sim);
   for (guint i = 1; i <= sim->nodes_n; i++) {
@@ -141,7 +151,9 @@ static void sim_free(Sim *sim) {
 
 /* ---- phases ---- */
 
-static gboolean is_up(Sim *sim) { return sim_daemon_is_up(sim); }
+static gboolean is_up(Sim *sim) {
+  return sim_daemon_is_up(sim);
+}
 
 static void create(Sim *sim) {
   sim_daemon_start(sim, TRUE);
@@ -155,13 +167,15 @@ static void describe(Sim *sim) {
     return;
   QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
   qfs_coordinator_status(sim->coordinator, status);
-  SIM_TRACE(sim, "status: epoch %" G_GUINT64_FORMAT " quorum %d recovering %d unsettled %" G_GUINT64_FORMAT " serving %d stuck %d quiet %d",
+  SIM_TRACE(sim,
+            "status: epoch %" G_GUINT64_FORMAT
+            " quorum %d recovering %d unsettled %" G_GUINT64_FORMAT " serving %d stuck %d quiet %d",
             status->epoch, status->quorum, status->recovering, status->unsettled,
-            qfs_coordinator_is_serving(sim->coordinator), qfs_coordinator_is_stuck(sim->coordinator),
-            qfs_coordinator_is_quiet(sim->coordinator));
+            qfs_coordinator_is_serving(sim->coordinator),
+            qfs_coordinator_is_stuck(sim->coordinator), qfs_coordinator_is_quiet(sim->coordinator));
   for (guint i = 0; i < sim->nodes_n; i++)
-    SIM_TRACE(sim, "status: node %u state %d in sync %d lag %" G_GUINT64_FORMAT " %s", i + 1, status->node[i].state,
-              status->node[i].in_sync, status->node[i].lag,
+    SIM_TRACE(sim, "status: node %u state %d in sync %d lag %" G_GUINT64_FORMAT " %s", i + 1,
+              status->node[i].state, status->node[i].in_sync, status->node[i].lag,
               status->node[i].reason != NULL ? status->node[i].reason : "");
   qfs_engine_status_free(status);
 }
@@ -222,7 +236,9 @@ static void fail_at_once(Sim *sim) {
   come_to_rest(sim, "nodes were down");
 }
 
-static gboolean others_are_well(Sim *sim) { return sim_all_is_well_but_held(sim); }
+static gboolean others_are_well(Sim *sim) {
+  return sim_all_is_well_but_held(sim);
+}
 
 /* DESIGN 1.6: and so may any minority, one after another with settling in between. */
 static void fail_in_turn(Sim *sim) {
@@ -253,8 +269,9 @@ static void restart(Sim *sim) {
 
 void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *result) {
   Sim *sim = sim_new(options, trace, result);
-  SIM_TRACE(sim, "seed %" G_GUINT64_FORMAT ": %u nodes, %u replicas%s%s%s", options->seed, sim->nodes_n, sim->replicas_k,
-            sim->sqlite ? ", sqlite" : "", sim->config.sync ? ", sync" : "", sim->reorder ? ", reordering" : "");
+  SIM_TRACE(sim, "seed %" G_GUINT64_FORMAT ": %u nodes, %u replicas%s%s%s", options->seed,
+            sim->nodes_n, sim->replicas_k, sim->sqlite ? ", sqlite" : "",
+            sim->config.sync ? ", sync" : "", sim->reorder ? ", reordering" : "");
   create(sim);
   clients_and_faults(sim);
   come_to_rest(sim, "faults ended");

@@ -2,16 +2,16 @@
  *
  * Owns: the event loop, and the struct that the parts share. Parts:
  *   env_sim.c   QfsEnv: clocks, links between coordinator and nodes, direct reads
- *   daemon.c    lives of the daemon and of node processes: start, kill -9, power loss, crash of a node
- *   disk.c      storage with faults                    mem_disk.c, mem_replica.c  the storage model
- *   workload.c  clients                                faults.c   what goes wrong, and when
+ *   daemon.c    lives of the daemon and of node processes: start, kill -9, power loss, crash of a
+ * node disk.c      storage with faults                    mem_disk.c, mem_replica.c  the storage
+ * model workload.c  clients                                faults.c   what goes wrong, and when
  *   history.c   what was asked and answered            check*.c, linear.c  whether that was right
  *   scenario.c  the course of one seed                 main.c     many seeds
  *
  * Invariants
- *  W1. Everything that happens is an event; nothing depends on real time, addresses or hash order, so a
- *      seed and the options decide every event.
- *  W2. State machines are entered from events only, never from their own effects (env.h E1).
+ *  W1. Everything that happens is an event; nothing depends on real time, addresses or hash order,
+ * so a seed and the options decide every event. W2. State machines are entered from events only,
+ * never from their own effects (env.h E1).
  *
  * Threading: one thread.
  */
@@ -33,10 +33,10 @@ typedef enum { SIM_STORAGE_AUTO, SIM_STORAGE_MEMORY, SIM_STORAGE_SQLITE } SimSto
 
 typedef struct {
   guint64 seed;
-  gboolean unlimited;   /* faults beyond what the store must survive */
+  gboolean unlimited; /* faults beyond what the store must survive */
   SimStorage storage;
   guint nodes, replicas; /* 0: drawn from the seed */
-  const char *scratch;  /* directory for SQLite files */
+  const char *scratch;   /* directory for SQLite files */
 } SimOptions;
 
 /* Lies in memory shared with the parent process; plain data. */
@@ -53,22 +53,23 @@ typedef struct {
 
 typedef struct {
   guint loss_percent, duplicate_percent;
-  gint64 delay_us;      /* on top of the usual latency */
+  gint64 delay_us; /* on top of the usual latency */
   gboolean cut;
-  gint64 last_us;       /* arrival of the latest message: links keep order unless told otherwise */
+  gint64 last_us; /* arrival of the latest message: links keep order unless told otherwise */
 } SimLink;
 
-/* One node's process. closed -> started (node_start) -> open -> closed (node_gone is on its way). */
+/* One node's process. closed -> started (node_start) -> open -> closed (node_gone is on its way).
+ */
 typedef struct {
   guint number;
   gboolean started;
-  guint64 process;      /* the incarnation that it was started as */
-  QfsNode *node;        /* NULL: not open */
-  QfsReplica *reader;   /* for direct reads; opened when first used */
-  GPtrArray *inbox;     /* QfsMessage that arrived */
-  gboolean working;     /* an event to look at the inbox, or to idle, is on its way */
-  gint64 service_us;    /* upper bound of the time to serve a batch */
-  SimLink to, from;     /* seen from the coordinator */
+  guint64 process;    /* the incarnation that it was started as */
+  QfsNode *node;      /* NULL: not open */
+  QfsReplica *reader; /* for direct reads; opened when first used */
+  GPtrArray *inbox;   /* QfsMessage that arrived */
+  gboolean working;   /* an event to look at the inbox, or to idle, is on its way */
+  gint64 service_us;  /* upper bound of the time to serve a batch */
+  SimLink to, from;   /* seen from the coordinator */
 } SimNode;
 
 typedef struct SimHistory SimHistory;
@@ -85,18 +86,18 @@ struct Sim {
   gint64 now_us;
   guint nodes_n, replicas_k, write_quorum;
   gboolean sqlite;
-  gboolean reorder;       /* links may overtake */
-  gint64 latency_us;      /* usual upper bound */
+  gboolean reorder;  /* links may overtake */
+  gint64 latency_us; /* usual upper bound */
 
   /* the daemon */
   QfsCoordinator *coordinator; /* NULL: not running */
   QfsCoordinatorConfig config;
-  gboolean closing;            /* shutting down in good order */
-  guint run;              /* which life of the daemon, from 1 */
+  gboolean closing;         /* shutting down in good order */
+  guint run;                /* which life of the daemon, from 1 */
   gint64 monotonic_base_us; /* virtual time at which this boot's monotonic clock read 0 */
   gint64 wall_offset_ms;
   gint64 greatest_wall_ms; /* ever shown */
-  gint64 wake_us;         /* G_MAXINT64: none */
+  gint64 wake_us;          /* G_MAXINT64: none */
   guint64 wake_id;
   guint power_losses;
   gint64 first_power_loss_us;
@@ -121,11 +122,11 @@ void sim_run_for(Sim *sim, gint64 time_us);
 
 /* An invariant does not hold: reports it and ends the process. */
 void sim_fail(Sim *sim, const char *format, ...) G_GNUC_PRINTF(2, 3) G_GNUC_NORETURN;
-#define SIM_CHECK(sim, condition, ...)                                                                 \
-  G_STMT_START {                                                                                       \
-    if (G_UNLIKELY(!(condition)))                                                                      \
-      sim_fail(sim, __VA_ARGS__);                                                                      \
-  }                                                                                                    \
+#define SIM_CHECK(sim, condition, ...)                                                             \
+  G_STMT_START {                                                                                   \
+    if (G_UNLIKELY(!(condition)))                                                                  \
+      sim_fail(sim, __VA_ARGS__);                                                                  \
+  }                                                                                                \
   G_STMT_END
 /* Exit status of the process that sim_fail ends. */
 #define SIM_EXIT_FAILED 3

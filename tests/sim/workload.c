@@ -11,21 +11,23 @@ struct SimClients {
   SimClient client[CLIENTS_MAX + 1]; /* the last one is asked by the scenario */
   guint n;
   guint next_group;
-  guint left;           /* operations still to begin */
+  guint left; /* operations still to begin */
   gint64 think_us;
-  guint large_percent;  /* of values that are large */
+  guint large_percent; /* of values that are large */
   /* where an operation goes, in percent */
-  GArray *targets;      /* guint key index; hot keys several times */
+  GArray *targets; /* guint key index; hot keys several times */
   GPtrArray *tokens, *children;
   SimKey *directory;
 };
 
-static SimRandom *dice(Sim *sim) { return &sim->random; }
+static SimRandom *dice(Sim *sim) {
+  return &sim->random;
+}
 
 /* ---- keys ---- */
 
-static void add_keys(Sim *sim, const char *format, guint n, SimKeyClass class, guint *group, gboolean join,
-                     guint weight) {
+static void add_keys(Sim *sim, const char *format, guint n, SimKeyClass class, guint *group,
+                     gboolean join, guint weight) {
   SimClients *clients = sim->clients;
   for (guint i = 0; i < n; i++) {
     g_autofree char *name = g_strdup_printf("%s%u", format, i);
@@ -135,7 +137,8 @@ static guint64 explicit_timestamp(Sim *sim) {
   guint64 now = (guint64)(SIM_WALL_START_MS + sim->now_us / 1000) << 22;
   if (roll < 85)
     return now + sim_random_u64(dice(sim)) % (G_GUINT64_CONSTANT(1) << 30);
-  return roll < 97 ? G_MAXUINT64 / 2 + sim_random_u64(dice(sim)) / 2 : G_MAXUINT64 - sim_random_below(dice(sim), 2);
+  return roll < 97 ? G_MAXUINT64 / 2 + sim_random_u64(dice(sim)) / 2
+                   : G_MAXUINT64 - sim_random_below(dice(sim), 2);
 }
 
 static SimOp *choose_stamped(SimClient *client, SimKey *key) {
@@ -194,7 +197,8 @@ static SimOp *choose_token(SimClient *client, SimKey *key) {
   if (roll < 30)
     return begin(client, SIM_OP_GET, key);
   if (roll < 40)
-    return sim_history_begin_list(sim, client->id, TOKEN_DIR, NULL, 2 + sim_random_below(dice(sim), 8));
+    return sim_history_begin_list(sim, client->id, TOKEN_DIR, NULL,
+                                  2 + sim_random_below(dice(sim), 8));
   if (roll < 60) {
     SimOp *op = begin_write(client, key);
     op->exclusive = TRUE;
@@ -205,7 +209,8 @@ static SimOp *choose_token(SimClient *client, SimKey *key) {
     return begin(client, SIM_OP_REMOVE, key);
   SimKey *to = key;
   while (to == key)
-    to = g_ptr_array_index(sim->clients->tokens, sim_random_below(dice(sim), sim->clients->tokens->len));
+    to = g_ptr_array_index(sim->clients->tokens,
+                           sim_random_below(dice(sim), sim->clients->tokens->len));
   SimOp *op = sim_history_begin(sim, client->id, SIM_OP_RENAME, key, to);
   op->exclusive = sim_random_percent(dice(sim), 30);
   return op;
@@ -236,8 +241,10 @@ static SimOp *choose(SimClient *client) {
   Sim *sim = client->sim;
   SimClients *clients = sim->clients;
   if (sim_random_percent(dice(sim), 4))
-    return sim_history_begin_list(sim, client->id, COLD_DIR, NULL, (guint)sim_random_range(dice(sim), 2, 20));
-  guint index = g_array_index(clients->targets, guint, sim_random_below(dice(sim), clients->targets->len));
+    return sim_history_begin_list(sim, client->id, COLD_DIR, NULL,
+                                  (guint)sim_random_range(dice(sim), 2, 20));
+  guint index =
+      g_array_index(clients->targets, guint, sim_random_below(dice(sim), clients->targets->len));
   SimKey *key = g_ptr_array_index(sim->history->keys, index);
   switch (key->class) {
   case SIM_KEY_VALUE:
@@ -277,7 +284,8 @@ static void on_think_over(Sim *sim, gpointer data) {
   }
   sim->clients->left--;
   SimOp *op = choose(client);
-  sim_client_run(client, op, op->size > 0 && sim_random_percent(dice(sim), op->size > 60000 ? 40 : 2));
+  sim_client_run(client, op,
+                 op->size > 0 && sim_random_percent(dice(sim), op->size > 60000 ? 40 : 2));
 }
 
 static void on_asked(SimClient *client) {}
@@ -294,7 +302,9 @@ void sim_clients_start(Sim *sim, guint operations) {
   }
 }
 
-void sim_clients_stop(Sim *sim) { sim->clients->left = 0; }
+void sim_clients_stop(Sim *sim) {
+  sim->clients->left = 0;
+}
 
 gboolean sim_clients_are_idle(Sim *sim) {
   for (guint i = 0; i < sim->clients->n; i++)
@@ -312,7 +322,9 @@ static SimClient *asked_client(Sim *sim) {
   return client;
 }
 
-static gboolean asked_client_is_idle(Sim *sim) { return sim->clients->client[CLIENTS_MAX].op == NULL; }
+static gboolean asked_client_is_idle(Sim *sim) {
+  return sim->clients->client[CLIENTS_MAX].op == NULL;
+}
 
 static SimOp *ask(Sim *sim, SimOp *op) {
   sim_client_run(asked_client(sim), op, FALSE);
@@ -343,8 +355,8 @@ SimOp *sim_clients_change(Sim *sim, SimKey *key) {
 void sim_clients_prepare(Sim *sim) {
   static const char *const dirs[] = {COLD_DIR, TOKEN_DIR};
   for (guint i = 0; i < G_N_ELEMENTS(dirs); i++) {
-    SimKey *key = sim_history_add_key(sim->history, dirs[i], SIM_KEY_DIRECTORY,
-                                      sim->clients->next_group++);
+    SimKey *key =
+        sim_history_add_key(sim->history, dirs[i], SIM_KEY_DIRECTORY, sim->clients->next_group++);
     SimOp *op = ask(sim, begin(asked_client(sim), SIM_OP_MKDIR, key));
     SIM_CHECK(sim, op->outcome == SIM_APPLIED, "%s", sim_op_text(op));
   }

@@ -388,10 +388,16 @@ static void test_intents(Fixture *f, gconstpointer data) {
     commit->records = qfs_records_new();
     g_ptr_array_add(commit->records, value("b", 10, 1, "2"));
   }
+  add(f, QFS_MESSAGE_INTENTS); /* kept until the effect is durable everywhere */
+  QfsMessage *end = add(f, QFS_MESSAGE_COMMIT);
+  end->id = 7;
+  end->records = qfs_records_new();
   add(f, QFS_MESSAGE_INTENTS);
   run(f);
   g_assert_cmpint(reply(f, 1)->status, ==, QFS_OK);
-  g_assert_cmpuint(reply(f, 2)->intents->len, ==, 0);
+  g_assert_cmpuint(reply(f, 2)->intents->len, ==, 1);
+  g_assert_cmpint(reply(f, 3)->status, ==, QFS_OK);
+  g_assert_cmpuint(reply(f, 4)->intents->len, ==, 0);
   g_assert_cmpuint(held(f, "b"), ==, 10);
   g_assert_cmpuint(held(f, "a"), ==, 0);
 }

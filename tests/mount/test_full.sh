@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Goal: on a full disk that all nodes share writes fail with ENOSPC, nothing is damaged, reads and deletes go on, and
+# the space that deletes free can be used again.
+. "$(dirname "$0")/../lib/tap.sh"
+disk=$work/disk
+mkdir "$disk"
+mount -t tmpfs -o size=60m none "$disk" 2>/dev/null || { skip "needs the right to mount a tmpfs"; finish; exit; }
+store=$disk/store
+mount_store || exit 1
+head -c 500000 /dev/urandom >"$work/value"
+for i in 1 2 3 4 5; do echo "kept $i" >"$mnt/kept$i"; done
+
+written=0
+while [ "$written" -lt 400 ] && cp "$work/value" "$mnt/big$((written + 1))" 2>"$work/error"; do written=$((written + 1)); done
+has "$(cat "$work/error")" "No space left on device" "the write that does not fit fails with ENOSPC"
+passes "some did fit" test "$written" -gt 5
+passes "all nodes are up" test "$(grep -cE '^[1-5] +up +yes' "$mnt/.quorumfs/status")" -eq 5
+whole() {
+  local i
+  for i in 1 2 3 4 5; do [ "$(cat "$mnt/kept$i")" = "kept $i" ] || return 1; done
+  for ((i = 1; i <= written; i++)); do [ ! -e "$mnt/big$i" ] || cmp -s "$mnt/big$i" "$work/value" || return 1; done
+}
+rm -f "$mnt/big$((written + 1))"
+passes "what was written is whole" whole
+removed=1
+for ((i = 1; i <= written; i += 2)); do rm "$mnt/big$i" || removed=0; done
+is "$removed" 1 "deletes work on a full disk"
+again() { cp "$work/value" "$mnt/again" 2>/dev/null; }
+passes "and make room" within 10 again
+passes "nothing else changed" whole
+unmount_store
+mount_store || exit 1
+passes "nor at the next mount" whole
+is "$(cmp "$work/value" "$mnt/again" && echo same)" same "and the last value is there"
+unmount_store
+umount "$disk"
+finish
