@@ -1,15 +1,18 @@
 /* call.h - one FUSE request on its way: answered once, parked, interrupted, sent to the engine.
  *
  * Invariants
- *  C1. A request gets exactly one answer. Who wins qfs_call_claim sends it: the operation, the
- *      interrupt's timer, or the unmount.
- *  C2. An operation is a `run` function that looks at the state from the beginning each time it
- * runs; it ends by an answer, by a submission, or by parking. So whatever wakes it, it decides
- * anew. C3. A call whose answer was given early (interrupt) still runs to its end in the engine;
- * what it changed is then dropped from the kernel's caches, which took the call for failed.
+ *   C1. A request gets exactly one answer. Who wins qfs_call_claim sends it: the operation, the
+ *       interrupt's timer, or the unmount.
+ *   C2. An operation is a `run` function that looks at the state from the beginning each time it
+ *       runs; it ends by an answer, by a submission, or by parking. So whatever wakes it, it
+ *       decides anew.
+ *   C3. A call whose answer was given early (interrupt) still runs to its end in the engine;
+ *       what it changed is then dropped from the kernel's caches, which took the call for
+ *       failed.
  *
  * A signal answers a call with EINTR only when it waited QFS_INTERRUPT_GRACE_US longer: a signal
- * that a program handles (SIGALRM, SIGCHLD) must not break a put that ends in a millisecond anyway.
+ * that a program handles (SIGALRM, SIGCHLD) must not break a put that ends in a millisecond
+ * anyway.
  *
  * Threading: a call is run by one thread at a time.
  */

@@ -1,5 +1,7 @@
 #include "fs/cli.h"
 
+#include "fs/mountpoint.h"
+
 #include <errno.h>
 #include <json-glib/json-glib.h>
 #include <linux/magic.h>
@@ -73,6 +75,11 @@ char **cli_parse(int argc, char **argv, const CliUsage *usage, const GOptionEntr
               count < usage->min ? "an argument is missing" : "too many arguments", program);
     return NULL;
   }
+  /* The first argument is always a path; an empty one would mean the working directory. */
+  if (count > 0 && *arguments[0] == '\0') {
+    cli_error("%s: the path is empty; see '%s --help'", command, program);
+    return NULL;
+  }
   return arguments == NULL ? g_new0(char *, 1) : g_steal_pointer(&arguments);
 }
 
@@ -94,6 +101,42 @@ static gboolean is_mount_root(const char *dir) {
          fs.f_type == FUSE_SUPER_MAGIC;
 }
 
+/* The mount that a crashed daemon left and `absolute` lies in; NULL: none. */
+static QfsMount *find_dead_mount(const char *absolute) {
+  g_autofree char *real = qfs_mountpoint_resolve(absolute);
+  g_autoptr(GPtrArray) mounts = qfs_mounts_list();
+  for (guint i = mounts->len; i-- > 0;) {
+    const QfsMount *mount = g_ptr_array_index(mounts, i);
+    gsize len = strlen(mount->path);
+    if (strncmp(real, mount->path, len) == 0 && (real[len] == '/' || real[len] == '\0') &&
+        qfs_mountpoint_is_dead(mount->path))
+      return qfs_mounts_find(mount->path);
+  }
+  return NULL;
+}
+
+/* Quoted where a shell needs that. */
+static char *shell_word(const char *text) {
+  return g_regex_match_simple("^[A-Za-z0-9_./+@%:,=-]+$", text, 0, 0) ? g_strdup(text)
+                                                                      : g_shell_quote(text);
+}
+
+static void tell_not_found(const char *path, const char *absolute) {
+  g_autoptr(QfsMount) dead = find_dead_mount(absolute);
+  if (dead == NULL) {
+    cli_error("%s: not in a mounted quorumfs store", path);
+    return;
+  }
+  g_autofree char *point = shell_word(dead->path);
+  g_autofree char *option = g_strconcat("store=", dead->source, NULL);
+  g_autofree char *word = shell_word(option);
+  gboolean known = *dead->source == '/'; /* else fsname= hides the store */
+  cli_error("%s: the daemon of the mount %s is gone; mount again with 'quorumfs mount %s%s%s%s', "
+            "or unmount with 'quorumfs umount %s'",
+            path, dead->path, known ? "-o " : "", known ? word : "", known ? " " : "", point,
+            point);
+}
+
 gboolean cli_find_mount(const char *path, gboolean or_itself, char **out_root, char **out_key) {
   if (*path == '\0') {
     cli_error("the path is empty");
@@ -106,7 +149,7 @@ gboolean cli_find_mount(const char *path, gboolean or_itself, char **out_root, c
       if (!or_itself && is_mount_root(absolute))
         cli_error("%s: is the mountpoint, not a key", path);
       else
-        cli_error("%s: not in a mounted quorumfs store", path);
+        tell_not_found(path, absolute);
       return FALSE;
     }
     char *parent = g_path_get_dirname(root);

@@ -48,16 +48,67 @@ static gboolean inside(const char *path, const char *dir) {
   return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0' || len == 1);
 }
 
-/* What is there must be directories, and neither hide the mount nor be hidden by it. */
+/* What is there of `dir` must be directories. *out_nearest: the innermost that is there. */
+static gboolean check_path(const char *what, const char *dir, char **out_nearest) {
+  g_autofree char *nearest = g_strdup(dir);
+  struct stat st;
+  while (stat(nearest, &st) != 0) {
+    if ((errno != ENOENT && errno != ENOTDIR) || strcmp(nearest, "/") == 0) {
+      cli_error("%s %s: %s", what, dir, g_strerror(errno));
+      return FALSE;
+    }
+    char *above = g_path_get_dirname(nearest);
+    g_free(nearest);
+    nearest = above;
+  }
+  if (!S_ISDIR(st.st_mode)) {
+    if (strcmp(nearest, dir) == 0)
+      cli_error("%s %s: is not a directory", what, dir);
+    else
+      cli_error("%s %s: %s is not a directory", what, dir, nearest);
+    return FALSE;
+  }
+  *out_nearest = g_steal_pointer(&nearest);
+  return TRUE;
+}
+
+/* Can files be made in the store's directory, or it itself? Tried, because file systems such as
+ * /proc refuse even root. */
+static gboolean check_store(const char *store) {
+  g_autofree char *nearest = NULL;
+  if (!check_path("store", store, &nearest))
+    return FALSE;
+  if (strcmp(nearest, store) == 0) {
+    g_autofree char *lock = g_build_filename(store, "lock", NULL);
+    if (access(store, R_OK | X_OK) == 0 &&
+        (access(lock, F_OK) == 0 || access(store, W_OK | X_OK) == 0))
+      return TRUE;
+    cli_error("store %s: %s", store, g_strerror(errno));
+    return FALSE;
+  }
+  g_autofree char *trial = g_build_filename(nearest, ".quorumfs-XXXXXX", NULL);
+  if (g_mkdtemp(trial) != NULL && rmdir(trial) == 0)
+    return TRUE;
+  cli_error("store %s: cannot be made in %s: %s", store, nearest, g_strerror(errno));
+  return FALSE;
+}
+
+/* Is `dir` a file, or below one? */
+static gboolean is_blocked(const char *dir) {
+  struct stat st;
+  return stat(dir, &st) == 0 ? !S_ISDIR(st.st_mode) : errno == ENOTDIR;
+}
+
+/* Neither of them may hide the mount or be hidden by it. */
 static gboolean check_directories(const char *mountpoint, const QfsEngineConfig *engine) {
   for (guint i = 0; i <= engine->nodes; i++) {
     const char *dir = i == 0 ? engine->store : engine->node_dirs[i - 1];
     if (dir == NULL)
       continue;
-    if (g_file_test(dir, G_FILE_TEST_EXISTS) && !g_file_test(dir, G_FILE_TEST_IS_DIR)) {
-      cli_error("store %s: is not a directory", dir);
+    g_autofree char *what = g_strdup_printf("node %u:", i), *nearest = NULL;
+    /* A node's disk may be broken: what is no plain mistake is left to the engine. */
+    if (i > 0 && is_blocked(dir) && !check_path(what, dir, &nearest))
       return FALSE;
-    }
     g_autofree char *real = qfs_mountpoint_resolve(dir);
     if (inside(real, mountpoint) || inside(mountpoint, real)) {
       cli_error("mountpoint %s and the store's directory %s lie in one another", mountpoint, dir);
@@ -107,6 +158,26 @@ static gboolean same_directory(const char *a, const char *b) {
          first.st_ino == second.st_ino;
 }
 
+static gboolean is_continued(const char *piece) {
+  gsize len = strlen(piece), end = len;
+  while (end > 0 && piece[end - 1] == '\\')
+    end--;
+  return (len - end) % 2 == 1;
+}
+
+/* Does -o say more than which store is meant? */
+static gboolean has_other_options(char **lists) {
+  for (char **list = lists; list != NULL && *list != NULL; list++) {
+    g_auto(GStrv) pieces = g_strsplit(*list, ",", -1);
+    for (guint i = 0; pieces[i] != NULL; i++)
+      if ((i == 0 || !is_continued(pieces[i - 1])) && *pieces[i] != '\0' &&
+          !g_str_has_prefix(pieces[i], "store=") && !g_str_has_prefix(pieces[i], "nodes=") &&
+          !g_str_has_prefix(pieces[i], "replicas="))
+        return TRUE;
+  }
+  return FALSE;
+}
+
 static int already_mounted(const Flags *flags, const QfsOptions *options,
                            const QfsMountpoint *point) {
   g_autofree char *store = NULL;
@@ -114,7 +185,11 @@ static int already_mounted(const Flags *flags, const QfsOptions *options,
   if (known && flags->reuse && !options->ephemeral &&
       same_directory(store, options->engine.store)) {
     g_autofree char *line = qfs_serve_describe("already mounted", point->path, store);
-    return flags->quiet || cli_print(line) ? CLI_OK : CLI_FAILED;
+    if (!flags->quiet && !cli_print(line))
+      return CLI_FAILED;
+    if (!flags->quiet && has_other_options(flags->lists))
+      cli_error("already mounted; options given now take effect at the next mount");
+    return CLI_OK;
   }
   cli_error("mountpoint %s: already mounted (store %s)", point->path, known ? store : "unknown");
   return CLI_USAGE;
@@ -140,9 +215,11 @@ static int mount_at(const Flags *flags, const char *path) {
   g_autoptr(QfsMountpoint) point = qfs_mountpoint_examine(path, flags->create, &error);
   if (point == NULL)
     return usage_error(error);
+  if (options->engine.store != NULL && !check_directories(point->path, &options->engine))
+    return CLI_USAGE;
   if (point->mounted)
     return already_mounted(flags, options, point);
-  if (options->engine.store != NULL && !check_directories(point->path, &options->engine))
+  if (options->engine.store != NULL && !check_store(options->engine.store))
     return CLI_USAGE;
   if (!check_fuse(options, point->path))
     return CLI_USAGE;

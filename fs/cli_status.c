@@ -3,6 +3,13 @@
 #include "fs/mountpoint.h"
 
 #include <string.h>
+#include <sys/stat.h>
+
+/* Not what a crashed daemon left, nor what another user mounted for himself. */
+static gboolean is_usable(const QfsMount *mount) {
+  struct stat st;
+  return stat(mount->path, &st) == 0 && !qfs_mountpoint_is_dead(mount->path);
+}
 
 /* Without a path: the mount that the working directory is in, else the only one there is. NULL: an
  * error was printed. */
@@ -19,6 +26,9 @@ static char *choose_mount(void) {
   }
   if (best != NULL)
     return g_strdup(best->path);
+  for (guint i = mounts->len; i-- > 0;)
+    if (!is_usable(g_ptr_array_index(mounts, i)))
+      g_ptr_array_remove_index(mounts, i);
   if (mounts->len == 1)
     return g_strdup(((const QfsMount *)g_ptr_array_index(mounts, 0))->path);
   if (mounts->len == 0) {
@@ -53,14 +63,12 @@ int cli_status(int argc, char **argv) {
   g_auto(GStrv) arguments = cli_parse(argc, argv, &usage, entries, &status);
   if (arguments == NULL)
     return status;
+  g_autofree char *path = arguments[0] != NULL ? g_strdup(arguments[0]) : choose_mount();
+  if (path == NULL)
+    return CLI_USAGE;
   g_autofree char *root = NULL;
-  if (arguments[0] == NULL) {
-    root = choose_mount();
-    if (root == NULL)
-      return CLI_USAGE;
-  } else if (!cli_find_mount(arguments[0], TRUE, &root, NULL)) {
+  if (!cli_find_mount(path, TRUE, &root, NULL))
     return CLI_FAILED;
-  }
   g_autoptr(GError) error = NULL;
   g_autofree char *text = cli_read_control(root, json ? "status.json" : "status", &error);
   if (text == NULL) {

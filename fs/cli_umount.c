@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define EXIT_WAIT_MS 20000
+#define BUSY_PATIENCE_US (100 * 1000)
 
 /* A descriptor that becomes readable when the process ends; -1: it has ended, or is not visible
  * here. */
@@ -27,6 +28,23 @@ static gboolean wait_for_end(int pidfd) {
   return result == 1;
 }
 
+/* Whoever just looks at the mount, such as df(1), holds it busy for a moment. */
+static gboolean unmount_patiently(const char *path, gboolean lazy, GError **error) {
+  gint64 until_us = g_get_monotonic_time() + BUSY_PATIENCE_US;
+  for (;;) {
+    GError *failure = NULL;
+    if (qfs_mountpoint_unmount(path, lazy, &failure))
+      return TRUE;
+    if (!g_error_matches(failure, QFS_MOUNTPOINT_ERROR, QFS_MOUNTPOINT_ERROR_BUSY) ||
+        g_get_monotonic_time() > until_us) {
+      g_propagate_error(error, failure);
+      return FALSE;
+    }
+    g_error_free(failure);
+    g_usleep(10000);
+  }
+}
+
 static int unmount(const char *path, gboolean lazy) {
   g_autoptr(QfsMount) mount = qfs_mounts_find(path);
   if (!qfs_mount_is_ours(mount)) {
@@ -40,7 +58,7 @@ static int unmount(const char *path, gboolean lazy) {
   int pidfd = watch_process(pid);
   g_autoptr(GError) error = NULL;
   int status = CLI_OK;
-  if (!qfs_mountpoint_unmount(path, lazy || stale, &error)) {
+  if (!unmount_patiently(path, lazy || stale, &error)) {
     status = CLI_FAILED;
     if (g_error_matches(error, QFS_MOUNTPOINT_ERROR, QFS_MOUNTPOINT_ERROR_BUSY))
       cli_error("%s: is in use (open files, or a shell's working directory); "

@@ -5,9 +5,11 @@
  * the files below .quorumfs say (control.c).
  *
  * Life: qfs_fs_mount, qfs_fs_run (blocks), qfs_fs_free, then close the engine. The engine outlives
- * the QfsFs: free waits until no request of this mount is under way in it. Threading: mount, run
- * and free from one thread; stop from anywhere, also a signal handler; key_changed from any thread,
- * with no lock held. Fork (daemonize) before qfs_fs_mount: it starts threads.
+ * the QfsFs: free waits until no request of this mount is under way in it.
+ *
+ * Threading: mount, run and free from one thread; stop from anywhere, also a signal handler;
+ * key_changed from any thread, with no lock held. Fork (daemonize) before qfs_fs_mount: it starts
+ * threads.
  */
 #pragma once
 

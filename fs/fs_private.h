@@ -1,11 +1,12 @@
 /* fs_private.h - what the files behind fs.h share: the mount object and the rules of its one lock.
  *
  * Invariants
- *  F1. fs->lock guards every inode, handle, parked call and the tables. It is never held across an
- *      engine call, a FUSE reply or a kernel notification, and nothing blocks under it.
- *  F2. Every engine request is counted in `in_flight` from before its submission until its `done`
- * has returned; the QfsFs outlives them. F3. A kernel notification is sent by a notification thread
- * only (notify.h), and the only answers that wait for one are those of notify.h N2.
+ *   F1. fs->lock guards every inode, handle, parked call and the tables. It is never held across
+ *       an engine call, a FUSE reply or a kernel notification, and nothing blocks under it.
+ *   F2. Every engine request is counted in `in_flight` from before its submission until its
+ *       `done` has returned; the QfsFs outlives them.
+ *   F3. A kernel notification is sent by a notification thread only (notify.h), and the only
+ *       answers that wait for one are those of notify.h N2.
  *
  * Threading: lock order is fs->lock alone; calls_lock, the timer's and the notifiers' locks are
  * leaves.
@@ -110,6 +111,8 @@ void qfs_fs_log_failure(QfsFs *fs, const char *what, const char *key, QfsStatus 
 /* Creates the root's record if it is absent; asynchronous, repeated by the timer until it is there.
  */
 void qfs_fs_ensure_root(QfsFs *fs);
+/* INIT was answered: called once, by a session thread. */
+void qfs_fs_serving(QfsFs *fs);
 /* Stores the times of directories that changed. all: also what changed this moment (at the end). */
 void qfs_fs_store_dir_times(QfsFs *fs);
 

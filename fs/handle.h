@@ -4,16 +4,17 @@
  * publication.
  *
  * Invariants
- *  H1. A handle that opened with O_TRUNC, or created the file, `owes` a publication until some
- * write carried it: its own first WRITE, anybody else's WRITE (which then replaces, as truncation
- * came before it), an operation that needs the file to be there (setattr, rename, unlink, fsync,
- * O_RDWR open), or RELEASE. A newer version from elsewhere (rpc), and a first WRITE that failed,
- * cancel the debt. H2. A `replacing` handle's next WRITE is a REPLACE; later ones write in place.
- *  H3. Only read(2) by a `pinned` handle sees the pinned version; a page fill (a READ without lock
- * owner: mmap, page cache) always gets the newest, so cached pages never hold an old version on
- * purpose. The pin ends when its sequential pass reached the end, reads elsewhere, or pauses for
- * QFS_PIN_US. H4. Nobody waits at open for a handle that has `outlasted` one such wait.
- *
+ *   H1. A handle that opened with O_TRUNC, or created the file, `owes` a publication until some
+ *       write carried it: its own first WRITE, anybody else's WRITE (which then replaces, as
+ *       truncation came before it), an operation that needs the file to be there (setattr,
+ *       rename, unlink, fsync, O_RDWR open), or RELEASE. A newer version from elsewhere (rpc),
+ *       and a first WRITE that failed, cancel the debt.
+ *   H2. A `replacing` handle's next WRITE is a REPLACE; later ones write in place.
+ *   H3. Only read(2) by a `pinned` handle sees the pinned version; a page fill (a READ without
+ *       lock owner: mmap, page cache) always gets the newest, so cached pages never hold an old
+ *       version on purpose. The pin ends when its sequential pass reached the end, reads
+ *       elsewhere, or pauses for QFS_PIN_US.
+ *   H4. Nobody waits at open for a handle that has `outlasted` one such wait.
  *
  * Where readers and writers of one key meet, readers go direct for a while, also when no writer is
  * open: the kernel sets the size to 0 at every O_TRUNC open, and a cached read(2) under way then

@@ -1,21 +1,23 @@
 /* inode.h - what the kernel knows by number, and the newest acknowledged record of each.
  *
  * Owns: numbering, lookup counts, the table from keys to inodes, the cached record and what it may
- * be used for, the state that orders operations on one inode. Leaves to others: handles (handle.h),
- * replies.
+ * be used for, the state that orders operations on one inode. Leaves to others: handles
+ * (handle.h), replies.
  *
  * Invariants
- *  I1. At most one inode has a given key as its name; one that lost its name (unlink, rename over
- * it) is not in by_key. It stays usable through its handles: under "/orphan/N" after unlink, from
- * the pinned last record after a rename over it (key NULL: reads go on, writes fail with ESTALE).
- *  I2. `record` is an acknowledged version, never one in flight: size and times change after W
- *      acknowledgements. It only moves to newer versions while `known` says so.
- *  I3. The nodeid is a counter, never used twice. st_ino is made from the birth time and kept while
- * the kernel knows the inode, also across rename; no two known inodes share one. I4. While
- * `blocked` > 0 an operation that changes the inode's name, or publishes at release, is under way:
- * whoever names or changes the inode is parked and runs again afterwards. READ never waits for it.
- *  I5. A created file that was not published yet (`pending`) has no record, has a handle that owes
- * it, and holds its directory in `parent`.
+ *   I1. At most one inode has a given key as its name; one that lost its name (unlink, rename
+ *       over it) is not in by_key. It stays usable through its handles: under "/orphan/N" after
+ *       unlink, from the pinned last record after a rename over it (key NULL: reads go on,
+ *       writes fail with ESTALE).
+ *   I2. `record` is an acknowledged version, never one in flight: size and times change after W
+ *       acknowledgements. It only moves to newer versions while `known` says so.
+ *   I3. The nodeid is a counter, never used twice. st_ino is made from the birth time and kept
+ *       while the kernel knows the inode, also across rename; no two known inodes share one.
+ *   I4. While `blocked` > 0 an operation that changes the inode's name, or publishes at release,
+ *       is under way: whoever names or changes the inode is parked and runs again afterwards.
+ *       READ never waits for it.
+ *   I5. A created file that was not published yet (`pending`) has no record, has a handle that
+ *       owes it, and holds its directory in `parent`.
  *
  * Threading: every function ends in _locked (fs->lock held) or takes the lock itself.
  */

@@ -1,11 +1,13 @@
 /* notify.h - telling the kernel to forget, from threads of their own.
  *
  * Invariants
- *  N1. Two threads. `pages` drops cached pages: that waits for locked pages, thus for READs and
- * cached WRITEs under way. `names` drops directory entries and attributes: that waits for directory
- * locks, thus for any name operation, which may in turn wait for a file's writer. N2. Only the
- * WRITE of a direct (O_WRONLY) handle waits for `pages`, and only the answer of rpc, which holds no
- * kernel lock, for both. No READ, cached WRITE or name operation waits for either: no cycle.
+ *   N1. Two threads. `pages` drops cached pages: that waits for locked pages, thus for READs and
+ *       cached WRITEs under way. `names` drops directory entries and attributes: that waits for
+ *       directory locks, thus for any name operation, which may in turn wait for a file's
+ *       writer.
+ *   N2. Only the WRITE of a direct (O_WRONLY) handle waits for `pages`, and only the answer of
+ *       rpc, which holds no kernel lock, for both. No READ, cached WRITE or name operation waits
+ *       for either: no cycle.
  *
  * Threading: any thread, fs->lock may be held.
  */

@@ -1,7 +1,8 @@
 /* ops_attr.c - what is there: lookup, forget, attributes, symlink targets, statfs.
  *
  * LOOKUP always asks the engine; GETATTR answers from the inode's record while that is known to be
- * current (this daemon is the only writer, so it stays so until something here changes it). */
+ * current (this daemon is the only writer, so it stays so until something here changes it).
+ */
 #include "fs/handle.h"
 #include "fs/ops_control.h"
 

@@ -1,17 +1,17 @@
 /* ops_dir.c - listing directories.
  *
  * A handle holds one page of the engine's list, never the directory. Cookies are ordinals: 1 and 2
- * are
- * "." and "..", entry i is i + 3. The sequence goes on by name, so deletions on the way skip
+ * are "." and "..", entry i is i + 3. The sequence goes on by name, so deletions on the way skip
  * nothing; for seekdir the handle keeps the name at which each page began. A reply never crosses a
  * page, so that what the kernel asks again (it could not deliver all) is still in memory.
  *
- * READDIRPLUS hands out inodes from a page that may be older than the last change in the directory:
- * then only inodes that are known (and so current) are handed out, and other names without one; the
- * kernel looks those up when it needs them.
+ * READDIRPLUS hands out inodes from a page that may be older than the last change in the
+ * directory: then only inodes that are known (and so current) are handed out, and other names
+ * without one; the kernel looks those up when it needs them.
  *
- * Threading: the handle by its own lock; the kernel sends one request per open directory at a time,
- * except after an interrupted one. */
+ * Threading: the handle by its own lock; the kernel sends one request per open directory at a
+ * time, except after an interrupted one.
+ */
 #include "fs/handle.h"
 #include "fs/ops_control.h"
 

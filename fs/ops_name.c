@@ -2,9 +2,10 @@
  *
  * What loses its last name while it is open stays readable and, after unlink, writable: unlink
  * moves its record to a hidden key "/orphan/N", removed at the last release (or the next mount). A
- * file that another one was renamed over can't be moved first, or readers would miss the name for a
- * moment: its last version stays pinned and readable for its open handles, and writes to it fail
- * with ESTALE. */
+ * file that another one was renamed over can't be moved first, or readers would miss the name for
+ * a moment: its last version stays pinned and readable for its open handles, and writes to it fail
+ * with ESTALE.
+ */
 #include "fs/handle.h"
 #include "fs/notify.h"
 #include "fs/ops_control.h"

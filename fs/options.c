@@ -100,6 +100,13 @@ static guint node_of_name(const char *name) {
   return (guint)node;
 }
 
+static gboolean is_flag(const char *name) {
+  static const char *const flags[] = {"sync", "async", "ephemeral", "faults"};
+  return in_table(name, flags, G_N_ELEMENTS(flags)) ||
+         in_table(name, fuse_names, G_N_ELEMENTS(fuse_names)) ||
+         in_table(name, ignored_names, G_N_ELEMENTS(ignored_names));
+}
+
 static gboolean add_named(QfsOptions *options, const char *name, const char *value,
                           GError **error) {
   QfsEngineConfig *engine = &options->engine;
@@ -124,6 +131,8 @@ static gboolean add_named(QfsOptions *options, const char *name, const char *val
       return fail(error, "option engine=etcd: not available in this build");
     return fail(error, "option engine=%s: not an engine (there is: embedded)", value);
   }
+  if (is_flag(name))
+    return fail(error, "option '%s' takes no value: %s=%s", name, name, value);
   return fail(error, "unknown option '%s='", name);
 }
 
@@ -150,6 +159,8 @@ static gboolean add_item(QfsOptions *options, const char *item, GError **error) 
       in_table(item, ignored_names, G_N_ELEMENTS(ignored_names)))
     return TRUE;
   if (in_table(item, fuse_names, G_N_ELEMENTS(fuse_names))) {
+    if (g_str_has_suffix(item, "=") && strchr(item, '=')[1] == '\0')
+      return fail(error, "option %.*s needs a value: %sVALUE", (int)strlen(item) - 1, item, item);
     if (strcmp(item, "allow_other") == 0 || strcmp(item, "allow_root") == 0)
       options->allow_other = TRUE;
     if (g_str_has_prefix(item, "fsname="))

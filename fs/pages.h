@@ -4,14 +4,14 @@
  * newest record (handle.h H3), so pages are wrong only after a change that the kernel did not make
  * in them:
  *  - a direct write (O_WRONLY): pages go before it is answered;
- *  - a publication at RELEASE, a change by rpc, an append by O_RDWR that landed elsewhere: they go
- * soon after. The kernel drops pages itself at an O_TRUNC open and at an open without keep_cache,
- * that is before the first request of that handle; so such a handle's first request proves them
- * gone.
+ *  - a publication at RELEASE, a change by rpc, an append by O_RDWR that landed elsewhere: they
+ *    go soon after.
+ * The kernel drops pages itself at an O_TRUNC open and at an open without keep_cache, that is
+ * before the first request of that handle; so such a handle's first request proves them gone.
  *
  * Invariants
- *  P1. fills == clean_fills: no page is cached.
- *  P2. pages_of == record's timestamp: every cached page belongs to it, an open may keep them.
+ *   P1. fills == clean_fills: no page is cached.
+ *   P2. pages_of == record's timestamp: every cached page belongs to it, an open may keep them.
  *
  * Threading: fs->lock, as named.
  */

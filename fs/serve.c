@@ -151,11 +151,15 @@ static char *mount_and_listen(const QfsFsConfig *config, QfsFs **out_fs, GError 
   return g_strchomp(text);
 }
 
-static gboolean mount_store(Serve *serve, GError **error) {
+static gboolean prepare_mountpoint(Serve *serve, GError **error) {
   umask(serve->umask);
   gboolean prepared = qfs_mountpoint_prepare(serve->point, error);
   umask(077);
-  if (!prepared)
+  return prepared;
+}
+
+static gboolean mount_store(Serve *serve, GError **error) {
+  if (!prepare_mountpoint(serve, error))
     return FALSE;
   g_autofree char *fuse_string = qfs_options_fuse_string(serve->options);
   const char *const fuse_options[] = {fuse_string, NULL};
@@ -228,11 +232,19 @@ static QfsEngine *open_engine(Serve *serve, GError **error) {
 
 /* The exit status; *error when the start failed. */
 static int run(Serve *serve, GError **error) {
-  if (!make_temporary(serve, error))
+  /* A missing mountpoint is made before the store: what can't be made leaves no store behind. */
+  if (serve->point->missing && !prepare_mountpoint(serve, error)) {
+    qfs_mountpoint_withdraw(serve->point);
+    return CLI_USAGE;
+  }
+  if (!make_temporary(serve, error)) {
+    qfs_mountpoint_withdraw(serve->point);
     return CLI_FAILED;
+  }
   GError *open_error = NULL;
   serve->engine = open_engine(serve, &open_error);
   if (serve->engine == NULL) {
+    qfs_mountpoint_withdraw(serve->point);
     gboolean usage = g_error_matches(open_error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG) ||
                      g_error_matches(open_error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_LOCKED);
     g_propagate_error(error, open_error);

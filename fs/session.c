@@ -1,15 +1,15 @@
 /* session.c - the loop that takes requests from the kernel.
  *
- * One thread at a time listens; what a RELEASE will publish is announced before the next request is
- * read (the kernel sends RELEASE after close(2) returned, so `: > k; echo x > k` would lose the
+ * One thread at a time listens; what a RELEASE will publish is announced before the next request
+ * is read (the kernel sends RELEASE after close(2) returned, so `: > k; echo x > k` would lose the
  * echo otherwise).
  *
  * The listener carries out what it received itself and then listens again: waking another thread
- * for it costs more than most requests. It hands the listening over before it works when that pays:
- * the request was waiting already (there is a backlog), or moves many bytes, or is the first after
- * a pause. A thread that sleeps looks every RESCUE_US, while requests come, whether the listener
- * got stuck in its request. Before the listener sleeps in poll it spins: an answer to a process
- * that asks again at once comes twice as fast.
+ * for it costs more than most requests. It hands the listening over before it works when that
+ * pays: there is a backlog and there are processors for it, or the request moves many bytes, or it
+ * is the first after a pause. A thread that sleeps looks every RESCUE_US, while requests come, whether the
+ * listener got stuck in its request. Before the listener sleeps in poll it spins: an answer to a
+ * process that asks again at once comes twice as fast.
  *
  * Stopping: an eventfd wakes the listener, whatever files are open. Notifications under way may
  * wait for pages whose READ only this loop answers, so it serves until they are through, at most
@@ -240,8 +240,8 @@ static gpointer serve(gpointer data) {
       worker->buf.mem = NULL;
     /* The first request is INIT, and it has been answered. */
     if (!g_atomic_int_get(&session->announced) &&
-        g_atomic_int_compare_and_exchange(&session->announced, 0, 1) && fs->ready != NULL)
-      fs->ready(fs->ready_data);
+        g_atomic_int_compare_and_exchange(&session->announced, 0, 1))
+      qfs_fs_serving(fs);
   }
   current_worker = NULL;
   if (worker->buf.mem != NULL)
