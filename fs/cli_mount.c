@@ -3,6 +3,7 @@
 #include "fs/cli.h"
 #include "fs/daemon.h"
 #include "fs/mountpoint.h"
+#include "fs/rescue.h"
 #include "fs/options.h"
 #include "fs/serve.h"
 
@@ -212,6 +213,7 @@ static int mount_at(const Flags *flags, const char *path) {
   GError *error = NULL;
   if (!parse_options(flags, options, &error))
     return usage_error(error);
+  qfs_rescue_mounts();
   g_autoptr(QfsMountpoint) point = qfs_mountpoint_examine(path, flags->create, &error);
   if (point == NULL)
     return usage_error(error);

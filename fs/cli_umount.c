@@ -2,6 +2,7 @@
  * that the next mount of the same store does not find it locked. */
 #include "fs/cli.h"
 #include "fs/mountpoint.h"
+#include "fs/rescue.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -94,6 +95,7 @@ int cli_umount(int argc, char **argv) {
   g_auto(GStrv) arguments = cli_parse(argc, argv, &usage, entries, &status);
   if (arguments == NULL)
     return status;
+  qfs_rescue_mounts();
   g_autofree char *path = qfs_mountpoint_resolve(arguments[0]);
   return unmount(path, lazy);
 }

@@ -43,6 +43,8 @@ static QfsMount *parse_line(const char *line) {
   mount->path = g_strcompress(fields[4]);
   mount->type = g_strcompress(fields[dash + 1]);
   mount->source = g_strcompress(fields[dash + 2]);
+  const char *colon = strchr(fields[2], ':');
+  mount->minor = colon != NULL ? (unsigned)strtoul(colon + 1, NULL, 10) : 0;
   return mount;
 }
 

@@ -15,6 +15,7 @@ typedef struct {
   char *path;
   char *type;
   char *source;
+  unsigned int minor; /* of the device: names the connection of a FUSE mount */
 } QfsMount;
 
 void qfs_mount_free(QfsMount *mount); /* accepts NULL */
