@@ -261,6 +261,7 @@ void qfs_peer_start(QfsCoordinator *c, QfsPeer *peer) {
 void qfs_peer_lost(QfsCoordinator *c, QfsPeer *peer, QfsPeerState state) {
   qfs_catchup_stop(c, peer);
   peer->state = state;
+  c->proposal_sent &= ~QFS_NODE_BIT(peer->index); /* what was sent went to a life that ended */
   if (state == PEER_SUSPECT) {
     peer->retry_at_us = c->env->now_us(c->env) + SUSPECT_RETRY_US;
     qfs_wake_at(c, peer->retry_at_us);
@@ -319,7 +320,7 @@ gboolean qfs_coordinator_is_stuck(const QfsCoordinator *c) {
 gboolean qfs_coordinator_is_quiet(const QfsCoordinator *c) {
   if (!c->serving || c->recovery != NULL || !c->view_stable || !qfs_is_settled(c))
     return FALSE;
-  return c->settled_told >= c->settled && !c->settling && c->garbage.length == 0 &&
+  return c->settled_told >= c->settled && !c->settling && !qfs_garbage_waits(c) &&
          qfs_peers_in(c, PEER_JOINING) == 0 && qfs_peers_in(c, PEER_KNOWN) == 0 && !c->view_dirty &&
          (c->closing || !qfs_rebase_is_due(c));
 }

@@ -189,9 +189,9 @@ void qfs_garbage_round(QfsCoordinator *c) {
   }
 }
 
-gboolean qfs_garbage_waits(QfsCoordinator *c) {
+gboolean qfs_garbage_waits(const QfsCoordinator *c) {
   for (GList *link = c->garbage.head; link != NULL; link = link->next)
-    if (((Garbage *)link->data)->round == 0)
+    if (((const Garbage *)link->data)->round == 0)
       return TRUE;
   return FALSE;
 }
@@ -201,7 +201,7 @@ void qfs_garbage_collect(QfsCoordinator *c) {
     GList *next = link->next;
     Garbage *garbage = link->data;
     QfsObject *object = qfs_object_find(c, garbage->id);
-    gboolean pinned = object != NULL && object->pins > 0 && !c->closing;
+    gboolean pinned = object != NULL && object->pins > 0;
     gboolean durable = garbage->round != 0 && garbage->round <= c->settle_done;
     if (durable && !pinned) {
       garbage_send(c, garbage);

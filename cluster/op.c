@@ -27,11 +27,19 @@ QfsOp *qfs_op_ref(QfsOp *op) {
   return op;
 }
 
+void qfs_op_close_chunks(QfsCoordinator *c, QfsOp *op) {
+  if (op->open_link.data == NULL)
+    return;
+  op->open_link.data = NULL;
+  g_queue_unlink(&c->open_ops, &op->open_link);
+}
+
 void qfs_op_unref(QfsCoordinator *c, QfsOp *op) {
   g_assert(op->refs > 0);
   if (--op->refs > 0)
     return;
   g_assert(op->request == NULL && !op->locked && !op->locked2);
+  qfs_op_close_chunks(c, op);
   if (op->key != NULL)
     qfs_key_done(c, op->key);
   if (op->key2 != NULL)
@@ -302,6 +310,7 @@ static void record_quorum(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
 }
 
 static void record_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  qfs_op_close_chunks(c, data);
   qfs_op_unref(c, data);
 }
 
@@ -332,8 +341,10 @@ void qfs_op_send_record(QfsCoordinator *c, QfsOp *op, gboolean durable) {
   message->durable = durable || c->config.sync;
   message->records = qfs_records_new();
   g_ptr_array_add(message->records, qfs_record_ref(op->result));
+  /* A record whose chunks are stored is not taken back: it waits for space. */
+  gboolean bare = op->plan == NULL || op->plan->chunks->len == 0;
   qfs_flight_start(c, message, &key->hash, 1, FALSE, qfs_op_ref(op), record_quorum, record_complete,
-                   record_refused);
+                   bare ? record_refused : NULL);
   qfs_wake_at(c, op->deadline_us);
   op->locked = FALSE;
   qfs_key_unlock(c, key, op);

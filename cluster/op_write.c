@@ -344,6 +344,9 @@ static void send_chunks(QfsCoordinator *c, QfsOp *op) {
   gboolean durable = c->config.sync || (op->request && (op->request->flags & QFS_WRITE_DURABLE));
   op->stage = CHUNKS;
   op->sent = TRUE;
+  op->chunks_after = c->last_seq;
+  op->open_link.data = op;
+  g_queue_push_tail_link(&c->open_ops, &op->open_link);
   guint n = op->chunks->len;
   op->left = (n + CHUNKS_PER_MESSAGE - 1) / CHUNKS_PER_MESSAGE;
   for (guint from = 0; from < n; from += CHUNKS_PER_MESSAGE) {

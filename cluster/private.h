@@ -187,6 +187,8 @@ struct QfsOp {
   QfsPlan *plan;
   guint64 timestamp;
   GPtrArray *chunks;      /* QfsChunk being prepared */
+  guint64 chunks_after;   /* its chunk flights are numbered above this; its record is not yet everywhere */
+  GList open_link;        /* in c->open_ops while that is so */
   guint chunk_next;
   guint left;             /* callbacks still to come in this stage */
   QfsStatus failure;
@@ -220,6 +222,7 @@ void qfs_op_send_record(QfsCoordinator *c, QfsOp *op, gboolean durable);
 gboolean qfs_op_begin_creating(QfsCoordinator *c, QfsOp *op, const char *key);
 QfsStatus qfs_check_parent(const char *key, const QfsRecord *parent);
 
+void qfs_op_close_chunks(QfsCoordinator *c, QfsOp *op); /* its chunks have a record now, or are gone */
 void qfs_op_get(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_read(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_list(QfsCoordinator *c, QfsRequest *request);
@@ -261,7 +264,7 @@ void qfs_garbage_add(QfsCoordinator *c, guint64 seq, QfsDiscard discard, QfsObje
 /* The intent `id` is removed everywhere once the batch of operation `seq` is durable at all holders. */
 void qfs_garbage_add_intent(QfsCoordinator *c, guint64 seq, guint64 id);
 void qfs_garbage_collect(QfsCoordinator *c);
-gboolean qfs_garbage_waits(QfsCoordinator *c); /* for a round to begin, not for a pin */
+gboolean qfs_garbage_waits(const QfsCoordinator *c); /* for a round to begin, not for a pin */
 void qfs_garbage_round(QfsCoordinator *c); /* a round of settling begins */
 /* Chunk rows at `at` that may belong to a write that was never finished, found while keys were blocked. */
 void qfs_suspect_add(QfsCoordinator *c, const QfsChunk *id, QfsNodeSet at);
@@ -380,6 +383,7 @@ struct QfsCoordinator {
   guint64 next_cookie;
   guint64 next_incarnation;
   GQueue ops;                     /* QfsOp by deadline */
+  GQueue open_ops;                /* QfsOp that sent chunks: the settled mark stays below them */
   GQueue stalled;                 /* QfsOp waiting for a view or the clock */
   GHashTable *keys;               /* key -> QfsKey */
   guint64 key_counters[QFS_KEY_COUNTERS];

@@ -260,7 +260,8 @@ void qfs_view_evaluate(QfsCoordinator *c) {
     if (!fold)
       return;
   } else if (!c->view_stable && want == c->proposal.in_sync &&
-             (c->proposal_sent & ~alive & ~c->proposal_acked) == 0) {
+             (c->proposal_sent & ~alive & ~c->proposal_acked) == 0 &&
+             (c->proposal.in_sync & ~(c->proposal_sent | c->proposal_acked)) == 0) {
     return; /* on its way */
   }
   c->view_stale = FALSE;
