@@ -3,6 +3,7 @@
 #include "fs/cli.h"
 #include "fs/fs.h"
 #include "fs/log.h"
+#include "fs/rescue.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -252,6 +253,8 @@ static int run(Serve *serve, GError **error) {
   }
   int result = CLI_FAILED;
   if (mount_store(serve, error)) {
+    if (!qfs_rescue_watch(serve->point->path))
+      g_info("no watcher: %s cannot be freed at once if this process is killed", serve->point->path);
     result = qfs_fs_run(serve->fs) == 0 ? CLI_OK : CLI_FAILED;
     unmount_store(serve);
   } else {
