@@ -116,11 +116,6 @@ static gboolean should_hold(QfsCoordinator *c, QfsCatchup *u, guint64 hash) {
   return qfs_set_has(qfs_placement_holders(hash, with, c->config.replicas), u->node);
 }
 
-static gboolean owns(QfsCoordinator *c, QfsCatchup *u, guint64 hash) {
-  QfsNodeSet all = qfs_set_all(c->config.nodes);
-  return qfs_set_has(qfs_placement_holders(hash, all, c->config.replicas), u->node);
-}
-
 /* ---- (1) what it has beyond the others ---- */
 
 static void extra_removed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
@@ -151,7 +146,6 @@ static void extra_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record
   g_ptr_array_add(message->records, qfs_record_ref(extra));
   if (record != NULL)
     g_ptr_array_add(message->records, qfs_record_ref(record));
-  message->hint = !owns(c, u, qfs_key_hash(extra->key));
   qfs_rpc_send(c, &c->peer[u->node], message, extra_removed, ticket_new(u));
 }
 
@@ -338,14 +332,12 @@ static void source_records(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, 
     return;
   QfsMessage *message = qfs_message_new(QFS_MESSAGE_APPLY, u->node);
   message->records = qfs_records_new();
-  message->hint = TRUE;
   guint n = reply->records != NULL ? reply->records->len : 0;
   for (guint i = 0; i < n; i++) {
     QfsRecord *record = reply->records->pdata[i];
     guint64 hash = qfs_key_hash(record->key);
     if (!should_hold(c, u, hash))
       continue;
-    message->hint = message->hint && !owns(c, u, hash);
     g_ptr_array_add(message->records, qfs_record_ref(record));
   }
   guint64 last_seq = 0;

@@ -101,6 +101,8 @@ void qfs_after_event(QfsCoordinator *c) {
     qfs_catchup_consider(c);
     qfs_rebase_consider(c);
   }
+  if (c->purge != NULL || c->purge_forced)
+    qfs_purge_consider(c);
   if (!g_queue_is_empty(&c->stalled))
     qfs_ops_resume(c);
   if (!g_queue_is_empty(&c->node_ops))
@@ -139,6 +141,9 @@ void qfs_coordinator_submit(QfsCoordinator *c, QfsRequest *request) {
   case QFS_REQUEST_NODE:
     qfs_op_node(c, request);
     break;
+  case QFS_REQUEST_GC:
+    qfs_op_gc(c, request);
+    break;
   }
   qfs_after_event(c);
 }
@@ -162,6 +167,7 @@ void qfs_coordinator_tick(QfsCoordinator *c) {
   qfs_ops_tick(c, now_us);
   qfs_recovery_consider(c);
   qfs_rebase_consider(c);
+  qfs_purge_consider(c);
   qfs_after_event(c);
 }
 
@@ -321,7 +327,7 @@ gboolean qfs_coordinator_is_quiet(const QfsCoordinator *c) {
   if (!c->serving || c->recovery != NULL || !c->view_stable || !qfs_is_settled(c))
     return FALSE;
   return c->settled_told >= c->settled && !c->settling && !qfs_garbage_waits(c) &&
-         qfs_peers_in(c, PEER_JOINING) == 0 && qfs_peers_in(c, PEER_KNOWN) == 0 && !c->view_dirty &&
+         c->purge == NULL && qfs_peers_in(c, PEER_JOINING) == 0 && qfs_peers_in(c, PEER_KNOWN) == 0 && !c->view_dirty &&
          (c->closing || !qfs_rebase_is_due(c));
 }
 
@@ -384,6 +390,11 @@ void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
   out->acknowledged = c->stat_acked;
   out->timed_out = c->stat_timed_out;
   out->refused = c->stat_refused;
+  out->purged = c->stat_purged;
+  out->purge_running = c->purge != NULL || c->purge_forced;
+  out->purge_waits_for = qfs_purge_reason(c);
+  out->purge_last_ms = c->purge_last_ms;
+  out->purge_last_removed = c->purge_last_removed;
   g_strlcpy(out->store, c->view.store, sizeof out->store);
   for (guint i = 1; i <= c->config.nodes; i++)
     node_status(c, &c->peer[i], &out->node[i - 1]);

@@ -32,6 +32,8 @@ typedef struct {
   guint coordinator_id;     /* low bits of every timestamp, 0..255 */
   gboolean sync;
   guint timeout_ms;
+  guint tombstone_grace_s;  /* least age of a tombstone that is collected by schedule */
+  guint purge_period_s;     /* of that schedule */
   gboolean create;          /* the replicas are new: nothing to recover */
   char store[37];           /* UUID of a new store */
   QfsEngineWatch watch;     /* may be NULL */

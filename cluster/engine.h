@@ -50,6 +50,11 @@ typedef struct {
   gboolean recovering;         /* start is not finished */
   guint64 unsettled;           /* versions not yet on stable storage on all holders */
   guint64 puts, gets, acknowledged, timed_out, refused; /* since start */
+  guint64 purged;              /* tombstones collected since start */
+  gboolean purge_running;      /* or asked for and waiting */
+  char *purge_waits_for;       /* collecting tombstones waits for this; NULL: for nothing but its time */
+  gint64 purge_last_ms;        /* wall clock of the end of the last run; 0: none yet */
+  guint64 purge_last_removed;  /* tombstones that it collected */
   char store[37];
   QfsNodeStatus node[QFS_NODES_MAX]; /* node i-1 */
 } QfsEngineStatus;

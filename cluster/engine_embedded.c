@@ -8,6 +8,7 @@
 
 /* How long an open waits for nodes that neither serve nor fail. */
 #define OPEN_TIMEOUT_MS 30000
+#define PURGE_PERIOD_S 60
 
 typedef struct {
   QfsEngine engine; /* first */
@@ -130,6 +131,8 @@ QfsEngine *qfs_engine_open_embedded(const QfsEngineConfig *config, QfsEngineWatc
                                       .replicas = config->replicas,
                                       .sync = config->sync,
                                       .timeout_ms = config->timeout_ms,
+                                      .tombstone_grace_s = config->tombstone_grace_s,
+                                      .purge_period_s = PURGE_PERIOD_S,
                                       .create = qfs_store_is_new(store)};
   g_strlcpy(coordinator.store, qfs_store_uuid(store), sizeof coordinator.store);
   qfs_env_thread_run(self->threads, &coordinator);

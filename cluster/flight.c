@@ -36,20 +36,16 @@ static void flight_free(QfsCoordinator *c, QfsFlight *flight) {
 static QfsMessage *message_for(QfsCoordinator *c, QfsFlight *flight, guint node) {
   QfsMessage *message = qfs_message_copy(flight->message, node);
   QfsNodeSet bit = QFS_NODE_BIT(node);
-  gboolean owner = FALSE;
-  if (flight->split) {
-    g_ptr_array_unref(message->records);
-    message->records = qfs_records_new();
-  }
+  if (!flight->split)
+    return message;
+  g_ptr_array_unref(message->records);
+  message->records = qfs_records_new();
   for (guint i = 0; i < flight->n_hashes; i++) {
     QfsNodeSet holds = qfs_holders(c, flight->hashes[i]) | joining(c, flight->hashes[i]);
-    if (flight->split && (holds & bit))
+    if (holds & bit)
       g_ptr_array_add(message->records,
                       qfs_record_ref(g_ptr_array_index(flight->message->records, i)));
-    owner = owner || (qfs_placement_holders(flight->hashes[i], qfs_set_all(c->config.nodes),
-                                            c->config.replicas) & bit);
   }
-  message->hint = !owner;
   return message;
 }
 

@@ -17,7 +17,7 @@ G_BEGIN_DECLS
 typedef enum {
   QFS_MESSAGE_HELLO,        /* -> meta, max_seq: what the node is and remembers */
   QFS_MESSAGE_VIEW,         /* view; mark, settled, ceiling as SYNC: durable before the reply */
-  QFS_MESSAGE_APPLY,        /* records (LWW; `force` replaces whatever is there), hint */
+  QFS_MESSAGE_APPLY,        /* records (LWW; `force` replaces whatever is there) */
   QFS_MESSAGE_CHUNKS,       /* chunks */
   QFS_MESSAGE_INTENT,       /* id, records: the batch is durable as an intent, not visible */
   QFS_MESSAGE_COMMIT,       /* id, records: apply these (the node's part); no records: remove the intent */
@@ -32,6 +32,9 @@ typedef enum {
                              * takes its place (node not in sync) */
   QFS_MESSAGE_WIPE,         /* everything but the metadata goes; mark becomes 0; once per incarnation */
   QFS_MESSAGE_DROP_HINTS,   /* after_seq: hint rows up to here go, a limited number -> more */
+  QFS_MESSAGE_SCAN_TOMBSTONES, /* as SCAN_RECORDS, of tombstones only */
+  QFS_MESSAGE_PURGE,        /* records (tombstones), after_seq: what is older than they, of operations up to
+                             * after_seq, goes; with `force` the tombstones themselves, too */
   QFS_MESSAGE_PING,         /* -> stats */
 } QfsMessageType;
 
@@ -66,9 +69,10 @@ typedef struct {
   char *key;
   guint64 id;
   guint64 after_seq;
+  guint64 first_seq;        /* APPLY by recovery: of the operation that made the version; 0: as in the record */
   guint limit;
   gboolean more;
-  gboolean hint, force, durable, with_data;
+  gboolean force, durable, with_data;
   QfsDiscard discard;
   guint64 mark, settled, ceiling, max_seq;
   guint64 newest;           /* APPLY reply: greatest timestamp that was found newer, 0: none */

@@ -5,6 +5,8 @@
  * in memory (`next`, the tail of `drops`) is adopted only after the commit. */
 #include "cluster/node.h"
 
+#include "cluster/placement.h"
+
 /* Rows of a garbage object that one step removes: about 4 MiB of pages. */
 #define DROP_STEP_ROWS 64
 #define SCAN_LIMIT_DEFAULT 256
@@ -128,17 +130,39 @@ static gboolean serve_wipe(QfsNode *node, const QfsMessage *request, QfsMessage 
 
 /* Records. */
 
+/* Held for a node that is away? By the number of nodes that the cluster has, whoever is in sync. */
+static gboolean is_hint(const QfsNode *node, const char *key) {
+  const QfsView *view = &node->next.view;
+  if (!node->next.has_view)
+    return FALSE;
+  QfsNodeSet owners =
+      qfs_placement_holders(qfs_key_hash(key), qfs_set_all(view->nodes), view->replicas);
+  return !qfs_set_has(owners, node->number);
+}
+
+/* The order of operations on a key is the order of its versions, but for one case: a tombstone that was
+ * collected elsewhere and stayed here. The key began anew there, and a later operation may then have been given
+ * a smaller timestamp. While a tombstone counts no later operation sends an older version. */
+static gboolean gives_way(const QfsRecord *stored, const QfsRecord *record,
+                          const QfsMessage *request) {
+  guint64 seq = request->first_seq != 0 ? request->first_seq : record->seq;
+  return stored->kind == QFS_KIND_TOMBSTONE && stored->seq < seq;
+}
+
 static gboolean apply_one(QfsNode *node, const QfsRecord *record, const QfsMessage *request,
                           QfsMessage *reply, GError **error) {
   QfsReplica *replica = node->replica;
   QfsApplyResult result;
-  if (!replica->ops->record_apply(replica, record, request->hint, request->force, &result, error))
+  gboolean hint = is_hint(node, record->key);
+  if (!replica->ops->record_apply(replica, record, hint, request->force, &result, error))
     return FALSE;
   if (result != QFS_APPLY_SUPERSEDED)
     return TRUE;
   g_autoptr(QfsRecord) stored = NULL;
   if (!replica->ops->record_get(replica, record->key, &stored, error))
     return FALSE;
+  if (stored != NULL && gives_way(stored, record, request))
+    return replica->ops->record_apply(replica, record, hint, TRUE, &result, error);
   if (stored != NULL)
     raise_to(&reply->newest, stored->timestamp);
   return TRUE;
@@ -201,6 +225,33 @@ static gboolean serve_scan_records(QfsNode *node, const QfsMessage *request, Qfs
                                          request->key,
                                          request->limit != 0 ? request->limit : SCAN_LIMIT_DEFAULT,
                                          reply->records, &reply->more, error);
+}
+
+static gboolean serve_scan_tombstones(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                                      GError **error) {
+  reply->records = qfs_records_new();
+  return node->replica->ops->tombstone_scan(node->replica, request->after_seq, request->key,
+                                            request->limit != 0 ? request->limit
+                                                                : SCAN_LIMIT_DEFAULT,
+                                            reply->records, &reply->more, error);
+}
+
+static gboolean serve_purge(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                            GError **error) {
+  QfsReplica *replica = node->replica;
+  for (guint i = 0; request->records != NULL && i < request->records->len; i++) {
+    const QfsRecord *tombstone = g_ptr_array_index(request->records, i);
+    g_autoptr(QfsRecord) stored = NULL;
+    if (!replica->ops->record_get(replica, tombstone->key, &stored, error))
+      return FALSE;
+    if (stored == NULL || stored->seq > request->after_seq)
+      continue;
+    int order = qfs_record_compare(stored, tombstone);
+    if ((order < 0 || (order == 0 && request->force)) &&
+        !replica->ops->record_remove(replica, tombstone->key, error))
+      return FALSE;
+  }
+  return TRUE;
 }
 
 static gboolean serve_remove(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
@@ -317,6 +368,8 @@ static const struct {
     [QFS_MESSAGE_REMOVE] = {serve_remove, TRUE},
     [QFS_MESSAGE_WIPE] = {serve_wipe, TRUE},
     [QFS_MESSAGE_DROP_HINTS] = {serve_drop_hints, TRUE},
+    [QFS_MESSAGE_SCAN_TOMBSTONES] = {serve_scan_tombstones, FALSE},
+    [QFS_MESSAGE_PURGE] = {serve_purge, TRUE},
     [QFS_MESSAGE_PING] = {serve_ping, FALSE},
 };
 

@@ -153,13 +153,27 @@ void qfs_garbage_add_intent(QfsCoordinator *c, guint64 seq, guint64 id) {
   ((Garbage *)g_queue_peek_tail(&c->garbage))->intent = id;
 }
 
+gboolean qfs_garbage_has_intents(const QfsCoordinator *c) {
+  for (GList *link = c->garbage.head; link != NULL; link = link->next)
+    if (((const Garbage *)link->data)->intent != 0)
+      return TRUE;
+  return FALSE;
+}
+
+static void intent_left(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  c->intents_leaving--; /* who was lost meanwhile is asked for its intents when it returns */
+  if (reply != NULL)
+    qfs_peer_reply_ok(c, peer, reply);
+}
+
 static void intent_send(QfsCoordinator *c, guint64 id) {
   for (QfsNodeSet nodes = qfs_peers_alive(c); nodes != 0; nodes &= nodes - 1) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(nodes) + 1];
     QfsMessage *message = qfs_message_new(QFS_MESSAGE_COMMIT, peer->index);
     message->id = id;
     message->records = qfs_records_new();
-    qfs_rpc_send(c, peer, message, NULL, NULL);
+    c->intents_leaving++;
+    qfs_rpc_send(c, peer, message, intent_left, NULL);
   }
 }
 

@@ -266,6 +266,12 @@ void qfs_ops_tick(QfsCoordinator *c, gint64 now_us) {
     qfs_wake_at(c, op->deadline_us);
 }
 
+QfsRecord *qfs_op_tombstone(QfsCoordinator *c, const QfsOp *op) {
+  QfsRecord *tombstone = qfs_record_new_tombstone(op->key->key, op->timestamp);
+  tombstone->attr.ctime_ns = c->env->wall_ms(c->env) * 1000000;
+  return tombstone;
+}
+
 /* ---- the record flight ---- */
 
 /* What the version that was replaced leaves behind. Only once its successor is acknowledged: a write that

@@ -83,7 +83,10 @@ static void send_tombstone(QfsCoordinator *c, QfsOp *op) {
   else if (!qfs_op_timestamp(c, op, stored))
     return;
   op->base = newest != NULL ? qfs_record_ref(newest) : NULL;
-  op->result = qfs_record_new_tombstone(op->key->key, op->timestamp);
+  if (newest != NULL && newest->kind == QFS_KIND_TOMBSTONE && newest->timestamp == op->timestamp)
+    op->result = qfs_record_ref(newest); /* the same once more */
+  else
+    op->result = qfs_op_tombstone(c, op);
   if (qfs_op_is_superseded(c, op, BASE))
     return;
   op->stage = SENT;

@@ -147,7 +147,7 @@ static void send_batch(QfsCoordinator *c, QfsOp *op) {
     return;
   op->base = qfs_record_ref(from);
   op->base2 = to != NULL ? qfs_record_ref(to) : NULL;
-  op->result = qfs_record_new_tombstone(op->key->key, op->timestamp);
+  op->result = qfs_op_tombstone(c, op);
   op->result2 = qfs_record_copy(from);
   g_free(op->result2->key);
   op->result2->key = g_strdup(op->key2->key);

@@ -6,6 +6,7 @@
  *   op.c           requests and deadlines        op_get.c, op_write.c, op_remove.c, op_rename.c, op_node.c
  *   objects.c      pins, garbage                 settle.c   durability in the background
  *   rebase.c       taking over from nodes that stay away
+ *   purge.c        collecting tombstones
  *   recovery.c     start, and loss of all trusted nodes      catchup.c  one returning node
  *
  * Everything here runs under the environment's one-event-at-a-time rule; nothing blocks.
@@ -24,6 +25,7 @@ typedef struct QfsFlight QfsFlight;
 typedef struct QfsCatchup QfsCatchup;
 typedef struct QfsRecovery QfsRecovery;
 typedef struct QfsRebase QfsRebase;
+typedef struct QfsPurge QfsPurge;
 
 /* ---- peers: what the coordinator knows of a node ---- */
 
@@ -220,6 +222,8 @@ gboolean qfs_op_lock_keys(QfsCoordinator *c, QfsOp *op);
 void qfs_op_send_record(QfsCoordinator *c, QfsOp *op, gboolean durable);
 /* Registers a creation below the parent of op's key: FALSE: parked, the directory is being removed. */
 gboolean qfs_op_begin_creating(QfsCoordinator *c, QfsOp *op, const char *key);
+/* Of op->key at op->timestamp; its ctime tells its age (request->now_ns may be anything). */
+QfsRecord *qfs_op_tombstone(QfsCoordinator *c, const QfsOp *op);
 QfsStatus qfs_check_parent(const char *key, const QfsRecord *parent);
 
 void qfs_op_close_chunks(QfsCoordinator *c, QfsOp *op); /* its chunks have a record now, or are gone */
@@ -264,6 +268,7 @@ void qfs_garbage_add(QfsCoordinator *c, guint64 seq, QfsDiscard discard, QfsObje
 /* The intent `id` is removed everywhere once the batch of operation `seq` is durable at all holders. */
 void qfs_garbage_add_intent(QfsCoordinator *c, guint64 seq, guint64 id);
 void qfs_garbage_collect(QfsCoordinator *c);
+gboolean qfs_garbage_has_intents(const QfsCoordinator *c);
 gboolean qfs_garbage_waits(const QfsCoordinator *c); /* for a round to begin, not for a pin */
 void qfs_garbage_round(QfsCoordinator *c); /* a round of settling begins */
 /* Chunk rows at `at` that may belong to a write that was never finished, found while keys were blocked. */
@@ -311,6 +316,13 @@ void qfs_rebase_consider(QfsCoordinator *c);
 void qfs_rebase_stop(QfsCoordinator *c);
 gboolean qfs_rebase_is_due(const QfsCoordinator *c);  /* to be done or under way */
 gboolean qfs_rebase_is_done(const QfsCoordinator *c); /* B may become S */
+
+/* ---- tombstones ---- */
+void qfs_purge_consider(QfsCoordinator *c);
+void qfs_purge_stop(QfsCoordinator *c);
+/* What collecting tombstones waits for, newly allocated; NULL: for nothing but its time. */
+char *qfs_purge_reason(const QfsCoordinator *c);
+void qfs_op_gc(QfsCoordinator *c, QfsRequest *request);
 
 /* ---- peers ---- */
 /* Marks the peer for rebuilding if its file does not belong to the view. */
@@ -408,6 +420,14 @@ struct QfsCoordinator {
 
   QfsRecovery *recovery;
   QfsRebase *rebase;
+  guint intents_leaving;          /* nodes asked to remove an intent, not yet answered */
+  QfsPurge *purge;                /* the run under way */
+  gint64 purge_at_us;             /* the next one by schedule */
+  gboolean purge_forced;          /* by command, whatever the age, once operations up to */
+  guint64 purge_forced_seq;       /* ... this one are settled */
+  guint64 hints_dropped_epoch;    /* view since which stand-ins kept nothing that is settled */
+  guint64 stat_purged, purge_last_removed;
+  gint64 purge_last_ms;           /* wall clock; 0: no run ended yet */
   gint64 view_changed_us;         /* when S changed last */
   gint64 wake_us;                 /* wish that the environment knows of; 0: none */
   guint64 stat_puts, stat_gets, stat_acked, stat_timed_out, stat_refused;

@@ -100,7 +100,6 @@ static void scanned(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointe
         message = qfs_message_new(r->records ? QFS_MESSAGE_APPLY : QFS_MESSAGE_CHUNKS, node);
         message->records = r->records ? qfs_records_new() : NULL;
         message->chunks = r->records ? NULL : qfs_chunks_new();
-        message->hint = TRUE;
         messages[node] = message;
       }
       if (record != NULL) {

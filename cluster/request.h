@@ -42,6 +42,9 @@ typedef enum {
   /* Applies `action` to node `node`. QFS_NODE_DOWN settles first. Ends when done (UP: when opened; it
    * then catches up in the background). */
   QFS_REQUEST_NODE,
+  /* Asks for a collection of tombstones of any age, as soon as it is possible; ends at once. The status of the
+   * engine tells how it goes. */
+  QFS_REQUEST_GC,
 } QfsRequestType;
 
 enum {

@@ -239,13 +239,14 @@ static gboolean collect(QfsConnection *connection, sqlite3_stmt *statement, Page
 
 /* The rest of after_seq, then what is above it: SQLite finds the place in the index for an equality
  * and one inequality, not for an inequality of pairs with an expression among them. */
-static gboolean scan_rows(QfsConnection *connection, Page *page, gboolean *out_more,
-                          GError **error) {
+static gboolean scan_rows(QfsConnection *connection, gboolean tombstones, Page *page,
+                          gboolean *out_more, GError **error) {
   guint64 after_seq = page->last_seq;
   sqlite3_stmt *statement;
 
   if (page->last != NULL) {
-    statement = qfs_connection_statement(connection, QFS_SQL_RECORD_SCAN_EQUAL, error);
+    statement = qfs_connection_statement(
+        connection, tombstones ? QFS_SQL_TOMBSTONE_SCAN_EQUAL : QFS_SQL_RECORD_SCAN_EQUAL, error);
     if (statement == NULL)
       return FALSE;
     qfs_bind_u64(statement, 1, after_seq);
@@ -255,15 +256,17 @@ static gboolean scan_rows(QfsConnection *connection, Page *page, gboolean *out_m
     if (*out_more)
       return TRUE;
   }
-  statement = qfs_connection_statement(connection, QFS_SQL_RECORD_SCAN_ABOVE, error);
+  statement = qfs_connection_statement(
+      connection, tombstones ? QFS_SQL_TOMBSTONE_SCAN_ABOVE : QFS_SQL_RECORD_SCAN_ABOVE, error);
   if (statement == NULL)
     return FALSE;
   qfs_bind_u64(statement, 1, after_seq);
   return collect(connection, statement, page, out_more, error);
 }
 
-gboolean qfs_record_store_scan(QfsReplica *replica, guint64 after_seq, const char *after_key,
-                               guint limit, GPtrArray *out, gboolean *out_more, GError **error) {
+static gboolean scan(QfsReplica *replica, gboolean tombstones, guint64 after_seq,
+                     const char *after_key, guint limit, GPtrArray *out, gboolean *out_more,
+                     GError **error) {
   QfsConnection *connection = qfs_connection(replica);
   guint start = out->len;
   Page page = {.out = out,
@@ -279,13 +282,24 @@ gboolean qfs_record_store_scan(QfsReplica *replica, guint64 after_seq, const cha
   }
   if (!qfs_connection_begin_read(connection, &opened, error))
     return FALSE;
-  gboolean ok = scan_rows(connection, &page, &more, error);
+  gboolean ok = scan_rows(connection, tombstones, &page, &more, error);
   qfs_connection_end_read(connection, opened);
   if (ok)
     *out_more = more;
   else
     g_ptr_array_set_size(out, (int)start);
   return ok;
+}
+
+gboolean qfs_record_store_scan(QfsReplica *replica, guint64 after_seq, const char *after_key,
+                               guint limit, GPtrArray *out, gboolean *out_more, GError **error) {
+  return scan(replica, FALSE, after_seq, after_key, limit, out, out_more, error);
+}
+
+gboolean qfs_record_store_tombstone_scan(QfsReplica *replica, guint64 after_seq,
+                                         const char *after_key, guint limit, GPtrArray *out,
+                                         gboolean *out_more, GError **error) {
+  return scan(replica, TRUE, after_seq, after_key, limit, out, out_more, error);
 }
 
 gboolean qfs_record_store_list(QfsReplica *replica, const char *dir, const char *after, guint limit,

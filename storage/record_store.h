@@ -13,6 +13,9 @@ gboolean qfs_record_store_apply(QfsReplica *replica, const QfsRecord *record, gb
 gboolean qfs_record_store_remove(QfsReplica *replica, const char *key, GError **error);
 gboolean qfs_record_store_scan(QfsReplica *replica, guint64 after_seq, const char *after_key,
                                guint limit, GPtrArray *out, gboolean *out_more, GError **error);
+gboolean qfs_record_store_tombstone_scan(QfsReplica *replica, guint64 after_seq,
+                                         const char *after_key, guint limit, GPtrArray *out,
+                                         gboolean *out_more, GError **error);
 gboolean qfs_record_store_list(QfsReplica *replica, const char *dir, const char *after, guint limit,
                                GPtrArray *out, gboolean *out_more, GError **error);
 gboolean qfs_record_store_hints_remove(QfsReplica *replica, guint64 up_to, guint limit,

@@ -246,6 +246,7 @@ static const QfsReplicaOps sqlite_ops = {
     .record_apply = qfs_record_store_apply,
     .record_remove = qfs_record_store_remove,
     .record_scan = qfs_record_store_scan,
+    .tombstone_scan = qfs_record_store_tombstone_scan,
     .record_list = qfs_record_store_list,
     .hints_remove = qfs_record_store_hints_remove,
     .chunk_put = qfs_chunk_store_put,

@@ -9,7 +9,8 @@
  *
  * Invariants
  *  S1. A stored record is never replaced by an older version (record.h R2), except by
- *      record_apply(force), which repair uses on a node that is not in sync.
+ *      record_apply(force), which repair uses on a node that is not in sync, and the
+ *      node on tombstones that were collected elsewhere.
  *  S2. Nothing is visible to other connections before commit returned TRUE; after a FALSE from any
  *      writing call the transaction must be rolled back and the node counts as failed until reopened.
  *  S3. commit(durable=TRUE) returns TRUE only when this and every earlier commit is on stable storage.
@@ -123,6 +124,9 @@ typedef struct {
    * included, tails left out (empty) except for symlinks. The root record is no child of the root. */
   gboolean (*record_list)(QfsReplica *self, const char *dir, const char *after, guint limit,
                           GPtrArray *out, gboolean *out_more, GError **error);
+  /* As record_scan, of tombstones only. */
+  gboolean (*tombstone_scan)(QfsReplica *self, guint64 after_seq, const char *after_key, guint limit,
+                             GPtrArray *out, gboolean *out_more, GError **error);
   /* Removes rows marked `hint` with seq <= up_to, at most `limit`; *out_removed tells how many. */
   gboolean (*hints_remove)(QfsReplica *self, guint64 up_to, guint limit, guint *out_removed,
                            GError **error);

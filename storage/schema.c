@@ -67,6 +67,10 @@
   "printf('%u', CASE WHEN " column " < 0 THEN " column " + 9223372036854775807 + 1"                \
   " ELSE " column " - 9223372036854775807 - 1 END)"
 
+/* Collecting tombstones looks at the oldest of them. Since version 2. */
+#define TOMBSTONE_INDEX                                                                            \
+  "CREATE INDEX record_tombstone ON record (seq, " QFS_SCHEMA_KEY ") WHERE kind = 0;\n"
+
 static const char create_sql[] =
     /* Every key's newest version, tombstones included. */
     "CREATE TABLE record (\n"
@@ -77,7 +81,8 @@ static const char create_sql[] =
     ");\n"
     /* Catch-up reads in the order of operations. */
     "CREATE INDEX record_seq ON record (seq, " QFS_SCHEMA_KEY ");\n"
-    "CREATE INDEX record_hint ON record (seq) WHERE hint = 1;\n"
+    "CREATE INDEX record_hint ON record (seq) WHERE hint = 1;\n" //
+    TOMBSTONE_INDEX
 
     /* The parts of long values. A row is replaced by adding one of a higher version. */
     "CREATE TABLE chunk (\n"
@@ -141,7 +146,7 @@ static const char create_sql[] =
                                                                        "FROM chunk;\n";
 
 /* migrations[i] brings version i + 1 to version i + 2. */
-static const char *const migrations[QFS_SCHEMA_VERSION] = {NULL};
+static const char *const migrations[QFS_SCHEMA_VERSION - 1] = {TOMBSTONE_INDEX};
 
 gboolean qfs_schema_inspect(QfsConnection *connection, QfsSchemaState *out_state, GError **error) {
   gint64 application_id, version, tables;

@@ -64,6 +64,12 @@ const char *const qfs_sql_text[QFS_SQL_COUNT] = {
                                   " AND " QFS_SCHEMA_KEY " > ?2 ORDER BY " QFS_SCHEMA_KEY,
     [QFS_SQL_RECORD_SCAN_ABOVE] = "SELECT " HEAD ", data FROM record WHERE seq > ?1"
                                   " ORDER BY seq, " QFS_SCHEMA_KEY,
+    [QFS_SQL_TOMBSTONE_SCAN_EQUAL] =
+        "SELECT " HEAD ", data FROM record WHERE kind = 0 AND seq = ?1"
+        " AND " QFS_SCHEMA_KEY " > ?2 ORDER BY " QFS_SCHEMA_KEY,
+    [QFS_SQL_TOMBSTONE_SCAN_ABOVE] =
+        "SELECT " HEAD ", data FROM record WHERE kind = 0 AND seq > ?1"
+        " ORDER BY seq, " QFS_SCHEMA_KEY,
     [QFS_SQL_RECORD_LIST] =
         "SELECT " HEAD_AND_TARGET " FROM record WHERE dir = ?1 AND name > ?2 ORDER BY name",
     [QFS_SQL_RECORD_HINTS] =

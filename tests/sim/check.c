@@ -48,7 +48,9 @@ static void check_same_version(Sim *sim, const SimOp *op, const SimKey *key, Sim
     maker->record = qfs_record_ref(record);
   if (maker->record == NULL)
     return;
-  SIM_CHECK(sim, qfs_record_compare(record, maker->record) == 0,
+  /* Once collected, a tombstone may be made again at the same explicit timestamp. */
+  gboolean again = record->kind == QFS_KIND_TOMBSTONE && record->timestamp == maker->record->timestamp;
+  SIM_CHECK(sim, again || qfs_record_compare(record, maker->record) == 0,
             "%s saw %s@%" G_GUINT64_FORMAT " by %s, which made @%" G_GUINT64_FORMAT,
             sim_op_text(op), key->name, record->timestamp, sim_op_text(maker),
             maker->record->timestamp);
@@ -57,19 +59,26 @@ static void check_same_version(Sim *sim, const SimOp *op, const SimKey *key, Sim
 SimOp *sim_check_seen(Sim *sim, SimOp *op, SimKey *key, const QfsRecord *record,
                       const SimFloor *floor) {
   if (record == NULL) {
-    SIM_CHECK(sim, !qfs_record_exists(floor->record),
+    SIM_CHECK(sim, !qfs_record_exists(sim_floor_record(key, floor)),
               "%s found nothing, not even a tombstone, of %s, known @%" G_GUINT64_FORMAT,
               sim_op_text(op), key->name, floor->record->timestamp);
     return NULL;
   }
-  SIM_CHECK(sim, qfs_record_compare(record, floor->record) >= 0,
+  SIM_CHECK(sim, qfs_record_compare(record, sim_floor_record(key, floor)) >= 0,
             "%s saw %s@%" G_GUINT64_FORMAT " kind %d, older than @%" G_GUINT64_FORMAT
             " kind %d, known before it began",
             sim_op_text(op), key->name, record->timestamp, record->kind, floor->record->timestamp,
             floor->record->kind);
   SimOp *maker = sim_check_maker(sim, op, key, record);
   check_same_version(sim, op, key, maker, record);
-  if (qfs_record_compare(record, key->floor) > 0) {
+  SIM_CHECK(sim,
+            !qfs_record_exists(record) || !sim_is_purged(key, record) ||
+                maker->end_us > key->purged_us,
+            "%s saw %s@%" G_GUINT64_FORMAT " come back after its tombstone @%" G_GUINT64_FORMAT
+            " was collected",
+            sim_op_text(op), key->name, record->timestamp, key->purged->timestamp);
+  gboolean leftover = record->kind == QFS_KIND_TOMBSTONE && sim_is_purged(key, record);
+  if (!leftover && qfs_record_compare(record, key->floor) > 0) {
     qfs_record_unref(key->floor);
     key->floor = qfs_record_ref(record);
     key->floor_invoke_us = maker->invoke_us;
@@ -84,7 +93,7 @@ static gboolean may_follow(const SimOp *op, const SimKey *key, const SimFloor *f
 }
 
 gboolean sim_may_be_absent(const SimKey *key, const SimFloor *floor, const SimOp *except) {
-  if (!qfs_record_exists(floor->record))
+  if (!qfs_record_exists(sim_floor_record(key, floor)))
     return TRUE;
   for (guint i = key->ops->len; i-- > 0;) {
     const SimOp *op = g_ptr_array_index(key->ops, i);
@@ -120,7 +129,8 @@ static guint count_holders(Sim *sim, const char *key, const QfsRecord *record, L
 
 static void check_held(Sim *sim, const char *key, const QfsRecord *record, Look look,
                        const char *how, const char *when) {
-  if (record == NULL)
+  const SimKey *known = sim_history_find_key(sim->history, key);
+  if (record == NULL || (sim_is_purged(known, record) && known->acked != record))
     return;
   guint n = count_holders(sim, key, record, look);
   SIM_CHECK(sim, n >= sim->write_quorum,
@@ -213,7 +223,7 @@ void sim_check_acknowledged(Sim *sim, SimOp *op, const QfsRequest *request) {
             record->key);
   /* The same once more is a success: an explicit timestamp, or a removal where nothing is above. */
   gboolean may_repeat = op->has_timestamp || record->timestamp == G_MAXUINT64;
-  SIM_CHECK(sim, qfs_record_compare(record, floor->record) > (may_repeat ? -1 : 0),
+  SIM_CHECK(sim, qfs_record_compare(record, sim_floor_record(key, floor)) > (may_repeat ? -1 : 0),
             "%s made @%" G_GUINT64_FORMAT ", not newer than @%" G_GUINT64_FORMAT " before it",
             sim_op_text(op), record->timestamp, floor->record->timestamp);
   gboolean removal = op->kind == SIM_OP_REMOVE || op->kind == SIM_OP_RMDIR;
@@ -303,14 +313,47 @@ static gboolean is_in_sync(Sim *sim, guint node) {
   return in_sync;
 }
 
+/* A tombstone goes from a node: nothing older may be left anywhere that could bring the key back. */
+static void check_purge(Sim *sim, guint node, SimKey *key, const QfsRecord *tombstone) {
+  for (guint i = 1; i <= sim->nodes_n; i++) {
+    g_autoptr(QfsRecord) now = sim_disk_record(&sim->disk[i], key->name);
+    g_autoptr(QfsRecord) durable = sim_disk_durable_record(&sim->disk[i], key->name);
+    const QfsRecord *left[] = {now, durable};
+    for (guint j = 0; j < G_N_ELEMENTS(left); j++)
+      SIM_CHECK(sim,
+                left[j] == NULL || left[j]->kind == QFS_KIND_TOMBSTONE ||
+                    left[j]->seq > tombstone->seq,
+                "node %u collected the tombstone %s@%" G_GUINT64_FORMAT
+                ", but node %u holds %s@%" G_GUINT64_FORMAT,
+                node, key->name, tombstone->timestamp, i, j == 0 ? "" : "on stable storage ",
+                left[j]->timestamp);
+  }
+  SIM_CHECK(sim, remover_of(key, tombstone) != NULL, "%s@%" G_GUINT64_FORMAT " was never deleted",
+            key->name, tombstone->timestamp);
+  sim_history_purged(sim, key, tombstone);
+}
+
 void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsRecord *new,
                        gboolean force) {
+  SimKey *key = sim_history_find_key(sim->history, old->key);
   SIM_TRACE(sim, "node %u goes back from %s@%" G_GUINT64_FORMAT " to @%" G_GUINT64_FORMAT, node,
             old->key, old->timestamp, new != NULL ? new->timestamp : 0);
-  SIM_CHECK(sim, force,
+  gboolean in_sync = is_in_sync(sim, node);
+  if (new == NULL && in_sync && key != NULL) {
+    if (old->kind == QFS_KIND_TOMBSTONE)
+      check_purge(sim, node, key, old);
+    else
+      SIM_CHECK(sim, qfs_record_compare(old, key->acked) < 0,
+                "node %u is in sync and removed %s@%" G_GUINT64_FORMAT, node, old->key,
+                old->timestamp);
+    return;
+  }
+  if (old->kind == QFS_KIND_TOMBSTONE && sim_is_purged(key, old))
+    return;
+  SIM_CHECK(sim, force || (!in_sync && old->kind == QFS_KIND_TOMBSTONE && old->seq < new->seq),
             "node %u replaced %s@%" G_GUINT64_FORMAT " by the older @%" G_GUINT64_FORMAT, node,
             old->key, old->timestamp, new->timestamp);
-  SIM_CHECK(sim, !is_in_sync(sim, node),
+  SIM_CHECK(sim, !in_sync,
             "node %u is in sync but was forced back from %s@%" G_GUINT64_FORMAT
             " to @%" G_GUINT64_FORMAT,
             node, old->key, old->timestamp, new != NULL ? new->timestamp : 0);

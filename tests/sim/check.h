@@ -20,6 +20,7 @@
  * acknowledgement a version, or a newer one, is on W replicas (on stable storage when so asked).
  * Checks at a node's steps (disk.c)
  *  k. Versions at a node do not go down, but by force on a node that is not in sync.
+ *  l. A tombstone is collected only when no node holds an older version, nor would after a loss of power.
  */
 #pragma once
 
@@ -61,5 +62,7 @@ void sim_check_still_held(Sim *sim, const char *name);
 /* Every owner of every key holds the same record and the same bytes; nothing acknowledged is
  * missing. */
 void sim_check_converged(Sim *sim);
+/* No tombstone is left at any node. */
+void sim_check_collected(Sim *sim);
 /* The history of every group has a linear order. */
 void sim_check_linear(Sim *sim);

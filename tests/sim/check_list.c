@@ -31,7 +31,7 @@ static void check_version(Sim *sim, SimOp *op, SimKey *key, const QfsRecord *ent
   else if (is_version(entry, maker->record))
     sim_check_seen(sim, op, key, maker->record, floor);
   else
-    SIM_CHECK(sim, floor->record == NULL || entry->timestamp >= floor->record->timestamp,
+    SIM_CHECK(sim, sim_floor_record(key, floor) == NULL || entry->timestamp >= floor->record->timestamp,
               "%s saw %s@%" G_GUINT64_FORMAT ", older than @%" G_GUINT64_FORMAT
               ", known before it began",
               sim_op_text(op), key->name, entry->timestamp, floor->record->timestamp);

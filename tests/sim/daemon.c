@@ -146,3 +146,13 @@ gboolean sim_daemon_is_up(const Sim *sim) {
          (qfs_coordinator_is_serving(sim->coordinator) ||
           qfs_coordinator_is_stuck(sim->coordinator));
 }
+
+static void on_collect_answered(QfsRequest *request, gpointer user_data) {
+  qfs_request_free(request);
+}
+
+void sim_daemon_collect(Sim *sim) {
+  if (sim->coordinator != NULL)
+    qfs_coordinator_submit(sim->coordinator,
+                           qfs_request_new(QFS_REQUEST_GC, NULL, on_collect_answered, NULL));
+}

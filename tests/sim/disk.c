@@ -194,6 +194,10 @@ static gboolean fault_record_scan(QfsReplica *self, guint64 seq, const char *key
                                   GPtrArray *out, gboolean *more, GError **error) {
   PASS(step, record_scan, seq, key, limit, out, more);
 }
+static gboolean fault_tombstone_scan(QfsReplica *self, guint64 seq, const char *key, guint limit,
+                                     GPtrArray *out, gboolean *more, GError **error) {
+  PASS(step, tombstone_scan, seq, key, limit, out, more);
+}
 static gboolean fault_record_list(QfsReplica *self, const char *dir, const char *after, guint limit,
                                   GPtrArray *out, gboolean *more, GError **error) {
   PASS(step, record_list, dir, after, limit, out, more);
@@ -253,6 +257,7 @@ static const QfsReplicaOps fault_ops = {
     .record_apply = fault_record_apply,
     .record_remove = fault_record_remove,
     .record_scan = fault_record_scan,
+    .tombstone_scan = fault_tombstone_scan,
     .record_list = fault_record_list,
     .hints_remove = fault_hints_remove,
     .chunk_put = fault_chunk_put,

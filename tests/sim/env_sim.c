@@ -123,7 +123,7 @@ static void trace_message(Sim *sim, const char *what, const QfsMessage *m) {
             "%s%s%s %s %s",
             what, m->node, m->incarnation, qfs_message_type_name(m->type),
             m->is_reply ? " reply" : "", m->cookie, m->epoch, m->durable ? " durable" : "",
-            m->hint ? " hint" : "", m->force ? " force" : "",
+            m->durable ? " durable" : "", m->force ? " force" : "",
             m->is_reply ? qfs_status_name(m->status) : "", first);
 }
 

@@ -51,6 +51,7 @@ static SimFloor acked_of(const SimKey *key) {
 static void key_free(gpointer data) {
   SimKey *key = data;
   g_free(key->name);
+  qfs_record_unref(key->purged);
   qfs_record_unref(key->floor);
   qfs_record_unref(key->acked);
   qfs_record_unref(key->durable);
@@ -239,7 +240,25 @@ void sim_history_acked(SimKey *key, const SimOp *op, const QfsRecord *record) {
   key->acked_invoke_us = op->invoke_us;
 }
 
+static void forget_up_to(QfsRecord **record, const QfsRecord *tombstone) {
+  if (*record != NULL && qfs_record_compare(*record, tombstone) <= 0)
+    g_clear_pointer(record, qfs_record_unref);
+}
+
+void sim_history_purged(Sim *sim, SimKey *key, const QfsRecord *tombstone) {
+  key->purged_us = sim->now_us;
+  if (qfs_record_compare(tombstone, key->purged) > 0) {
+    qfs_record_unref(key->purged);
+    key->purged = qfs_record_ref(tombstone);
+  }
+  forget_up_to(&key->floor, tombstone);
+  forget_up_to(&key->acked, tombstone);
+  forget_up_to(&key->durable, tombstone);
+}
+
 static void raise_durable(SimKey *key, const SimFloor *floor) {
+  if (sim_is_purged(key, floor->record))
+    return;
   if (qfs_record_compare(floor->record, key->durable) <= 0)
     return;
   qfs_record_unref(key->durable);

@@ -35,6 +35,8 @@ typedef struct {
   QfsRecord
       *acked; /* newest version of which the write was acknowledged, or a loss of power left */
   gint64 acked_invoke_us;
+  QfsRecord *purged; /* newest tombstone that some node collected: up to it nothing need be known */
+  gint64 purged_us;
   QfsRecord *durable; /* the same for what a loss of power must leave */
   gint64 durable_invoke_us;
   GPtrArray *ops; /* SimOp that may change it, in order of invocation */
@@ -137,6 +139,18 @@ void sim_history_check_kept(Sim *sim);
 
 /* The change that made `record` of `key` was acknowledged. */
 void sim_history_acked(SimKey *key, const SimOp *op, const QfsRecord *record);
+
+/* Is `record` a tombstone that may have been collected meanwhile, or older than one? */
+static inline gboolean sim_is_purged(const SimKey *key, const QfsRecord *record) {
+  return key != NULL && record != NULL && key->purged != NULL &&
+         qfs_record_compare(record, key->purged) <= 0;
+}
+/* What the floor still asks for. */
+static inline const QfsRecord *sim_floor_record(const SimKey *key, const SimFloor *floor) {
+  return sim_is_purged(key, floor->record) ? NULL : floor->record;
+}
+/* A node collected `tombstone`. */
+void sim_history_purged(Sim *sim, SimKey *key, const QfsRecord *tombstone);
 
 /* Does the operation change its key (or keys)? */
 gboolean sim_op_changes(const SimOp *op);

@@ -111,6 +111,22 @@ static gboolean mem_record_scan(QfsReplica *self, guint64 after_seq, const char 
   return TRUE;
 }
 
+static gboolean mem_tombstone_scan(QfsReplica *self, guint64 after_seq, const char *after_key,
+                                   guint limit, GPtrArray *out, gboolean *out_more,
+                                   GError **error) {
+  guint n = 0;
+  GTreeNode *at = mem_disk_rows_after_seq(disk_of(self), after_seq, after_key);
+  for (; at != NULL && n < limit; at = g_tree_node_next(at)) {
+    const MemRow *row = g_tree_node_value(at);
+    if (row->record->kind != QFS_KIND_TOMBSTONE)
+      continue;
+    g_ptr_array_add(out, qfs_record_ref(row->record));
+    n++;
+  }
+  *out_more = at != NULL;
+  return TRUE;
+}
+
 static gboolean is_in(const char *key, const char *dir) {
   gsize dir_len;
   const char *name;
@@ -331,6 +347,7 @@ static const QfsReplicaOps mem_ops = {
     .record_apply = mem_record_apply,
     .record_remove = mem_record_remove,
     .record_scan = mem_record_scan,
+    .tombstone_scan = mem_tombstone_scan,
     .record_list = mem_record_list,
     .hints_remove = mem_hints_remove,
     .chunk_put = mem_chunk_put,

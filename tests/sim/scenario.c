@@ -117,7 +117,13 @@ static Sim *sim_new(const SimOptions *options, const SimTrace *trace, SimResult 
                                        .replicas = sim->replicas_k,
                                        .coordinator_id = sim_random_below(&sim->random, 256),
                                        .sync = sim_random_percent(&sim->random, 10),
-                                       .timeout_ms = 2000};
+                                       .timeout_ms = 2000,
+                                       .tombstone_grace_s = 86400,
+                                       .purge_period_s = 60};
+  if (sim_random_percent(&sim->random, 70)) { /* deleted keys are forgotten soon */
+    sim->config.tombstone_grace_s = sim_random_below(&sim->random, 3);
+    sim->config.purge_period_s = 1 + sim_random_below(&sim->random, 4);
+  }
   g_strlcpy(sim->config.store, "00000000-0000-4000-8000-000000000000", sizeof sim->config.store);
   sim_env_init(sim);
   for (guint i = 1; i <= sim->nodes_n; i++) {
@@ -193,6 +199,14 @@ static void come_to_rest(Sim *sim, const char *when) {
   SIM_TRACE(sim, "at rest after %s", when);
   sim_history_settled(sim);
   sim_check_converged(sim);
+}
+
+/* By command all tombstones go, whatever their age. */
+static void collect_tombstones(Sim *sim) {
+  sim_daemon_collect(sim);
+  sim_run_for(sim, 12 * SIM_SECOND);
+  come_to_rest(sim, "tombstones were collected");
+  sim_check_collected(sim);
 }
 
 static void read_everything(Sim *sim, const char *when) {
@@ -284,6 +298,8 @@ void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *r
   come_to_rest(sim, "every key changed");
   restart(sim);
   read_everything(sim, "after the restart");
+  collect_tombstones(sim);
+  read_everything(sim, "after tombstones were collected");
   sim_check_linear(sim);
   result->virtual_us = sim->now_us;
   result->digest = sim->trace.digest;

@@ -141,6 +141,8 @@ void sim_env_poke(Sim *sim, SimNode *node);
 
 /* Starts a coordinator, and through it the nodes. */
 void sim_daemon_start(Sim *sim, gboolean create);
+/* Asks for a collection of tombstones. */
+void sim_daemon_collect(Sim *sim);
 /* kill -9: everything in memory is gone. Requests under way end with QFS_UNKNOWN. */
 void sim_daemon_kill(Sim *sim);
 /* kill -9 of everything, and the disks lose what is not on stable storage. */

@@ -1,6 +1,7 @@
 /* The node against a SQLite replica in a temporary directory, with faults injected between the two.
  */
 #include "cluster/node.h"
+#include "cluster/placement.h"
 
 #include <glib/gstdio.h>
 
@@ -491,21 +492,38 @@ static void test_wipe_repeated(Fixture *f, gconstpointer data) {
   g_assert_cmpuint(held(f, "b"), ==, 10);
 }
 
+/* The next key from number *from on that node 2 of three owns, or not, if one copy is kept. */
+static char *next_key(gboolean owned, guint *from) {
+  for (;;) {
+    char *key = g_strdup_printf("k%04u", (*from)++);
+    if (owned == qfs_set_has(qfs_placement_holders(qfs_key_hash(key), qfs_set_all(3), 1), 2))
+      return key;
+    g_free(key);
+  }
+}
+
 static void test_scans(Fixture *f, gconstpointer data) {
-  /* Records are scanned by sequence number, a limited number at a time; hints are dropped likewise.
-   */
+  /* Records are scanned by sequence number, a limited number at a time; what is held for others is
+   * dropped likewise. */
+  QfsMessage *view = add(f, QFS_MESSAGE_VIEW);
+  view->view = g_new0(QfsView, 1);
+  view->view->nodes = 3;
+  view->view->replicas = 1;
+  run(f);
+  char *key[6] = {NULL};
+  guint from = 0;
   for (guint i = 1; i <= 5; i++) {
-    g_autofree char *key = g_strdup_printf("k%u", i);
-    add_put(f, key, 10, i, "v")->hint = i <= 3;
+    key[i] = next_key(i > 3, &from);
+    add_put(f, key[i], 10, i, "v");
   }
   QfsMessage *scan = add(f, QFS_MESSAGE_SCAN_RECORDS);
   scan->after_seq = 2;
-  scan->key = g_strdup("k2");
+  scan->key = g_strdup(key[2]);
   scan->limit = 2;
   run(f);
   g_assert_cmpuint(reply(f, 5)->records->len, ==, 2);
   g_assert_true(reply(f, 5)->more);
-  g_assert_cmpstr(((QfsRecord *)g_ptr_array_index(reply(f, 5)->records, 0))->key, ==, "k3");
+  g_assert_cmpstr(((QfsRecord *)g_ptr_array_index(reply(f, 5)->records, 0))->key, ==, key[3]);
 
   for (guint i = 0; i < 2; i++) {
     QfsMessage *drop = add(f, QFS_MESSAGE_DROP_HINTS);
@@ -515,8 +533,55 @@ static void test_scans(Fixture *f, gconstpointer data) {
   run(f);
   g_assert_true(reply(f, 0)->more);
   g_assert_false(reply(f, 1)->more);
-  g_assert_cmpuint(held(f, "k3"), ==, 0);
-  g_assert_cmpuint(held(f, "k4"), ==, 10);
+  g_assert_cmpuint(held(f, key[3]), ==, 0);
+  g_assert_cmpuint(held(f, key[4]), ==, 10);
+  for (guint i = 1; i <= 5; i++)
+    g_free(key[i]);
+}
+
+static QfsRecord *tombstone_of(const char *key, guint64 timestamp, guint64 seq) {
+  QfsRecord *tombstone = qfs_record_new_tombstone(key, timestamp);
+  tombstone->seq = seq;
+  return tombstone;
+}
+
+static QfsMessage *add_purge(Fixture *f, const char *key, guint64 timestamp, guint64 seq,
+                             gboolean itself) {
+  QfsMessage *purge = add(f, QFS_MESSAGE_PURGE);
+  purge->records = qfs_records_new();
+  g_ptr_array_add(purge->records, tombstone_of(key, timestamp, seq));
+  purge->after_seq = 8;
+  purge->force = itself;
+  return purge;
+}
+
+static void test_purge(Fixture *f, gconstpointer data) {
+  /* First what is older than the tombstone goes, then the tombstone, and never what is newer. */
+  add_put(f, "old", 10, 1, "v");
+  add_put(f, "new", 30, 9, "v");
+  QfsMessage *apply = add(f, QFS_MESSAGE_APPLY);
+  apply->records = qfs_records_new();
+  g_ptr_array_add(apply->records, tombstone_of("gone", 20, 2));
+  run(f);
+  for (guint i = 0; i < 2; i++) {
+    add_purge(f, "old", 20, 2, i == 1);
+    add_purge(f, "gone", 20, 2, i == 1);
+    add_purge(f, "new", 20, 2, i == 1);
+    run(f);
+    g_assert_cmpuint(held(f, "old"), ==, 0);
+    g_assert_cmpuint(held(f, "gone"), ==, i == 0 ? 20 : 0);
+    g_assert_cmpuint(held(f, "new"), ==, 30);
+  }
+  /* A tombstone that was collected elsewhere gives way to a later operation, and to no earlier one. */
+  apply = add(f, QFS_MESSAGE_APPLY);
+  apply->records = qfs_records_new();
+  g_ptr_array_add(apply->records, tombstone_of("stayed", 20, 5));
+  add_put(f, "stayed", 15, 4, "earlier");
+  run(f);
+  g_assert_cmpuint(held(f, "stayed"), ==, 20);
+  add_put(f, "stayed", 15, 6, "later");
+  run(f);
+  g_assert_cmpuint(held(f, "stayed"), ==, 15);
 }
 
 static void test_no_space(Fixture *f, gconstpointer data) {
@@ -616,6 +681,7 @@ int main(int argc, char **argv) {
   ADD("marks-only-rise-until-wiped", test_sync);
   ADD("repeated-wipe-takes-nothing-more", test_wipe_repeated);
   ADD("scans-are-limited", test_scans);
+  ADD("purge-is-in-order", test_purge);
   ADD("full-disk-fails-only-what-does-not-fit", test_no_space);
   ADD("damaged-record-fails-the-node", test_corrupt_read);
   ADD("fault-at-each-storage-call-changes-nothing", test_fault_at_each_call);
