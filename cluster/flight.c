@@ -243,8 +243,8 @@ QfsFlight *qfs_flight_start(QfsCoordinator *c, QfsMessage *message, const guint6
 }
 
 /* A node that has no room for what others have applied: asked again until it has some. If it misses an
- * acknowledged write for long it is given up, as long as the others can do without it. */
-static void give_up_full(QfsCoordinator *c, const QfsFlight *flight) {
+ * acknowledged write for long it is given up, as long as the others can do without it. TRUE: one was. */
+static gboolean give_up_full(QfsCoordinator *c, const QfsFlight *flight) {
   for (QfsNodeSet full = flight->full; full != 0; full &= full - 1) {
     guint node = (guint)__builtin_ctzll(full) + 1;
     QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED) & ~QFS_NODE_BIT(node);
@@ -253,9 +253,10 @@ static void give_up_full(QfsCoordinator *c, const QfsFlight *flight) {
         (c->peer[node].state == PEER_TRUSTED && qfs_view_allows(c, trusted) &&
          qfs_set_size(alive) >= qfs_view_majority(c))) {
       qfs_peer_fail(c, &c->peer[node], "disk full", FALSE);
-      return;
+      return TRUE;
     }
   }
+  return FALSE;
 }
 
 void qfs_flights_tick(QfsCoordinator *c, gint64 now_us) {
@@ -265,18 +266,21 @@ void qfs_flights_tick(QfsCoordinator *c, gint64 now_us) {
     qfs_wake_at(c, c->full_retry_us);
     return;
   }
+  if (!c->view_stable) { /* nothing is sent now, and nothing but this tick asks again */
+    c->full_retry_us = now_us + FULL_RETRY_US;
+    qfs_wake_at(c, c->full_retry_us);
+    return;
+  }
   c->full_retry_us = 0;
   gint64 patience_us = (gint64)c->config.timeout_ms * 1000;
-  for (GList *link = c->flights.head; link != NULL && c->view_stable; link = link->next) {
+  for (GList *link = c->flights.head; link != NULL; link = link->next) {
     QfsFlight *flight = link->data;
     if (flight->full == 0)
       continue;
     c->full_retry_us = now_us + FULL_RETRY_US;
     qfs_wake_at(c, c->full_retry_us);
-    if (flight->quorum && now_us - flight->full_since_us > patience_us) {
-      give_up_full(c, flight);
+    if (flight->quorum && now_us - flight->full_since_us > patience_us && give_up_full(c, flight))
       return;
-    }
     flight->full = 0;
     flight_send(c, flight);
   }
