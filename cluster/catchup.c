@@ -480,7 +480,7 @@ static void catchup_step(QfsCoordinator *c, QfsCatchup *u) {
     if (peer->state == PEER_KNOWN) { /* joins from here on: a wipe must not take new writes with it */
       peer->state = PEER_JOINING;
       u->until = c->last_seq;
-      qfs_flights_dispatch(c);
+      qfs_flights_join(c);
       if (peer->catchup != u)
         return;
     }

@@ -85,6 +85,8 @@ static void flight_check(QfsCoordinator *c, QfsFlight *flight) {
     if (flight->on_complete != NULL)
       flight->on_complete(c, flight, flight->data);
     flight->on_complete = NULL;
+    if (flight->message->chunks != NULL)
+      qfs_object_remove_flight(c, flight);
     g_queue_unlink(&c->flights, &flight->link);
     g_queue_push_tail_link(&c->retained, &flight->link);
   } else if (!flight->quorum && flight_is_refused(c, flight)) {
@@ -309,6 +311,8 @@ static void flight_revive(QfsCoordinator *c, QfsFlight *flight) {
     g_queue_push_tail_link(&c->flights, &flight->link);
   else
     g_queue_insert_before_link(&c->flights, after, &flight->link);
+  if (flight->message->chunks != NULL)
+    qfs_object_add_flight(c, flight); /* records that name them wait for them once more */
 }
 
 /* Which parts of a split flight a node must have depends on S: what it acknowledged was for the old one. */
@@ -320,6 +324,20 @@ static void new_round(GQueue *flights) {
     flight->round++;
     flight->acked = flight->outstanding = flight->full = 0;
   }
+}
+
+/* Chunks that are complete but not settled go to a new joiner too, before any record that names them. After
+ * a power failure it may be the only one that still has the record: a node that has a record has all chunks
+ * of it that are not settled, or recovery would spread a value with holes. */
+void qfs_flights_join(QfsCoordinator *c) {
+  for (GList *link = c->retained.head; link != NULL;) {
+    GList *next = link->next;
+    QfsFlight *flight = link->data;
+    if (flight->message->chunks != NULL && (qfs_flight_targets(c, flight) & ~flight->acked) != 0)
+      flight_revive(c, flight);
+    link = next;
+  }
+  qfs_flights_dispatch(c);
 }
 
 /* Settled means: at all K holders of now. What is complete under the old S but not settled goes to the

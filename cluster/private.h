@@ -112,6 +112,7 @@ void qfs_flights_dispatch(QfsCoordinator *c);          /* after a view change or
 gboolean qfs_flight_is_under_way(QfsCoordinator *c, guint64 seq); /* not yet at all holders */
 void qfs_flights_tick(QfsCoordinator *c, gint64 now_us);
 void qfs_flights_revive(QfsCoordinator *c);            /* after S changed */
+void qfs_flights_join(QfsCoordinator *c);              /* after a node began to join */
 void qfs_flights_settled(QfsCoordinator *c);           /* after the mark moved */
 void qfs_flights_forget_peer(QfsCoordinator *c, QfsPeer *peer, gboolean lost); /* its outstanding bits */
 QfsNodeSet qfs_flight_targets(QfsCoordinator *c, const QfsFlight *flight);
@@ -256,6 +257,9 @@ void qfs_object_release_if_idle(QfsCoordinator *c, QfsObject *object);
 /* Chunks flight; registers it with its object until complete. */
 QfsFlight *qfs_object_send_chunks(QfsCoordinator *c, QfsObjectId id, GPtrArray *chunks, gboolean durable,
                                   gpointer data, QfsFlightDone on_quorum, QfsFlightDone on_refused);
+/* Chunk flights that are not at all holders: known to their object. */
+void qfs_object_add_flight(QfsCoordinator *c, QfsFlight *flight);
+void qfs_object_remove_flight(QfsCoordinator *c, QfsFlight *flight); /* does nothing when it is not there */
 /* Nodes that have every chunk of the object up to `version`. */
 QfsNodeSet qfs_object_readable(QfsCoordinator *c, QfsObjectId id, guint64 version);
 /* Garbage: removed once operation `seq` is durable at all holders and nobody pins the object. Takes `chunks` over. */
