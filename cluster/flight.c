@@ -369,6 +369,7 @@ void qfs_flights_settled(QfsCoordinator *c) {
 static void forget(GQueue *flights, QfsNodeSet bit, gboolean lost) {
   for (GList *link = flights->head; link != NULL; link = link->next) {
     QfsFlight *flight = link->data;
+    flight->tainted |= ((flight->acked | flight->outstanding) & bit) != 0; /* it may have it when it returns */
     flight->outstanding &= ~bit;
     flight->full &= ~bit;
     if (lost) /* it may come back with less than it had acknowledged */
