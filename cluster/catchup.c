@@ -158,7 +158,7 @@ static void extra_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record
 static void extras_next(QfsCoordinator *c, QfsCatchup *u) {
   if (u->next_extra < u->extras->len) {
     QfsRecord *extra = u->extras->pdata[u->next_extra++];
-    qfs_fetch(c, extra->key, extra_fetched, ticket_new(u));
+    qfs_fetch_any(c, extra->key, extra_fetched, ticket_new(u));
     return;
   }
   if (!u->more) {

@@ -149,6 +149,8 @@ void qfs_key_bump(QfsCoordinator *c, guint64 hash);
 /* status QFS_OK: `record` (may be a tombstone or NULL); else why not. Called once, perhaps at once. */
 typedef void (*QfsFetchDone)(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data);
 void qfs_fetch(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data);
+/* What the trusted nodes have, though it may have been recovered and never acknowledged: not to be shown. */
+void qfs_fetch_any(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data);
 void qfs_fetch_read_done(QfsCoordinator *c, QfsRead *read);
 
 /* Direct reads: every QfsRead's owner points to one of these. */
