@@ -314,7 +314,7 @@ static void source_chunks(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
   guint n = reply->chunks != NULL ? reply->chunks->len : 0;
   for (guint i = 0; i < n; i++) {
     QfsChunk *chunk = reply->chunks->pdata[i];
-    if (!should_hold(c, u, chunk->object.placement))
+    if (!should_hold(c, u, chunk->object.placement) || qfs_is_taken_back(c, chunk))
       continue;
     QfsChunk *copy = g_memdup2(chunk, sizeof *chunk);
     g_bytes_ref(copy->data);

@@ -260,3 +260,33 @@ gboolean qfs_suspects_clear(QfsCoordinator *c, QfsOp *op, QfsObjectId id, guint6
   }
   return sent > 0;
 }
+
+/* ---- writes that were taken back ---- */
+
+typedef struct {
+  QfsObjectId id;
+  guint64 version;
+} TakenBack;
+
+void qfs_taken_back_add(QfsCoordinator *c, QfsObjectId id, guint64 version) {
+  gboolean copying = c->rebase != NULL;
+  for (guint i = 1; i <= c->config.nodes; i++)
+    copying = copying || c->peer[i].catchup != NULL;
+  if (!copying) { /* nobody read such rows before they went */
+    g_array_set_size(c->taken_back, 0);
+    return;
+  }
+  TakenBack entry = {.id = id, .version = version};
+  g_array_append_val(c->taken_back, entry);
+}
+
+gboolean qfs_is_taken_back(const QfsCoordinator *c, const QfsChunk *row) {
+  for (guint i = 0; i < c->taken_back->len; i++) {
+    const TakenBack *entry = &g_array_index(c->taken_back, TakenBack, i);
+    if (entry->version == row->version && qfs_object_equal(entry->id, row->object))
+      return TRUE;
+  }
+  return FALSE;
+}
+
+GArray *qfs_taken_back_new(void) { return g_array_new(FALSE, FALSE, sizeof(TakenBack)); }

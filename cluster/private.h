@@ -277,6 +277,11 @@ void qfs_suspect_add(QfsCoordinator *c, const QfsChunk *id, QfsNodeSet at);
 /* Removes the object's suspect rows newer than `version`, which is its newest. TRUE: there were some, and
  * op is stepped when they are gone. */
 gboolean qfs_suspects_clear(QfsCoordinator *c, QfsOp *op, QfsObjectId id, guint64 version);
+/* The object's rows of this version are about to be removed everywhere: who copies rows between nodes and
+ * has read them before must not bring them back. */
+void qfs_taken_back_add(QfsCoordinator *c, QfsObjectId id, guint64 version);
+gboolean qfs_is_taken_back(const QfsCoordinator *c, const QfsChunk *row);
+GArray *qfs_taken_back_new(void);
 
 /* ---- views ---- */
 
@@ -398,6 +403,7 @@ struct QfsCoordinator {
   GHashTable *objects;            /* QfsObjectId* -> QfsObject */
   GQueue garbage;                 /* QfsGarbage by seq */
   GPtrArray *suspects;            /* QfsSuspect */
+  GArray *taken_back;             /* objects and versions, while a copy is under way */
   guint64 next_object;
   GQueue node_ops;                /* QfsOp of QFS_REQUEST_NODE and SYNC that wait for settling */
   GPtrArray *reads;               /* QfsRead under way, for closing */
