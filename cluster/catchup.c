@@ -152,7 +152,7 @@ static void extra_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record
 static void extras_next(QfsCoordinator *c, QfsCatchup *u) {
   if (u->next_extra < u->extras->len) {
     QfsRecord *extra = u->extras->pdata[u->next_extra++];
-    qfs_fetch(c, extra->key, extra_fetched, ticket_new(u));
+    qfs_fetch_any(c, extra->key, extra_fetched, ticket_new(u));
     return;
   }
   if (!u->more) {
@@ -308,7 +308,7 @@ static void source_chunks(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
   guint n = reply->chunks != NULL ? reply->chunks->len : 0;
   for (guint i = 0; i < n; i++) {
     QfsChunk *chunk = reply->chunks->pdata[i];
-    if (!should_hold(c, u, chunk->object.placement))
+    if (!should_hold(c, u, chunk->object.placement) || qfs_is_taken_back(c, chunk))
       continue;
     QfsChunk *copy = g_memdup2(chunk, sizeof *chunk);
     g_bytes_ref(copy->data);
@@ -472,7 +472,7 @@ static void catchup_step(QfsCoordinator *c, QfsCatchup *u) {
     if (peer->state == PEER_KNOWN) { /* joins from here on: a wipe must not take new writes with it */
       peer->state = PEER_JOINING;
       u->until = c->last_seq;
-      qfs_flights_dispatch(c);
+      qfs_flights_join(c);
       if (peer->catchup != u)
         return;
     }

@@ -52,6 +52,7 @@ QfsCoordinator *qfs_coordinator_new(QfsEnv *env, const QfsCoordinatorConfig *con
   c->objects = g_hash_table_new(object_id_hash, object_id_equal);
   c->reads = g_ptr_array_new();
   c->suspects = g_ptr_array_new_with_free_func(g_free);
+  c->taken_back = qfs_taken_back_new();
   c->next_object = env->random(env);
   return c;
 }
@@ -87,6 +88,7 @@ void qfs_coordinator_free(QfsCoordinator *c) {
   g_hash_table_unref(c->objects);
   g_ptr_array_unref(c->reads);
   g_ptr_array_unref(c->suspects);
+  g_array_unref(c->taken_back);
   for (guint i = 1; i <= c->config.nodes; i++)
     g_free(c->peer[i].reason);
   g_free(c->failure);

@@ -14,6 +14,7 @@ typedef struct {
   QfsNodeSet absent_at;    /* nodes that said there is no row */
   QfsNodeSet failed;       /* nodes not to be asked again */
   guint tries;
+  gboolean any;            /* also what may never have been acknowledged */
   QfsFetchDone done;
   gpointer data;
   /* majority read */
@@ -92,7 +93,7 @@ static void fetch_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
     fetch_step(c, fetch);
     return;
   }
-  if (read->record != NULL && read->record->seq > c->settled) {
+  if (read->record != NULL && read->record->seq > c->settled && !fetch->any) {
     /* Perhaps recovered and never acknowledged: too few are left to make it so before it is shown. */
     QfsNodeSet holders = qfs_holders(c, fetch->hash) & qfs_peers_in(c, PEER_TRUSTED);
     if (qfs_set_size(holders) < c->write_quorum) {
@@ -211,11 +212,20 @@ static void fetch_step(QfsCoordinator *c, Fetch *fetch) {
   qfs_read_start(c, read, fetch_read, fetch);
 }
 
-void qfs_fetch(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data) {
+static void fetch_start(QfsCoordinator *c, const char *key, gboolean any, QfsFetchDone done, gpointer data) {
   Fetch *fetch = g_slice_new0(Fetch);
   fetch->key = g_strdup(key);
   fetch->hash = qfs_key_hash(key);
+  fetch->any = any;
   fetch->done = done;
   fetch->data = data;
   fetch_step(c, fetch);
+}
+
+void qfs_fetch(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data) {
+  fetch_start(c, key, FALSE, done, data);
+}
+
+void qfs_fetch_any(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data) {
+  fetch_start(c, key, TRUE, done, data);
 }

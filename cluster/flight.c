@@ -81,6 +81,8 @@ static void flight_check(QfsCoordinator *c, QfsFlight *flight) {
     if (flight->on_complete != NULL)
       flight->on_complete(c, flight, flight->data);
     flight->on_complete = NULL;
+    if (flight->message->chunks != NULL)
+      qfs_object_remove_flight(c, flight);
     g_queue_unlink(&c->flights, &flight->link);
     g_queue_push_tail_link(&c->retained, &flight->link);
   } else if (!flight->quorum && flight_is_refused(c, flight)) {
@@ -239,8 +241,8 @@ QfsFlight *qfs_flight_start(QfsCoordinator *c, QfsMessage *message, const guint6
 }
 
 /* A node that has no room for what others have applied: asked again until it has some. If it misses an
- * acknowledged write for long it is given up, as long as the others can do without it. */
-static void give_up_full(QfsCoordinator *c, const QfsFlight *flight) {
+ * acknowledged write for long it is given up, as long as the others can do without it. TRUE: one was. */
+static gboolean give_up_full(QfsCoordinator *c, const QfsFlight *flight) {
   for (QfsNodeSet full = flight->full; full != 0; full &= full - 1) {
     guint node = (guint)__builtin_ctzll(full) + 1;
     QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED) & ~QFS_NODE_BIT(node);
@@ -249,9 +251,10 @@ static void give_up_full(QfsCoordinator *c, const QfsFlight *flight) {
         (c->peer[node].state == PEER_TRUSTED && qfs_view_allows(c, trusted) &&
          qfs_set_size(alive) >= qfs_view_majority(c))) {
       qfs_peer_fail(c, &c->peer[node], "disk full", FALSE);
-      return;
+      return TRUE;
     }
   }
+  return FALSE;
 }
 
 void qfs_flights_tick(QfsCoordinator *c, gint64 now_us) {
@@ -261,18 +264,21 @@ void qfs_flights_tick(QfsCoordinator *c, gint64 now_us) {
     qfs_wake_at(c, c->full_retry_us);
     return;
   }
+  if (!c->view_stable) { /* nothing is sent now, and nothing but this tick asks again */
+    c->full_retry_us = now_us + FULL_RETRY_US;
+    qfs_wake_at(c, c->full_retry_us);
+    return;
+  }
   c->full_retry_us = 0;
   gint64 patience_us = (gint64)c->config.timeout_ms * 1000;
-  for (GList *link = c->flights.head; link != NULL && c->view_stable; link = link->next) {
+  for (GList *link = c->flights.head; link != NULL; link = link->next) {
     QfsFlight *flight = link->data;
     if (flight->full == 0)
       continue;
     c->full_retry_us = now_us + FULL_RETRY_US;
     qfs_wake_at(c, c->full_retry_us);
-    if (flight->quorum && now_us - flight->full_since_us > patience_us) {
-      give_up_full(c, flight);
+    if (flight->quorum && now_us - flight->full_since_us > patience_us && give_up_full(c, flight))
       return;
-    }
     flight->full = 0;
     flight_send(c, flight);
   }
@@ -301,6 +307,8 @@ static void flight_revive(QfsCoordinator *c, QfsFlight *flight) {
     g_queue_push_tail_link(&c->flights, &flight->link);
   else
     g_queue_insert_before_link(&c->flights, after, &flight->link);
+  if (flight->message->chunks != NULL)
+    qfs_object_add_flight(c, flight); /* records that name them wait for them once more */
 }
 
 /* Which parts of a split flight a node must have depends on S: what it acknowledged was for the old one. */
@@ -312,6 +320,20 @@ static void new_round(GQueue *flights) {
     flight->round++;
     flight->acked = flight->outstanding = flight->full = 0;
   }
+}
+
+/* Chunks that are complete but not settled go to a new joiner too, before any record that names them. After
+ * a power failure it may be the only one that still has the record: a node that has a record has all chunks
+ * of it that are not settled, or recovery would spread a value with holes. */
+void qfs_flights_join(QfsCoordinator *c) {
+  for (GList *link = c->retained.head; link != NULL;) {
+    GList *next = link->next;
+    QfsFlight *flight = link->data;
+    if (flight->message->chunks != NULL && (qfs_flight_targets(c, flight) & ~flight->acked) != 0)
+      flight_revive(c, flight);
+    link = next;
+  }
+  qfs_flights_dispatch(c);
 }
 
 /* Settled means: at all K holders of now. What is complete under the old S but not settled goes to the
@@ -343,6 +365,7 @@ void qfs_flights_settled(QfsCoordinator *c) {
 static void forget(GQueue *flights, QfsNodeSet bit, gboolean lost) {
   for (GList *link = flights->head; link != NULL; link = link->next) {
     QfsFlight *flight = link->data;
+    flight->tainted |= ((flight->acked | flight->outstanding) & bit) != 0; /* it may have it when it returns */
     flight->outstanding &= ~bit;
     flight->full &= ~bit;
     if (lost) /* it may come back with less than it had acknowledged */

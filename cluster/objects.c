@@ -65,7 +65,6 @@ void qfs_coordinator_discard(QfsCoordinator *c, QfsObjectId id) {
 /* ---- chunks on their way ---- */
 
 typedef struct {
-  QfsObjectId id;
   gpointer data;
   QfsFlightDone on_quorum, on_refused;
 } ChunkFlight;
@@ -76,22 +75,28 @@ static void chunks_quorum(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
     cf->on_quorum(c, flight, cf->data);
 }
 
-static void chunks_forget(QfsCoordinator *c, QfsFlight *flight, ChunkFlight *cf) {
-  QfsObject *object = qfs_object_find(c, cf->id);
-  g_ptr_array_remove_fast(object->flights, flight);
-  qfs_object_release_if_idle(c, object);
-  g_free(cf);
+static QfsObjectId object_of(const QfsFlight *flight) {
+  return ((const QfsChunk *)flight->message->chunks->pdata[0])->object;
+}
+
+void qfs_object_add_flight(QfsCoordinator *c, QfsFlight *flight) {
+  g_ptr_array_add(qfs_object_use(c, object_of(flight))->flights, flight);
+}
+
+void qfs_object_remove_flight(QfsCoordinator *c, QfsFlight *flight) {
+  QfsObject *object = qfs_object_find(c, object_of(flight));
+  if (object != NULL && g_ptr_array_remove_fast(object->flights, flight))
+    qfs_object_release_if_idle(c, object);
 }
 
 static void chunks_refused(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
   ChunkFlight *cf = data;
   cf->on_refused(c, flight, cf->data);
-  chunks_forget(c, flight, cf);
+  qfs_object_remove_flight(c, flight);
+  g_free(cf);
 }
 
-static void chunks_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
-  chunks_forget(c, flight, data);
-}
+static void chunks_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data) { g_free(data); }
 
 QfsFlight *qfs_object_send_chunks(QfsCoordinator *c, QfsObjectId id, GPtrArray *chunks,
                                   gboolean durable, gpointer data, QfsFlightDone on_quorum,
@@ -103,13 +108,12 @@ QfsFlight *qfs_object_send_chunks(QfsCoordinator *c, QfsObjectId id, GPtrArray *
   for (guint i = 0; i < chunks->len; i++)
     ((QfsChunk *)chunks->pdata[i])->seq = seq;
   ChunkFlight *cf = g_new0(ChunkFlight, 1);
-  cf->id = id;
   cf->data = data;
   cf->on_quorum = on_quorum;
   cf->on_refused = on_refused;
   QfsFlight *flight = qfs_flight_start(c, message, &id.placement, 1, FALSE, cf, chunks_quorum,
                                        chunks_complete, on_refused ? chunks_refused : NULL);
-  g_ptr_array_add(qfs_object_use(c, id)->flights, flight);
+  qfs_object_add_flight(c, flight);
   return flight;
 }
 
@@ -270,3 +274,33 @@ gboolean qfs_suspects_clear(QfsCoordinator *c, QfsOp *op, QfsObjectId id, guint6
   }
   return sent > 0;
 }
+
+/* ---- writes that were taken back ---- */
+
+typedef struct {
+  QfsObjectId id;
+  guint64 version;
+} TakenBack;
+
+void qfs_taken_back_add(QfsCoordinator *c, QfsObjectId id, guint64 version) {
+  gboolean copying = c->rebase != NULL;
+  for (guint i = 1; i <= c->config.nodes; i++)
+    copying = copying || c->peer[i].catchup != NULL;
+  if (!copying) { /* nobody read such rows before they went */
+    g_array_set_size(c->taken_back, 0);
+    return;
+  }
+  TakenBack entry = {.id = id, .version = version};
+  g_array_append_val(c->taken_back, entry);
+}
+
+gboolean qfs_is_taken_back(const QfsCoordinator *c, const QfsChunk *row) {
+  for (guint i = 0; i < c->taken_back->len; i++) {
+    const TakenBack *entry = &g_array_index(c->taken_back, TakenBack, i);
+    if (entry->version == row->version && qfs_object_equal(entry->id, row->object))
+      return TRUE;
+  }
+  return FALSE;
+}
+
+GArray *qfs_taken_back_new(void) { return g_array_new(FALSE, FALSE, sizeof(TakenBack)); }

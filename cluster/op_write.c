@@ -308,11 +308,13 @@ static gboolean make_plan(QfsCoordinator *c, QfsOp *op) {
  * may plan on this key, or a later version would take them for its own. */
 static void give_up_chunks(QfsCoordinator *c, QfsOp *op) {
   QfsObjectId object = op->result->object;
-  QfsNodeSet holders = qfs_holders(c, object.placement);
+  /* Everywhere: joining nodes got them too, and who was a holder a moment ago may be one again. */
+  QfsNodeSet at = qfs_peers_alive(c);
+  qfs_taken_back_add(c, object, op->timestamp);
   for (guint i = 0; i < op->plan->chunks->len; i++) {
     QfsChunk row = {.object = object, .version = op->timestamp};
     row.index = g_array_index(op->plan->chunks, QfsPlanChunk, i).index;
-    qfs_suspect_add(c, &row, holders);
+    qfs_suspect_add(c, &row, at);
   }
   op->stage = GIVE_UP;
   if (!qfs_suspects_clear(c, op, object, op->timestamp - 1))

@@ -114,6 +114,7 @@ void qfs_flights_dispatch(QfsCoordinator *c);          /* after a view change or
 gboolean qfs_flight_is_under_way(QfsCoordinator *c, guint64 seq); /* not yet at all holders */
 void qfs_flights_tick(QfsCoordinator *c, gint64 now_us);
 void qfs_flights_revive(QfsCoordinator *c);            /* after S changed */
+void qfs_flights_join(QfsCoordinator *c);              /* after a node began to join */
 void qfs_flights_settled(QfsCoordinator *c);           /* after the mark moved */
 void qfs_flights_forget_peer(QfsCoordinator *c, QfsPeer *peer, gboolean lost); /* its outstanding bits */
 QfsNodeSet qfs_flight_targets(QfsCoordinator *c, const QfsFlight *flight);
@@ -150,6 +151,8 @@ void qfs_key_bump(QfsCoordinator *c, guint64 hash);
 /* status QFS_OK: `record` (may be a tombstone or NULL); else why not. Called once, perhaps at once. */
 typedef void (*QfsFetchDone)(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data);
 void qfs_fetch(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data);
+/* What the trusted nodes have, though it may have been recovered and never acknowledged: not to be shown. */
+void qfs_fetch_any(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data);
 void qfs_fetch_read_done(QfsCoordinator *c, QfsRead *read);
 
 /* Direct reads: every QfsRead's owner points to one of these. */
@@ -260,6 +263,9 @@ void qfs_object_release_if_idle(QfsCoordinator *c, QfsObject *object);
 /* Chunks flight; registers it with its object until complete. */
 QfsFlight *qfs_object_send_chunks(QfsCoordinator *c, QfsObjectId id, GPtrArray *chunks, gboolean durable,
                                   gpointer data, QfsFlightDone on_quorum, QfsFlightDone on_refused);
+/* Chunk flights that are not at all holders: known to their object. */
+void qfs_object_add_flight(QfsCoordinator *c, QfsFlight *flight);
+void qfs_object_remove_flight(QfsCoordinator *c, QfsFlight *flight); /* does nothing when it is not there */
 /* Nodes that have every chunk of the object up to `version`. */
 QfsNodeSet qfs_object_readable(QfsCoordinator *c, QfsObjectId id, guint64 version);
 /* Garbage: removed once operation `seq` is durable at all holders and nobody pins the object. Takes `chunks` over. */
@@ -276,6 +282,11 @@ void qfs_suspect_add(QfsCoordinator *c, const QfsChunk *id, QfsNodeSet at);
 /* Removes the object's suspect rows newer than `version`, which is its newest. TRUE: there were some, and
  * op is stepped when they are gone. */
 gboolean qfs_suspects_clear(QfsCoordinator *c, QfsOp *op, QfsObjectId id, guint64 version);
+/* The object's rows of this version are about to be removed everywhere: who copies rows between nodes and
+ * has read them before must not bring them back. */
+void qfs_taken_back_add(QfsCoordinator *c, QfsObjectId id, guint64 version);
+gboolean qfs_is_taken_back(const QfsCoordinator *c, const QfsChunk *row);
+GArray *qfs_taken_back_new(void);
 
 /* ---- views ---- */
 
@@ -404,6 +415,7 @@ struct QfsCoordinator {
   GHashTable *objects;            /* QfsObjectId* -> QfsObject */
   GQueue garbage;                 /* QfsGarbage by seq */
   GPtrArray *suspects;            /* QfsSuspect */
+  GArray *taken_back;             /* objects and versions, while a copy is under way */
   guint64 next_object;
   GQueue node_ops;                /* QfsOp of QFS_REQUEST_NODE and SYNC that wait for settling */
   GPtrArray *reads;               /* QfsRead under way, for closing */

@@ -92,6 +92,8 @@ static void scanned(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointe
   for (guint i = 0; i < n; i++) {
     QfsRecord *record = r->records ? rows->pdata[i] : NULL;
     QfsChunk *chunk = r->records ? NULL : rows->pdata[i];
+    if (chunk != NULL && qfs_is_taken_back(c, chunk))
+      continue;
     guint64 hash = record != NULL ? qfs_key_hash(record->key) : chunk->object.placement;
     for (QfsNodeSet to = takers(c, r, hash); to != 0; to &= to - 1) {
       guint node = (guint)__builtin_ctzll(to) + 1;

@@ -54,7 +54,7 @@ static void settle_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
     qfs_settle_dirty(c);
     return;
   }
-  if (reply == NULL) {
+  if (reply == NULL || c->view_stale) {
     c->settling = FALSE; /* try again when the view has followed */
     qfs_settle_dirty(c);
     return;
@@ -78,9 +78,11 @@ void qfs_settle_now(QfsCoordinator *c) {
   c->settle_at_us = 0;
   if (!c->view_known || !c->serving)
     return;
-  /* All of S must take part: wait until the view has dropped who is away. */
+  /* All of S must take part: wait until the view has dropped who is away. And nobody else may think that it
+   * is of S: nodes may remember a proposal that was given up and named them, and the next start may go by it;
+   * then a mark that moved without them makes them look like older copies. */
   QfsNodeSet members = c->view.in_sync;
-  if (c->settling || !c->view_stable || c->recovery != NULL || c->blocked ||
+  if (c->settling || !c->view_stable || c->view_stale || c->recovery != NULL || c->blocked ||
       (members & ~qfs_peers_in(c, PEER_TRUSTED)) != 0) {
     qfs_settle_dirty(c);
     return;
