@@ -83,17 +83,22 @@ static int take_lock(const char *dir, GError **error) {
   return fd;
 }
 
+/* By SQLite's own file system layer, like everything that is done to the file and its log. An empty
+ * file counts as none. */
 static gboolean file_exists(const char *dir) {
   g_autofree char *path = g_build_filename(dir, "replica.db", NULL);
-  return g_access(path, F_OK) == 0;
+  sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+  int exists = 0;
+  return vfs->xAccess(vfs, path, SQLITE_ACCESS_EXISTS, &exists) == SQLITE_OK && exists;
 }
 
 /* Logs that a deleted file left behind must not be taken for a new one's. */
 static void remove_orphans(const char *dir) {
   static const char *const names[] = {"replica.db-wal", "replica.db-shm", "replica.db-journal"};
+  sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
   for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
     g_autofree char *path = g_build_filename(dir, names[i], NULL);
-    g_unlink(path);
+    vfs->xDelete(vfs, path, 0);
   }
 }
 

@@ -113,7 +113,7 @@ static guint count_holders(Sim *sim, const char *key, const QfsRecord *record, L
   guint n = 0;
   for (guint i = 1; i <= sim->nodes_n; i++) {
     g_autoptr(QfsRecord) held = look(&sim->disk[i], key);
-    n += qfs_record_compare(held, record) >= 0;
+    n += sim->disk[i].lost || qfs_record_compare(held, record) >= 0;
   }
   return n;
 }

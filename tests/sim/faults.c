@@ -26,13 +26,19 @@ typedef enum {
   FAULT_PARTITION,
   FAULT_SLOW,
   FAULT_LOSSY_NODE,
+  /* of one node's disk */
+  FAULT_DISK_LOST,
+  FAULT_OLD_COPY,
+  FAULT_ROT,
+  FAULT_DAMAGE,
   FAULT_KINDS,
 } FaultKind;
 
 static const char *const kind_names[] = {
     "kill",      "power loss",    "shutdown",     "clock",           "lossy links", "duplicates",
     "crash",     "crash request", "down request", "crash at commit", "io error",    "read error",
-    "full disk", "partition",     "slow node",    "lossy node",
+    "full disk", "partition",     "slow node",    "lossy node",      "disk lost",   "old copy",
+    "bit rot",   "damaged files",
 };
 
 struct SimFaults {
@@ -58,11 +64,13 @@ static const guint usual_weight[FAULT_KINDS] = {
     [FAULT_IO_ERROR] = 7,     [FAULT_READ_ERROR] = 4,
     [FAULT_FULL_DISK] = 5,    [FAULT_PARTITION] = 10,
     [FAULT_SLOW] = 7,         [FAULT_LOSSY_NODE] = 6,
+    [FAULT_DISK_LOST] = 3,    [FAULT_OLD_COPY] = 5,
+    [FAULT_ROT] = 4,          [FAULT_DAMAGE] = 4,
 };
 
 SimFaults *sim_faults_new(Sim *sim) {
   SimFaults *faults = g_new0(SimFaults, 1);
-  gboolean power = !sim->sqlite && sim_random_percent(dice(sim), 25);
+  gboolean power = sim_random_percent(dice(sim), 25);
   for (guint kind = 0; kind < FAULT_KINDS; kind++)
     faults->enabled[kind] = sim_random_percent(dice(sim), 60) ? usual_weight[kind] : 0;
   faults->enabled[FAULT_KILL] = usual_weight[FAULT_KILL];
@@ -114,8 +122,12 @@ static void on_care(Sim *sim, gpointer unused) {
         continue;
       if (is_closed(&status->node[i - 1]))
         ask_node(sim, i, QFS_NODE_UP);
-      else if (status->node[i - 1].in_sync)
+      else if (status->node[i - 1].in_sync && !sim->disk[i].rotten) {
         faults->broken &= ~QFS_NODE_BIT(i);
+        sim->disk[i].lost = FALSE;
+      }
+      if (faults->active && sim_random_percent(dice(sim), 4))
+        sim_disk_keep_copy(&sim->disk[i]);
     }
     qfs_engine_status_free(status);
   }
@@ -129,9 +141,7 @@ static void heal_node(Sim *sim, guint number) {
   sim->faults->held &= ~QFS_NODE_BIT(number);
   node->to = (SimLink){.last_us = node->to.last_us};
   node->from = (SimLink){.last_us = node->from.last_us};
-  disk->absent = disk->full = FALSE;
-  disk->fail_in = disk->read_fail_in = 0;
-  disk->crash_point = SIM_CRASH_NONE;
+  sim_disk_heal(disk);
 }
 
 typedef struct {
@@ -258,6 +268,43 @@ static void cut_links(Sim *sim, SimNode *node) {
   node->from.cut = way != 2;
 }
 
+/* DESIGN 1.6: a version that is not settled survives W-1 losses. */
+static gboolean may_lose(Sim *sim, guint number) {
+  guint lost = 1;
+  for (guint i = 1; i <= sim->nodes_n; i++)
+    lost += i != number && sim->disk[i].lost;
+  return !sim->options.unlimited && lost < sim->write_quorum;
+}
+
+static SimDamage damage_of(Sim *sim, FaultKind kind) {
+  static const SimDamage other[] = {SIM_DAMAGE_NO_LOG, SIM_DAMAGE_TRUNCATE, SIM_DAMAGE_GARBAGE};
+  switch (kind) {
+  case FAULT_OLD_COPY:
+    return SIM_DAMAGE_OLD_COPY;
+  case FAULT_ROT:
+    return SIM_DAMAGE_FLIP;
+  case FAULT_DAMAGE:
+    return other[sim_random_below(dice(sim), G_N_ELEMENTS(other))];
+  default:
+    return SIM_DAMAGE_DELETE;
+  }
+}
+
+static void damage_disk(Sim *sim, FaultKind kind, guint number) {
+  sim_node_crash(sim, number, "injected: damage");
+  sim_disk_damage(&sim->disk[number], damage_of(sim, kind));
+}
+
+/* Steps of a SQLite replica fail where they happen: in its files. */
+static void fail_files(Sim *sim, guint number) {
+  SimVolume *volume = sim->disk[number].volume;
+  volume->spare = !may_lose(sim, number);
+  if (!volume->spare)
+    sim->disk[number].lost = sim->disk[number].rolled_back = TRUE;
+  volume->stay = sim_random_percent(dice(sim), 50);
+  volume->fail_in = (guint)sim_random_spread(dice(sim), 1, 400);
+}
+
 static void break_node(Sim *sim, FaultKind kind, guint number) {
   SimNode *node = &sim->node[number];
   SimDisk *disk = &sim->disk[number];
@@ -279,13 +326,21 @@ static void break_node(Sim *sim, FaultKind kind, guint number) {
     disk->crash_in = (guint)sim_random_spread(dice(sim), 1, 20);
     break;
   case FAULT_IO_ERROR:
-    disk->fail_in = (guint)sim_random_spread(dice(sim), 1, 60);
+    if (disk->volume != NULL && sim_random_percent(dice(sim), 80))
+      fail_files(sim, number);
+    else
+      disk->fail_in = (guint)sim_random_spread(dice(sim), 1, 60);
     break;
   case FAULT_READ_ERROR:
-    disk->read_fail_in = 1 + sim_random_below(dice(sim), 4);
+    if (disk->volume != NULL)
+      disk->volume->read_fail_in = (guint)sim_random_spread(dice(sim), 1, 200);
+    else
+      disk->read_fail_in = 1 + sim_random_below(dice(sim), 4);
     break;
   case FAULT_FULL_DISK:
     disk->full = TRUE;
+    if (disk->volume != NULL)
+      disk->volume->full = TRUE;
     break;
   case FAULT_PARTITION:
     cut_links(sim, node);
@@ -297,6 +352,12 @@ static void break_node(Sim *sim, FaultKind kind, guint number) {
   case FAULT_LOSSY_NODE:
     node->to.loss_percent = sim_random_below(dice(sim), 60);
     node->from.loss_percent = sim_random_below(dice(sim), 60);
+    break;
+  case FAULT_DISK_LOST:
+  case FAULT_OLD_COPY:
+  case FAULT_ROT:
+  case FAULT_DAMAGE:
+    damage_disk(sim, kind, number);
     break;
   default:
     g_assert_not_reached();
@@ -339,6 +400,8 @@ static void happen(Sim *sim, FaultKind kind) {
   if (sim->coordinator == NULL)
     return;
   if (kind >= FAULT_CRASH && (number = pick_node(sim)) == 0)
+    return;
+  if (kind >= FAULT_DISK_LOST && !may_lose(sim, number))
     return;
   SIM_TRACE(sim, "fault: %s%s%.0u", kind_names[kind], number != 0 ? " at node " : "", number);
   sim->result->faults++;
@@ -392,6 +455,11 @@ void sim_faults_stop(Sim *sim) {
     heal_node(sim, i);
   }
   set_all_links(sim, 0, 0);
+  for (guint i = 1; i <= sim->nodes_n; i++)
+    if (sim->disk[i].rotten) { /* damage that nobody has read yet: the disk is replaced */
+      sim_node_crash(sim, i, "injected: disk replaced");
+      sim_disk_damage(&sim->disk[i], SIM_DAMAGE_DELETE);
+    }
 }
 
 void sim_faults_break(Sim *sim, guint n) {

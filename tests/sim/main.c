@@ -16,16 +16,14 @@
 #include <unistd.h>
 
 #define JOBS_MAX 64
-/* A seed that takes longer than this, in real seconds, hangs. */
-#define SEED_TIMEOUT_S 120
-
 static struct {
   gint64 seeds, start, seed;
-  gboolean unlimited, verbose, trace;
+  gboolean unlimited, verbose, trace, until_failure;
   char *storage;
   gint jobs, nodes, replicas, tail;
+  gint timeout_s; /* a seed that takes longer, in real seconds, hangs */
   char *tap;
-} arguments = {.seeds = 100, .start = 1, .seed = -1, .jobs = 2, .tail = 60};
+} arguments = {.seeds = 100, .start = 1, .seed = -1, .jobs = 2, .tail = 60, .timeout_s = 120};
 
 typedef struct {
   SimResult result;
@@ -88,7 +86,7 @@ static void run_seed(guint64 seed, Shared *shared, gboolean trace, gboolean prin
       .on = trace, .out = print ? stdout : NULL, .ring = trace ? &shared->ring : NULL};
   memset(&shared->result, 0, sizeof shared->result);
   g_mkdir_with_parents(scratch, 0700);
-  alarm(SEED_TIMEOUT_S);
+  alarm((guint)arguments.timeout_s);
   sim_run_seed(&options, &tracing, &shared->result);
   remove_tree(scratch);
 }
@@ -215,14 +213,16 @@ static void run_seeds(guint64 first, guint64 n, Totals *totals) {
     job_init(&jobs[i]);
   guint64 next = first;
   while (next < first + n || running > 0) {
+    if (arguments.until_failure && totals->failed > 0)
+      n = next - first; /* begin no more */
     for (guint i = 0; i < n_jobs && next < first + n; i++)
       if (jobs[i].pid == 0) {
         start_seed(&jobs[i], next++, FALSE, FALSE);
         running++;
       }
     int wait_status;
-    pid_t pid = wait(&wait_status);
-    for (guint i = 0; i < n_jobs; i++)
+    pid_t pid = running > 0 ? wait(&wait_status) : -1;
+    for (guint i = 0; i < n_jobs && pid > 0; i++)
       if (jobs[i].pid == pid) {
         running--;
         finish_job(&jobs[i], wait_status, totals);
@@ -324,6 +324,10 @@ int main(int argc, char **argv) {
       {"nodes", 0, 0, G_OPTION_ARG_INT, &arguments.nodes, "Number of nodes (drawn)", "N"},
       {"replicas", 0, 0, G_OPTION_ARG_INT, &arguments.replicas, "Number of replicas (drawn)", "K"},
       {"jobs", 'j', 0, G_OPTION_ARG_INT, &arguments.jobs, "Seeds at the same time (2)", "J"},
+      {"until-failure", 0, 0, G_OPTION_ARG_NONE, &arguments.until_failure,
+       "Begin no more seeds once one has failed", NULL},
+      {"timeout", 0, 0, G_OPTION_ARG_INT, &arguments.timeout_s,
+       "Real seconds after which a seed counts as hanging (120)", "S"},
       {"tail", 0, 0, G_OPTION_ARG_INT, &arguments.tail, "Trace lines to show of a failure (60)",
        "N"},
       {"verbose", 'v', 0, G_OPTION_ARG_NONE, &arguments.verbose, "A line per seed", NULL},
