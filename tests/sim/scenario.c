@@ -113,6 +113,8 @@ static Sim *sim_new(const SimOptions *options, const SimTrace *trace, SimResult 
                 (options->storage == SIM_STORAGE_AUTO && options->seed % 20 == 7);
   sim->reorder = sim_random_percent(&sim->random, 20);
   sim->latency_us = sim_random_spread(&sim->random, 10, 2 * SIM_MS);
+  sim->read_us = sim_random_percent(&sim->random, 60) ? 40 : sim_random_spread(&sim->random, 40, 4 * SIM_MS);
+  sim->ghost_percent = sim_random_percent(&sim->random, 50) ? 50 : 0;
   sim->config = (QfsCoordinatorConfig){.nodes = sim->nodes_n,
                                        .replicas = sim->replicas_k,
                                        .coordinator_id = sim_random_below(&sim->random, 256),
@@ -222,6 +224,21 @@ static void clients_and_faults(Sim *sim) {
   sim_faults_stop(sim);
 }
 
+/* DESIGN 1.7: past what it must survive it may refuse, and answers nothing that is not right. */
+static void fail_one_more(Sim *sim) {
+  if (sim_random_percent(&sim->random, 50))
+    return;
+  for (guint i = 0; i < 2; i++) {
+    sim_faults_break_one_more(sim);
+    sim_run_for(sim, sim_random_spread(&sim->random, 1 * SIM_MS, 4 * SIM_SECOND));
+    for (guint k = 0; k < sim->history->keys->len; k++) {
+      sim_clients_get(sim, g_ptr_array_index(sim->history->keys, k));
+      if (sim_random_percent(&sim->random, 20))
+        sim_clients_change(sim, g_ptr_array_index(sim->history->keys, k));
+    }
+  }
+}
+
 /* DESIGN 1.6: of settled data, so many nodes may fail at once, and every key reads and writes. */
 static void fail_at_once(Sim *sim) {
   guint n = sim_faults_survivable(sim);
@@ -232,6 +249,7 @@ static void fail_at_once(Sim *sim) {
   read_everything(sim, "with nodes down");
   change_everything(sim, "with nodes down");
   read_everything(sim, "with nodes down, after changes");
+  fail_one_more(sim);
   sim_faults_stop(sim);
   come_to_rest(sim, "nodes were down");
 }
@@ -256,6 +274,7 @@ static void fail_in_turn(Sim *sim) {
   read_everything(sim, "with a minority down, one after another");
   change_everything(sim, "with a minority down, one after another");
   read_everything(sim, "with a minority down, after changes");
+  fail_one_more(sim);
   sim_faults_stop(sim);
   come_to_rest(sim, "nodes were down one after another");
 }
