@@ -111,7 +111,7 @@ static const guint usual_weight[FAULT_KINDS] = {
 
 SimFaults *sim_faults_new(Sim *sim) {
   SimFaults *faults = g_new0(SimFaults, 1);
-  gboolean power = sim_random_percent(dice(sim), 25);
+  gboolean power = sim_random_percent(dice(sim), 35);
   for (guint kind = 0; kind < FAULT_KINDS; kind++)
     faults->enabled[kind] = sim_random_percent(dice(sim), 60) ? usual_weight[kind] : 0;
   faults->enabled[FAULT_KILL] = usual_weight[FAULT_KILL];
@@ -255,6 +255,17 @@ static void kill_daemon(Sim *sim) {
   restart_later(sim);
 }
 
+static gboolean is_quiet(Sim *sim) {
+  return sim->coordinator != NULL && qfs_coordinator_is_quiet(sim->coordinator);
+}
+
+static void lose_power(Sim *sim) {
+  if (is_quiet(sim))
+    sim_history_settled(sim);
+  sim_daemon_lose_power(sim);
+  restart_later(sim);
+}
+
 /* ---- faults that wait for their moment ---- */
 
 static void set_trap(Sim *sim, gboolean node) {
@@ -273,8 +284,12 @@ static void set_trap(Sim *sim, gboolean node) {
 static void on_trapped(Sim *sim, gpointer unused) {
   if (sim->coordinator == NULL || !sim->faults->active)
     return;
+  gboolean power = sim->faults->enabled[FAULT_POWER] > 0 && sim_random_percent(dice(sim), 50);
   SIM_TRACE(sim, "fault: the moment has come");
-  kill_daemon(sim);
+  if (power)
+    lose_power(sim);
+  else
+    kill_daemon(sim);
 }
 
 void sim_faults_handled(Sim *sim, guint number, guint types) {
@@ -292,17 +307,6 @@ void sim_faults_acknowledged(Sim *sim) {
   SimFaults *faults = sim->faults;
   if (faults->active && faults->ack_trap_left > 0 && --faults->ack_trap_left == 0)
     sim_after(sim, 0, on_trapped, NULL);
-}
-
-static gboolean is_quiet(Sim *sim) {
-  return sim->coordinator != NULL && qfs_coordinator_is_quiet(sim->coordinator);
-}
-
-static void lose_power(Sim *sim) {
-  if (is_quiet(sim))
-    sim_history_settled(sim);
-  sim_daemon_lose_power(sim);
-  restart_later(sim);
 }
 
 typedef struct {
@@ -366,12 +370,19 @@ static void cut_one_way(Sim *sim, SimNode *node) {
   node->from.cut = !to;
 }
 
-/* DESIGN 1.6: a version that is not settled survives W-1 losses. */
+/* DESIGN 1.6: a version that is not settled survives W-1 losses, and as many nodes may fail at once as
+ * the budget says; nodes that have not yet caught up again count, whatever made them fall behind. */
 static gboolean may_lose(Sim *sim, guint number) {
-  guint lost = 1;
-  for (guint i = 1; i <= sim->nodes_n; i++)
+  guint lost = 1, behind = 1;
+  if (sim->options.unlimited || sim->coordinator == NULL)
+    return FALSE;
+  QfsEngineStatus *status = status_new(sim);
+  for (guint i = 1; i <= sim->nodes_n; i++) {
     lost += i != number && sim->disk[i].lost;
-  return !sim->options.unlimited && lost < sim->write_quorum;
+    behind += i != number && !status->node[i - 1].in_sync;
+  }
+  qfs_engine_status_free(status);
+  return lost < sim->write_quorum && behind <= sim_faults_survivable(sim);
 }
 
 static SimDamage damage_of(Sim *sim, FaultKind kind) {
