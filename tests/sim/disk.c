@@ -200,6 +200,17 @@ static gboolean fault_wipe(QfsReplica *self, GError **error) {
   return inner(self)->ops->wipe(inner(self), error);
 }
 
+static gboolean fault_meta_store(QfsReplica *self, const QfsNodeMeta *meta, GError **error) {
+  SimDisk *disk = fault(self)->disk;
+  QfsReplica *real = inner(self);
+  g_autofree QfsNodeMeta *old = g_new0(QfsNodeMeta, 1);
+  if (!space(self, "meta_store", error))
+    return FALSE;
+  if (real->ops->meta_load(real, old, NULL))
+    sim_check_promises(disk->sim, disk->node, old, meta);
+  return real->ops->meta_store(real, meta, error);
+}
+
 /* ---- the rest passes through ---- */
 
 #define PASS(check, name, ...)                                                                     \
@@ -207,9 +218,6 @@ static gboolean fault_wipe(QfsReplica *self, GError **error) {
 
 static gboolean fault_meta_load(QfsReplica *self, QfsNodeMeta *out_meta, GError **error) {
   PASS(step, meta_load, out_meta);
-}
-static gboolean fault_meta_store(QfsReplica *self, const QfsNodeMeta *meta, GError **error) {
-  PASS(space, meta_store, meta);
 }
 static gboolean fault_record_get(QfsReplica *self, const char *key, QfsRecord **out,
                                  GError **error) {

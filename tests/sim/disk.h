@@ -9,6 +9,7 @@
  * sync; rows that were kept for others only when what was acknowledged has W holders without them.
  *  D3. A replica that never lost anything is never wiped.
  *  D4. After a failed step the node comes back only by being opened again.
+ *  D5. What a node promised never goes back: epochs, its view, its generation, the clock's ceiling.
  */
 #pragma once
 

@@ -91,6 +91,7 @@ struct Sim {
   guint nodes_n, replicas_k, write_quorum;
   gboolean sqlite;
   gboolean reorder;  /* links may overtake */
+  gboolean fast;     /* clients hardly think, and faults come as fast */
   gint64 latency_us; /* usual upper bound */
   gint64 read_us;    /* the same for each half of a direct read */
   guint ghost_percent; /* of repeated messages: the copy arrives much later */

@@ -298,7 +298,8 @@ static void on_asked(SimClient *client) {}
 void sim_clients_start(Sim *sim, guint operations) {
   SimClients *clients = sim->clients;
   clients->n = 2 + sim_random_below(dice(sim), CLIENTS_MAX - 1);
-  clients->think_us = sim_random_spread(dice(sim), 2 * SIM_MS, 100 * SIM_MS);
+  clients->think_us = sim->fast ? sim_random_spread(dice(sim), 100, 2 * SIM_MS)
+                                : sim_random_spread(dice(sim), 2 * SIM_MS, 100 * SIM_MS);
   clients->large_percent = sim_random_percent(dice(sim), 50) ? 2 : 12;
   clients->left = operations;
   for (guint i = 0; i < clients->n; i++) {
