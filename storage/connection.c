@@ -175,7 +175,13 @@ gboolean qfs_connection_start_log(QfsConnection *connection, GError **error) {
     return FALSE;
   }
   gboolean is_on = sqlite3_stricmp((const char *)sqlite3_column_text(statement, 0), "wal") == 0;
+  /* The answer comes before the change is committed, which may still fail. */
+  gboolean is_kept = sqlite3_step(statement) == SQLITE_DONE;
+  if (!is_kept)
+    qfs_connection_fail(connection, "write-ahead logging can't be turned on", error);
   sqlite3_finalize(statement);
+  if (!is_kept)
+    return FALSE;
   if (!is_on)
     return qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_IO, error,
                                     "write-ahead logging can't be turned on");

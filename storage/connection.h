@@ -86,6 +86,7 @@ typedef struct {
   gboolean in_transaction; /* writer: between begin and commit or rollback */
   gboolean is_broken;      /* a call of this transaction failed: only rollback may follow */
   gboolean has_failed;     /* Q4 */
+  gboolean is_beyond_repair; /* damaged so that it can't even be emptied */
 
   QfsCounters counters, committed_counters;
   GBytes *meta; /* encoding of the metadata in the file as of this transaction; NULL: unknown */

@@ -83,17 +83,24 @@ static int take_lock(const char *dir, GError **error) {
   return fd;
 }
 
+/* By SQLite's own file system layer, like everything that is done to the file and its log. An empty
+ * file counts as none. */
 static gboolean file_exists(const char *dir) {
   g_autofree char *path = g_build_filename(dir, "replica.db", NULL);
-  return g_access(path, F_OK) == 0;
+  sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+  int exists = 0;
+  return vfs->xAccess(vfs, path, SQLITE_ACCESS_EXISTS, &exists) == SQLITE_OK && exists;
 }
 
-/* Logs that a deleted file left behind must not be taken for a new one's. */
-static void remove_orphans(const char *dir) {
-  static const char *const names[] = {"replica.db-wal", "replica.db-shm", "replica.db-journal"};
+/* The file, if there is one, and its logs. Logs that a deleted file left behind must not be taken for a
+ * new one's. */
+static void remove_files(const char *dir) {
+  static const char *const names[] = {"replica.db", "replica.db-wal", "replica.db-shm",
+                                      "replica.db-journal"};
+  sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
   for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
     g_autofree char *path = g_build_filename(dir, names[i], NULL);
-    g_unlink(path);
+    vfs->xDelete(vfs, path, 0);
   }
 }
 
@@ -162,8 +169,19 @@ static gboolean prepare_file(QfsConnection *connection, guint32 node, gboolean c
   return FALSE;
 }
 
+/* Also gives up a file that was to be emptied and is too damaged for that: the next opening makes a
+ * new one. */
 static void close_replica(QfsReplica *replica) {
-  qfs_connection_close(qfs_connection(replica));
+  QfsConnection *connection = qfs_connection(replica);
+  g_autofree char *dir = connection->is_beyond_repair ? g_strdup(connection->dir) : NULL;
+  int lock_fd = connection->lock_fd;
+
+  connection->lock_fd = -1; /* kept until the files are gone */
+  qfs_connection_close(connection);
+  if (dir != NULL)
+    remove_files(dir);
+  if (lock_fd >= 0)
+    close(lock_fd); /* gives the lock back */
 }
 
 static gboolean begin(QfsReplica *replica, GError **error) {
@@ -178,14 +196,39 @@ static void rollback(QfsReplica *replica) {
   qfs_connection_rollback(qfs_connection(replica));
 }
 
+/* Is what is left after a wipe a file to build on? Little is left to look at: a few tables, and the list of
+ * free pages. */
+static gboolean is_sound(QfsConnection *connection, GError **error) {
+  sqlite3_stmt *statement = NULL;
+
+  if (sqlite3_prepare_v2(connection->db, "PRAGMA quick_check(1)", -1, &statement, NULL) != SQLITE_OK ||
+      sqlite3_step(statement) != SQLITE_ROW) {
+    qfs_connection_fail(connection, "can't be checked", error);
+    sqlite3_finalize(statement);
+    return FALSE;
+  }
+  g_autofree char *verdict = g_strdup((const char *)sqlite3_column_text(statement, 0));
+  sqlite3_finalize(statement);
+  return g_strcmp0(verdict, "ok") == 0 ||
+         qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_CORRUPT, error, "is damaged: %s",
+                                  verdict != NULL ? verdict : "no answer");
+}
+
+/* In a file that is damaged this may fail; such a one is given up at closing. */
 static gboolean wipe(QfsReplica *replica, GError **error) {
   QfsConnection *connection = qfs_connection(replica);
 
   if (!qfs_connection_may_write(connection, error))
     return FALSE;
-  return qfs_connection_wrote(connection, qfs_record_store_wipe(connection, error) &&
-                                              qfs_chunk_store_wipe(connection, error) &&
-                                              qfs_intent_store_wipe(connection, error));
+  g_autoptr(GError) local = NULL;
+  gboolean ok = qfs_record_store_wipe(connection, &local) &&
+                qfs_chunk_store_wipe(connection, &local) &&
+                qfs_intent_store_wipe(connection, &local) && is_sound(connection, &local);
+  if (g_error_matches(local, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_CORRUPT))
+    connection->is_beyond_repair = TRUE;
+  if (!ok)
+    g_propagate_error(error, g_steal_pointer(&local));
+  return qfs_connection_wrote(connection, ok);
 }
 
 static gboolean checkpoint(QfsReplica *replica, gboolean everything, GError **error) {
@@ -276,7 +319,7 @@ QfsReplica *qfs_sqlite_replica_open(const char *dir, guint32 node, gboolean crea
   if (lock_fd < 0)
     return NULL;
   if (create && !file_exists(dir))
-    remove_orphans(dir);
+    remove_files(dir);
 
   g_autoptr(QfsConnection) connection = qfs_connection_open(dir, TRUE, create, error);
   if (connection == NULL) {

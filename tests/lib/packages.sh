@@ -34,6 +34,7 @@ packages_missing_for_tests() {
 sqlite3 sqlite3
 getfattr attr
 git git
+patch patch
 python3 python3
 ps procps
 END

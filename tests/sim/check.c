@@ -122,7 +122,7 @@ static guint count_holders(Sim *sim, const char *key, const QfsRecord *record, L
   guint n = 0;
   for (guint i = 1; i <= sim->nodes_n; i++) {
     g_autoptr(QfsRecord) held = look(&sim->disk[i], key);
-    n += qfs_record_compare(held, record) >= 0;
+    n += sim->disk[i].lost || qfs_record_compare(held, record) >= 0;
   }
   return n;
 }
@@ -364,4 +364,20 @@ void sim_check_wipe(Sim *sim, guint node) {
   SIM_CHECK(sim, !is_in_sync(sim, node), "node %u is in sync but was wiped", node);
   SIM_CHECK(sim, sim->disk[node].rolled_back,
             "node %u was wiped, but its replica never lost anything", node);
+}
+
+void sim_check_promises(Sim *sim, guint node, const QfsNodeMeta *old, const QfsNodeMeta *new) {
+  const struct {
+    const char *what;
+    guint64 old, new;
+  } promises[] = {
+      {"the epoch", old->promised_epoch, new->promised_epoch},
+      {"the view", old->view.epoch, new->view.epoch},
+      {"the generation", old->generation, new->generation},
+      {"the clock's ceiling", old->ceiling, new->ceiling},
+  };
+  for (guint i = 0; i < G_N_ELEMENTS(promises); i++)
+    SIM_CHECK(sim, promises[i].new >= promises[i].old,
+              "node %u went back with %s, from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, node,
+              promises[i].what, promises[i].old, promises[i].new);
 }

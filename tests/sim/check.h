@@ -20,7 +20,8 @@
  * acknowledgement a version, or a newer one, is on W replicas (on stable storage when so asked).
  * Checks at a node's steps (disk.c)
  *  k. Versions at a node do not go down, but by force on a node that is not in sync.
- *  l. A tombstone is collected only when no node holds an older version, nor would after a loss of power.
+ *  l. What a node promised stays: a node that took part in an epoch refuses older ones.
+ *  m. A tombstone is collected only when no node holds an older version, nor would after a loss of power.
  */
 #pragma once
 
@@ -54,6 +55,8 @@ void sim_check_content(Sim *sim, SimOp *op, const QfsRecord *record, GBytes *dat
 void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsRecord *new,
                        gboolean force);
 void sim_check_wipe(Sim *sim, guint node);
+/* The node replaces what it knows of itself. */
+void sim_check_promises(Sim *sim, guint node, const QfsNodeMeta *old, const QfsNodeMeta *new);
 /* What was acknowledged of `name` (NULL: of every key) is on W replicas. */
 void sim_check_still_held(Sim *sim, const char *name);
 

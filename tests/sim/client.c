@@ -19,6 +19,7 @@ void sim_client_init(SimClient *client, Sim *sim, guint id, void (*on_idle)(SimC
 
 void sim_client_clear(SimClient *client) {
   g_clear_pointer(&client->got, qfs_request_free);
+  g_clear_pointer(&client->later, qfs_request_free);
   g_clear_pointer(&client->staging, g_bytes_unref);
   g_clear_pointer(&client->bytes, g_byte_array_unref);
 }
@@ -26,8 +27,11 @@ void sim_client_clear(SimClient *client) {
 static void submit(SimClient *client, QfsRequest *request) {
   Sim *sim = client->sim;
   client->asked_us = sim->now_us;
+  gboolean same_run = client->run == sim->run || qfs_object_is_none(client->pinned);
+  if (!same_run)
+    client->pinned = (QfsObjectId){0, 0}; /* pins died with the daemon */
   client->run = sim->run;
-  if (sim->coordinator != NULL) {
+  if (sim->coordinator != NULL && same_run) {
     qfs_coordinator_submit(sim->coordinator, request);
     return;
   }
@@ -61,6 +65,11 @@ static QfsRequest *request_new(SimClient *client, QfsRequestType type, const cha
   return request;
 }
 
+static void on_read_on(Sim *sim, gpointer data) {
+  SimClient *client = data;
+  submit(client, g_steal_pointer(&client->later));
+}
+
 static void read_more(SimClient *client) {
   QfsRecord *record = client->got->record;
   guint64 done = client->bytes->len;
@@ -73,7 +82,14 @@ static void read_more(SimClient *client) {
   request->record = qfs_record_ref(record);
   request->offset = done;
   request->length = (guint64)sim_random_spread(&client->sim->random, 512, 1024 * 1024);
-  submit(client, request);
+  if (!client->slow) {
+    submit(client, request);
+    return;
+  }
+  request->length = MIN(request->length, 2 * QFS_CHUNK_SIZE);
+  client->later = request;
+  sim_after(client->sim, sim_random_spread(&client->sim->random, 1 * SIM_MS, 1500 * SIM_MS),
+            on_read_on, client);
 }
 
 static void got(SimClient *client, QfsRequest *request) {
@@ -96,6 +112,7 @@ static void got(SimClient *client, QfsRequest *request) {
   client->got = request;
   g_byte_array_set_size(client->bytes, 0);
   client->pinned = record->object;
+  client->slow = record->tail_offset > 0 && sim_random_percent(&sim->random, 5);
   qfs_coordinator_pin(sim->coordinator, record->object);
   read_more(client);
 }

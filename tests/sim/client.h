@@ -24,6 +24,8 @@ struct SimClient {
   QfsObjectId pinned;
   GByteArray *bytes;
   guint tries;
+  gboolean slow;     /* takes its time between reads */
+  QfsRequest *later; /* the next of them */
 
   GBytes *staging; /* value that is being staged */
   gsize staged;

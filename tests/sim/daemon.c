@@ -45,15 +45,25 @@ static void end_node(Sim *sim, SimNode *node, const char *reason) {
   sim_after_in_run(sim, sim_random_range(&sim->random, 10, 5 * SIM_MS), on_gone, gone, gone_free);
 }
 
+static QfsNode *try_open(Sim *sim, SimNode *node, GError **error) {
+  QfsReplica *replica = sim_disk_open(&sim->disk[node->number], TRUE, error);
+  if (replica == NULL)
+    return NULL;
+  return qfs_node_new(&sim->env, node->number, node->process, replica, error);
+}
+
 static void on_node_opens(Sim *sim, gpointer data) {
   guint number = GPOINTER_TO_UINT(data);
   SimNode *node = &sim->node[number];
   if (!node->started || node->node != NULL)
     return; /* stopped meanwhile */
   g_autoptr(GError) error = NULL;
-  QfsReplica *replica = sim_disk_open(&sim->disk[number], TRUE, &error);
-  if (replica != NULL)
-    node->node = qfs_node_new(&sim->env, number, node->process, replica, &error);
+  node->node = try_open(sim, node, &error);
+  if (g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_CORRUPT)) {
+    sim_disk_set_aside(&sim->disk[number]);
+    g_clear_error(&error);
+    node->node = try_open(sim, node, &error);
+  }
   SIM_TRACE(sim, "node %u.%" G_GUINT64_FORMAT " opens: %s", number, node->process,
             node->node != NULL ? "ok" : error->message);
   if (node->node == NULL)
@@ -96,7 +106,9 @@ void sim_node_crash(Sim *sim, guint number, const char *reason) {
     return;
   sim->result->node_crashes++;
   SIM_TRACE(sim, "node %u crashes", number);
+  sim->disk[number].dying = TRUE;
   end_node(sim, &sim->node[number], reason);
+  sim->disk[number].dying = FALSE;
 }
 
 /* ---- the daemon ---- */
@@ -120,7 +132,9 @@ void sim_daemon_kill(Sim *sim) {
   /* What freeing emits is bound to the life that ends here, and so never happens. */
   g_clear_pointer(&sim->coordinator, qfs_coordinator_free);
   for (guint i = 1; i <= sim->nodes_n; i++) {
+    sim->disk[i].dying = TRUE;
     close_node(&sim->node[i]);
+    sim->disk[i].dying = FALSE;
     sim->node[i].working = FALSE;
     sim->node[i].to.last_us = sim->node[i].from.last_us = 0;
   }
@@ -128,8 +142,6 @@ void sim_daemon_kill(Sim *sim) {
 }
 
 void sim_daemon_lose_power(Sim *sim) {
-  for (guint i = 1; i <= sim->nodes_n; i++)
-    g_clear_pointer(&sim->disk[i].peek, qfs_replica_close);
   sim_daemon_kill(sim);
   SIM_TRACE(sim, "power is lost");
   if (sim->power_losses++ == 0)

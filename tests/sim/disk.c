@@ -22,6 +22,14 @@ static QfsReplica *inner(QfsReplica *self) {
   return fault(self)->inner;
 }
 
+static gboolean is_corrupt_now(SimDisk *disk, const char *what, GError **error) {
+  if (disk->corrupt_in == 0 || --disk->corrupt_in > 0)
+    return FALSE;
+  SIM_TRACE(disk->sim, "disk %u is damaged at %s", disk->node, what);
+  g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_CORRUPT, "injected: damage at %s", what);
+  return TRUE;
+}
+
 static gboolean io_error(GError **error, const char *what) {
   g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_IO, "injected: %s", what);
   return FALSE;
@@ -30,6 +38,10 @@ static gboolean io_error(GError **error, const char *what) {
 /* Every step of a writer passes here. FALSE: it fails. */
 static gboolean step(QfsReplica *self, const char *what, GError **error) {
   SimDisk *disk = fault(self)->disk;
+  if (is_corrupt_now(disk, what, error)) {
+    disk->failed = disk->failed || !fault(self)->reader;
+    return FALSE;
+  }
   if (fault(self)->reader) {
     if (disk->read_fail_in > 0 && --disk->read_fail_in == 0)
       return io_error(error, what);
@@ -46,7 +58,7 @@ static gboolean space(QfsReplica *self, const char *what, GError **error) {
   if (!step(self, what, error))
     return FALSE;
   fault(self)->wrote = TRUE;
-  if (!fault(self)->disk->full)
+  if (!fault(self)->disk->full || fault(self)->disk->mem == NULL) /* there the files are full */
     return TRUE;
   g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_NO_SPACE, "injected: disk full at %s",
               what);
@@ -55,9 +67,14 @@ static gboolean space(QfsReplica *self, const char *what, GError **error) {
 
 static void fault_close(QfsReplica *self) {
   FaultReplica *replica = fault(self);
+  SimVolume *volume = replica->disk->volume;
+  if (volume != NULL)
+    volume->dead = replica->disk->dying;
   if (replica->in_transaction)
     replica->inner->ops->rollback(replica->inner);
   qfs_replica_close(replica->inner);
+  if (volume != NULL)
+    volume->dead = FALSE;
   if (!replica->reader)
     replica->disk->writer_open = FALSE;
   g_ptr_array_unref(replica->watched);
@@ -127,13 +144,21 @@ static void watch(QfsReplica *self, const char *key) {
   g_ptr_array_add(fault(self)->watched, g_strdup(key));
 }
 
+/* The row before a step, for the checks. What is damaged may be overwritten all the same. */
+static gboolean get_old(SimDisk *disk, QfsReplica *real, const char *key, QfsRecord **out_old,
+                        GError **error) {
+  if (!disk->rotten)
+    return real->ops->record_get(real, key, out_old, error);
+  real->ops->record_get(real, key, out_old, NULL);
+  return TRUE;
+}
+
 static gboolean fault_record_apply(QfsReplica *self, const QfsRecord *record, gboolean hint,
                                    gboolean force, QfsApplyResult *out_result, GError **error) {
   SimDisk *disk = fault(self)->disk;
   QfsReplica *real = inner(self);
   g_autoptr(QfsRecord) old = NULL;
-  if (!space(self, "record_apply", error) ||
-      !real->ops->record_get(real, record->key, &old, error) ||
+  if (!space(self, "record_apply", error) || !get_old(disk, real, record->key, &old, error) ||
       !real->ops->record_apply(real, record, hint, force, out_result, error))
     return FALSE;
   if (*out_result != QFS_APPLY_SUPERSEDED && qfs_record_compare(record, old) < 0) {
@@ -147,7 +172,7 @@ static gboolean fault_record_remove(QfsReplica *self, const char *key, GError **
   SimDisk *disk = fault(self)->disk;
   QfsReplica *real = inner(self);
   g_autoptr(QfsRecord) old = NULL;
-  if (!step(self, "record_remove", error) || !real->ops->record_get(real, key, &old, error))
+  if (!step(self, "record_remove", error) || !get_old(disk, real, key, &old, error))
     return FALSE;
   if (old != NULL) {
     sim_check_regress(disk->sim, disk->node, old, NULL, TRUE);
@@ -175,6 +200,17 @@ static gboolean fault_wipe(QfsReplica *self, GError **error) {
   return inner(self)->ops->wipe(inner(self), error);
 }
 
+static gboolean fault_meta_store(QfsReplica *self, const QfsNodeMeta *meta, GError **error) {
+  SimDisk *disk = fault(self)->disk;
+  QfsReplica *real = inner(self);
+  g_autofree QfsNodeMeta *old = g_new0(QfsNodeMeta, 1);
+  if (!space(self, "meta_store", error))
+    return FALSE;
+  if (real->ops->meta_load(real, old, NULL))
+    sim_check_promises(disk->sim, disk->node, old, meta);
+  return real->ops->meta_store(real, meta, error);
+}
+
 /* ---- the rest passes through ---- */
 
 #define PASS(check, name, ...)                                                                     \
@@ -182,9 +218,6 @@ static gboolean fault_wipe(QfsReplica *self, GError **error) {
 
 static gboolean fault_meta_load(QfsReplica *self, QfsNodeMeta *out_meta, GError **error) {
   PASS(step, meta_load, out_meta);
-}
-static gboolean fault_meta_store(QfsReplica *self, const QfsNodeMeta *meta, GError **error) {
-  PASS(space, meta_store, meta);
 }
 static gboolean fault_record_get(QfsReplica *self, const char *key, QfsRecord **out,
                                  GError **error) {
@@ -277,15 +310,26 @@ static const QfsReplicaOps fault_ops = {
 
 /* ---- life ---- */
 
+static void close_peeks(SimDisk *disk) {
+  g_clear_pointer(&disk->peek, qfs_replica_close);
+  g_clear_pointer(&disk->stable_peek, qfs_replica_close);
+  g_clear_pointer(&disk->stable, sim_volume_free);
+}
+
 void sim_disk_init(SimDisk *disk, Sim *sim, guint node, char *dir) {
   *disk = (SimDisk){.sim = sim, .node = node, .dir = dir};
-  if (dir == NULL)
+  if (dir == NULL) {
     disk->mem = mem_disk_new(node);
+    return;
+  }
+  sim_vfs_init();
+  disk->volume = sim_volume_new(dir, sim_random_u64(&sim->random));
 }
 
 void sim_disk_clear(SimDisk *disk) {
   g_assert(!disk->writer_open);
-  g_clear_pointer(&disk->peek, qfs_replica_close);
+  close_peeks(disk);
+  g_clear_pointer(&disk->volume, sim_volume_free);
   g_clear_pointer(&disk->mem, mem_disk_free);
   g_clear_pointer(&disk->dir, g_free);
 }
@@ -308,6 +352,8 @@ QfsReplica *sim_disk_open(SimDisk *disk, gboolean create, GError **error) {
   }
   disk->failed = disk->crashed = FALSE;
   disk->crash_point = SIM_CRASH_NONE;
+  if (disk->volume != NULL && !disk->volume->stay) /* a disk that broke, and was replaced */
+    disk->volume->fail_in = 0;
   QfsReplica *real = disk->mem != NULL
                          ? mem_replica_open(disk->mem)
                          : qfs_sqlite_replica_open(disk->dir, disk->node, create, FALSE, error);
@@ -324,8 +370,12 @@ QfsReplica *sim_disk_open_reader(SimDisk *disk, GError **error) {
 }
 
 void sim_disk_lose_power(SimDisk *disk) {
-  if (disk->mem == NULL)
+  if (disk->mem == NULL) {
+    close_peeks(disk);
+    sim_volume_lose_power(disk->volume);
+    disk->rolled_back = TRUE;
     return;
+  }
   guint volatile_commits = mem_disk_volatile_commits(disk->mem);
   guint keep = sim_random_below(&disk->sim->random, volatile_commits + 1);
   SIM_TRACE(disk->sim, "disk %u keeps %u of %u commits", disk->node, keep, volatile_commits);
@@ -333,16 +383,95 @@ void sim_disk_lose_power(SimDisk *disk) {
   disk->rolled_back = disk->rolled_back || keep < volatile_commits;
 }
 
+static gboolean damage_in_memory(SimDisk *disk, SimDamage damage) {
+  if (damage == SIM_DAMAGE_OLD_COPY)
+    return mem_disk_restore_copy(disk->mem);
+  if (damage == SIM_DAMAGE_FLIP)
+    disk->corrupt_in = (guint)sim_random_spread(&disk->sim->random, 1, 100);
+  else
+    mem_disk_erase(disk->mem);
+  return TRUE;
+}
+
+gboolean sim_disk_damage(SimDisk *disk, SimDamage damage) {
+  g_assert(!disk->writer_open);
+  close_peeks(disk);
+  if (!(disk->mem != NULL ? damage_in_memory(disk, damage)
+                          : sim_volume_damage(disk->volume, damage)))
+    return FALSE;
+  SIM_TRACE(disk->sim, "disk %u: damage %d", disk->node, damage);
+  disk->lost = disk->rolled_back = TRUE;
+  if (damage == SIM_DAMAGE_DELETE)
+    disk->rotten = FALSE;
+  else if (damage != SIM_DAMAGE_OLD_COPY)
+    disk->rotten = disk->rotten || disk->mem == NULL;
+  return TRUE;
+}
+
+void sim_disk_keep_copy(SimDisk *disk) {
+  if (disk->mem != NULL)
+    mem_disk_keep_copy(disk->mem);
+  else
+    sim_volume_keep_copy(disk->volume);
+}
+
+void sim_disk_set_aside(SimDisk *disk) {
+  SIM_TRACE(disk->sim, "disk %u: replica set aside", disk->node);
+  SIM_CHECK(disk->sim, disk->rolled_back,
+            "the replica of node %u is damaged, but nothing was done to it", disk->node);
+  sim_disk_damage(disk, SIM_DAMAGE_DELETE);
+}
+
+void sim_disk_heal(SimDisk *disk) {
+  disk->absent = disk->full = FALSE;
+  disk->fail_in = disk->read_fail_in = disk->corrupt_in = 0;
+  disk->crash_point = SIM_CRASH_NONE;
+  if (disk->volume == NULL)
+    return;
+  disk->volume->full = disk->volume->stay = FALSE;
+  disk->volume->fail_in = disk->volume->read_fail_in = 0;
+}
+
 /* ---- looking from outside ---- */
 
+static gboolean may_be_unreadable(const SimDisk *disk) {
+  return disk->lost || disk->rotten;
+}
+
+/* NULL: it was damaged. */
+static QfsReplica *open_peek(SimDisk *disk, const char *dir) {
+  g_autoptr(GError) error = NULL;
+  QfsReplica *replica = qfs_sqlite_replica_open_reader(dir, &error);
+  if (replica == NULL && !may_be_unreadable(disk) &&
+      !g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_ABSENT))
+    sim_fail(disk->sim, "cannot look into %s: %s", dir, error->message);
+  return replica;
+}
+
 static QfsReplica *peek(SimDisk *disk) {
-  if (disk->peek == NULL) {
-    g_autoptr(GError) error = NULL;
-    disk->peek = qfs_sqlite_replica_open_reader(disk->dir, &error);
-    if (disk->peek == NULL)
-      sim_fail(disk->sim, "cannot look into %s: %s", disk->dir, error->message);
-  }
+  if (disk->peek == NULL)
+    disk->peek = open_peek(disk, disk->dir);
   return disk->peek;
+}
+
+static QfsReplica *stable_peek(SimDisk *disk) {
+  if (disk->stable != NULL && disk->stable_syncs == disk->volume->syncs)
+    return disk->stable_peek;
+  g_clear_pointer(&disk->stable_peek, qfs_replica_close);
+  g_clear_pointer(&disk->stable, sim_volume_free);
+  g_autofree char *dir = g_strconcat(disk->dir, ".stable", NULL);
+  disk->stable = sim_volume_new_stable(disk->volume, dir);
+  disk->stable_syncs = disk->volume->syncs;
+  return disk->stable_peek = open_peek(disk, dir);
+}
+
+static QfsRecord *look(SimDisk *disk, QfsReplica *replica, const char *key) {
+  g_autoptr(GError) error = NULL;
+  QfsRecord *record = NULL;
+  if (replica != NULL && !replica->ops->record_get(replica, key, &record, &error) &&
+      !may_be_unreadable(disk))
+    sim_fail(disk->sim, "node %u: reading %s: %s", disk->node, key, error->message);
+  return record;
 }
 
 QfsRecord *sim_disk_record(SimDisk *disk, const char *key) {
@@ -350,26 +479,31 @@ QfsRecord *sim_disk_record(SimDisk *disk, const char *key) {
     const MemRow *row = mem_disk_row(disk->mem, key);
     return row != NULL ? qfs_record_ref(row->record) : NULL;
   }
-  g_autoptr(GError) error = NULL;
-  QfsRecord *record = NULL;
-  if (!peek(disk)->ops->record_get(peek(disk), key, &record, &error))
-    sim_fail(disk->sim, "node %u: reading %s: %s", disk->node, key, error->message);
+  sim_vfs_set_quiet(TRUE);
+  QfsRecord *record = look(disk, peek(disk), key);
+  sim_vfs_set_quiet(FALSE);
   return record;
 }
 
 QfsRecord *sim_disk_durable_record(SimDisk *disk, const char *key) {
-  if (disk->mem == NULL)
-    return sim_disk_record(disk, key);
+  if (disk->mem == NULL) {
+    sim_vfs_set_quiet(TRUE);
+    QfsRecord *stable = look(disk, stable_peek(disk), key);
+    sim_vfs_set_quiet(FALSE);
+    return stable;
+  }
   const QfsRecord *record = mem_disk_durable_record(disk->mem, key);
   return record != NULL ? qfs_record_ref(record) : NULL;
 }
 
 QfsChunk *sim_disk_chunk(SimDisk *disk, QfsObjectId object, guint64 index, guint64 max_version) {
   g_autoptr(QfsReplica) reader = disk->mem != NULL ? mem_replica_open_reader(disk->mem) : NULL;
+  sim_vfs_set_quiet(TRUE);
   QfsReplica *from = reader != NULL ? reader : peek(disk);
   g_autoptr(GError) error = NULL;
   QfsChunk *chunk = NULL;
-  if (!from->ops->chunk_get(from, object, index, max_version, &chunk, NULL, &error))
+  if (from != NULL && !from->ops->chunk_get(from, object, index, max_version, &chunk, NULL, &error))
     sim_fail(disk->sim, "node %u: reading a chunk: %s", disk->node, error->message);
+  sim_vfs_set_quiet(FALSE);
   return chunk;
 }

@@ -9,10 +9,12 @@
  * sync; rows that were kept for others only when what was acknowledged has W holders without them.
  *  D3. A replica that never lost anything is never wiped.
  *  D4. After a failed step the node comes back only by being opened again.
+ *  D5. What a node promised never goes back: epochs, its view, its generation, the clock's ceiling.
  */
 #pragma once
 
 #include "mem_replica.h"
+#include "sim_vfs.h"
 
 typedef struct Sim Sim;
 
@@ -23,7 +25,11 @@ typedef struct {
   guint node;
   MemDisk *mem;     /* or */
   char *dir;        /* SQLite */
-  QfsReplica *peek; /* SQLite: looks from outside; opened when first used */
+  SimVolume *volume; /* SQLite: its files */
+  QfsReplica *peek;  /* SQLite: looks from outside; opened when first used */
+  SimVolume *stable; /* SQLite: what is certainly on stable storage, as of `stable_syncs` */
+  QfsReplica *stable_peek;
+  guint64 stable_syncs;
   gboolean writer_open;
 
   /* faults asked for */
@@ -31,6 +37,7 @@ typedef struct {
   gboolean full;      /* no space for anything new */
   guint fail_in;      /* the n-th storage step from now fails (0: none), and so do all after it */
   guint read_fail_in; /* the n-th direct read from now fails, once */
+  guint corrupt_in;   /* the n-th step or direct read from now finds damage (in-memory only) */
   SimCrashPoint crash_point;
   guint crash_in; /* at the n-th commit from now */
 
@@ -38,6 +45,9 @@ typedef struct {
   gboolean failed;
   gboolean crashed;
   gboolean rolled_back; /* ever lost something that had been committed */
+  gboolean dying;       /* its process is being killed: closing changes nothing */
+  gboolean lost;        /* lost something that counts as there until the node is in sync again */
+  gboolean rotten;      /* SQLite: damaged, and not replaced since */
 } SimDisk;
 
 /* dir NULL: in memory; else SQLite in that directory (taken over). */
@@ -48,12 +58,20 @@ void sim_disk_clear(SimDisk *disk);
 QfsReplica *sim_disk_open(SimDisk *disk, gboolean create, GError **error);
 QfsReplica *sim_disk_open_reader(SimDisk *disk, GError **error);
 
-/* Loses a random part of what is not on stable storage (in-memory only). */
+/* Loses a random part of what is not on stable storage. */
 void sim_disk_lose_power(SimDisk *disk);
+/* Something happens to the files of a node that is closed. In memory there is no file to cut or to
+ * overwrite: they are gone then. FALSE: nothing happened. */
+gboolean sim_disk_damage(SimDisk *disk, SimDamage damage);
+/* Keeps a copy of the files as they are now. */
+void sim_disk_keep_copy(SimDisk *disk);
+/* What cannot be opened is set aside, as cluster/node_thread.c does. */
+void sim_disk_set_aside(SimDisk *disk);
+void sim_disk_heal(SimDisk *disk); /* ends the faults asked for */
 
-/* What it holds now, as committed; NULL: no row. */
+/* What it holds now, as committed; NULL: no row, or (after damage) none that can be read. */
 QfsRecord *sim_disk_record(SimDisk *disk, const char *key);
-/* What a power loss would certainly leave (SQLite: what is committed). */
+/* What a power loss would certainly leave. */
 QfsRecord *sim_disk_durable_record(SimDisk *disk, const char *key);
 /* The chunk row for (object, index) at greatest version <= max_version, or NULL. */
 QfsChunk *sim_disk_chunk(SimDisk *disk, QfsObjectId object, guint64 index, guint64 max_version);

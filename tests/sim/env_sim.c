@@ -6,6 +6,7 @@
  * coordinator; an answered request is an event. So everything else can happen between any two of
  * these.
  */
+#include "faults.h"
 #include "sim.h"
 
 /* Rarely a hop takes this much longer than usual, in usual latencies. */
@@ -75,7 +76,15 @@ static guint copies(Sim *sim, const SimLink *link) {
   }
   gboolean twice =
       link->duplicate_percent > 0 && sim_random_percent(&sim->random, link->duplicate_percent);
+  sim->result->duplicated += twice;
   return twice ? 2 : 1;
+}
+
+/* When copy `i` of a message arrives. A second one may turn up long after. */
+static gint64 copy_delay_us(Sim *sim, SimLink *link, guint i) {
+  if (i > 0 && sim_random_percent(&sim->random, sim->ghost_percent))
+    return sim_random_spread(&sim->random, 1 * SIM_MS, 4 * SIM_SECOND);
+  return arrival_us(sim, link) - sim->now_us;
 }
 
 /* The first record or chunk of a message, for the trace; newly allocated. */
@@ -157,11 +166,11 @@ static void on_request_arrives(Sim *sim, gpointer data) {
   sim_env_poke(sim, node);
 }
 
-static void deliver(Sim *sim, SimNode *node, const QfsMessage *message) {
+static void deliver(Sim *sim, SimNode *node, const QfsMessage *message, guint copy) {
   Delivery *delivery = g_new(Delivery, 1);
   *delivery =
       (Delivery){.message = qfs_message_copy(message, message->node), .process = node->process};
-  sim_after_in_run(sim, arrival_us(sim, &node->to) - sim->now_us, on_request_arrives, delivery,
+  sim_after_in_run(sim, copy_delay_us(sim, &node->to, copy), on_request_arrives, delivery,
                    delivery_drop);
 }
 
@@ -171,7 +180,7 @@ static void env_send(QfsEnv *env, QfsMessage *message) {
   trace_message(sim, "send to", message);
   guint n = copies(sim, &node->to);
   for (guint i = 0; i < n; i++)
-    deliver(sim, node, message);
+    deliver(sim, node, message, i);
   if (n == 0)
     trace_message(sim, "lost to", message);
   qfs_message_free(message);
@@ -189,7 +198,7 @@ static void env_reply(QfsEnv *env, QfsMessage *message) {
   SimNode *node = &sim->node[message->node];
   guint n = sim->disk[message->node].crashed ? 0 : copies(sim, &node->from);
   for (guint i = 0; i < n; i++)
-    sim_after_in_run(sim, arrival_us(sim, &node->from) - sim->now_us, on_reply_arrives,
+    sim_after_in_run(sim, copy_delay_us(sim, &node->from, i), on_reply_arrives,
                      qfs_message_copy(message, message->node), message_drop);
   if (n == 0)
     trace_message(sim, "lost from", message);
@@ -218,7 +227,11 @@ static void on_node_works(Sim *sim, gpointer data) {
     g_ptr_array_remove_range(node->inbox, 0, n);
     g_ptr_array_set_free_func(node->inbox, message_drop);
     SIM_TRACE(sim, "node %u handles %u", node->number, n);
+    guint types = 0;
+    for (guint i = 0; i < n; i++)
+      types |= 1u << ((const QfsMessage *)g_ptr_array_index(batch, i))->type;
     qfs_node_handle(node->node, batch);
+    sim_faults_handled(sim, node->number, types);
     sim_env_poke(sim, node);
   }
   if (sim->disk[node->number].crashed)
@@ -265,12 +278,12 @@ static void on_read_runs(Sim *sim, gpointer data) {
     else if (!qfs_read_run(read, node->reader))
       g_clear_pointer(&node->reader, qfs_replica_close);
   }
-  sim_after_in_run(sim, sim_random_range(&sim->random, 1, 40), on_read_answered, read, read_drop);
+  sim_after_in_run(sim, sim_random_range(&sim->random, 1, sim->read_us), on_read_answered, read, read_drop);
 }
 
 static void env_read(QfsEnv *env, QfsRead *read) {
   Sim *sim = sim_of(env);
-  gint64 us = sim_random_range(&sim->random, 1, 40);
+  gint64 us = sim_random_range(&sim->random, 1, sim->read_us);
   if (sim->node[read->node].to.delay_us > 0) /* its disk is slow too */
     us += sim_random_range(&sim->random, 0, sim->node[read->node].to.delay_us);
   sim_after_in_run(sim, us, on_read_runs, read, read_drop);

@@ -15,7 +15,11 @@ typedef enum {
   FAULT_CLOCK,
   FAULT_LOSSY_LINKS,
   FAULT_DUPLICATES,
+  FAULT_KILL_AT_MESSAGE,
+  FAULT_KILL_AT_ACK,
+  FAULT_CLOCK_AT_START,
   /* of one node */
+  FAULT_CRASH_AT_MESSAGE,
   FAULT_CRASH,
   FAULT_CRASH_REQUEST,
   FAULT_DOWN_REQUEST,
@@ -24,16 +28,54 @@ typedef enum {
   FAULT_READ_ERROR,
   FAULT_FULL_DISK,
   FAULT_PARTITION,
+  FAULT_ONE_WAY,
   FAULT_SLOW,
   FAULT_LOSSY_NODE,
+  /* of one node's disk */
+  FAULT_DISK_LOST,
+  FAULT_OLD_COPY,
+  FAULT_ROT,
+  FAULT_DAMAGE,
   FAULT_KINDS,
 } FaultKind;
 
-static const char *const kind_names[] = {
-    "kill",      "power loss",    "shutdown",     "clock",           "lossy links", "duplicates",
-    "crash",     "crash request", "down request", "crash at commit", "io error",    "read error",
-    "full disk", "partition",     "slow node",    "lossy node",
+static const char *const kind_names[FAULT_KINDS] = {
+    [FAULT_KILL] = "kill",
+    [FAULT_POWER] = "power loss",
+    [FAULT_SHUTDOWN] = "shutdown",
+    [FAULT_CLOCK] = "clock jump",
+    [FAULT_LOSSY_LINKS] = "lossy links",
+    [FAULT_DUPLICATES] = "duplicates",
+    [FAULT_KILL_AT_MESSAGE] = "kill at a message",
+    [FAULT_KILL_AT_ACK] = "kill at an acknowledgement",
+    [FAULT_CLOCK_AT_START] = "clock jump between lives",
+    [FAULT_CRASH_AT_MESSAGE] = "crash at a message",
+    [FAULT_CRASH] = "crash",
+    [FAULT_CRASH_REQUEST] = "crash request",
+    [FAULT_DOWN_REQUEST] = "down request",
+    [FAULT_CRASH_AT_COMMIT] = "crash at commit",
+    [FAULT_IO_ERROR] = "io error",
+    [FAULT_READ_ERROR] = "read error",
+    [FAULT_FULL_DISK] = "full disk",
+    [FAULT_PARTITION] = "partition",
+    [FAULT_ONE_WAY] = "one-way partition",
+    [FAULT_SLOW] = "slow node",
+    [FAULT_LOSSY_NODE] = "lossy node",
+    [FAULT_DISK_LOST] = "disk lost",
+    [FAULT_OLD_COPY] = "old copy",
+    [FAULT_ROT] = "bit rot",
+    [FAULT_DAMAGE] = "damaged files",
 };
+G_STATIC_ASSERT(FAULT_KINDS <= SIM_FAULT_KINDS_MAX);
+
+const char *sim_fault_name(guint kind) {
+  return kind < FAULT_KINDS ? kind_names[kind] : NULL;
+}
+
+static void count(Sim *sim, FaultKind kind) {
+  sim->result->faults++;
+  sim->result->fault_count[kind]++;
+}
 
 struct SimFaults {
   gboolean active;
@@ -43,6 +85,9 @@ struct SimFaults {
   QfsNodeSet held; /* of those: the fault itself is not over */
   gboolean caring, starting;
   guint64 heal_id[QFS_NODES_MAX + 1]; /* an older plan to heal is void */
+  /* The n-th batch with such a message from now on, or the n-th acknowledgement, ends something. */
+  guint trap_types, trap_left, ack_trap_left;
+  gboolean trap_node; /* the node; else the daemon */
 };
 
 static SimRandom *dice(Sim *sim) {
@@ -58,11 +103,15 @@ static const guint usual_weight[FAULT_KINDS] = {
     [FAULT_IO_ERROR] = 7,     [FAULT_READ_ERROR] = 4,
     [FAULT_FULL_DISK] = 5,    [FAULT_PARTITION] = 10,
     [FAULT_SLOW] = 7,         [FAULT_LOSSY_NODE] = 6,
+    [FAULT_KILL_AT_MESSAGE] = 9, [FAULT_KILL_AT_ACK] = 5,
+    [FAULT_CRASH_AT_MESSAGE] = 4, [FAULT_ONE_WAY] = 6,
+    [FAULT_DISK_LOST] = 3,    [FAULT_OLD_COPY] = 5,
+    [FAULT_ROT] = 4,          [FAULT_DAMAGE] = 4,
 };
 
 SimFaults *sim_faults_new(Sim *sim) {
   SimFaults *faults = g_new0(SimFaults, 1);
-  gboolean power = !sim->sqlite && sim_random_percent(dice(sim), 25);
+  gboolean power = sim_random_percent(dice(sim), 35);
   for (guint kind = 0; kind < FAULT_KINDS; kind++)
     faults->enabled[kind] = sim_random_percent(dice(sim), 60) ? usual_weight[kind] : 0;
   faults->enabled[FAULT_KILL] = usual_weight[FAULT_KILL];
@@ -114,8 +163,12 @@ static void on_care(Sim *sim, gpointer unused) {
         continue;
       if (is_closed(&status->node[i - 1]))
         ask_node(sim, i, QFS_NODE_UP);
-      else if (status->node[i - 1].in_sync)
+      else if (status->node[i - 1].in_sync && sim->node[i].node != NULL && !sim->disk[i].rotten) {
         faults->broken &= ~QFS_NODE_BIT(i);
+        sim->disk[i].lost = FALSE;
+      }
+      if (faults->active && sim_random_percent(dice(sim), 4))
+        sim_disk_keep_copy(&sim->disk[i]);
     }
     qfs_engine_status_free(status);
   }
@@ -129,9 +182,7 @@ static void heal_node(Sim *sim, guint number) {
   sim->faults->held &= ~QFS_NODE_BIT(number);
   node->to = (SimLink){.last_us = node->to.last_us};
   node->from = (SimLink){.last_us = node->from.last_us};
-  disk->absent = disk->full = FALSE;
-  disk->fail_in = disk->read_fail_in = 0;
-  disk->crash_point = SIM_CRASH_NONE;
+  sim_disk_heal(disk);
 }
 
 typedef struct {
@@ -166,6 +217,20 @@ static void on_restart(Sim *sim, gpointer unused) {
     sim_daemon_start(sim, FALSE);
 }
 
+static void heal_later(Sim *sim, guint node);
+
+/* Some disks are not there when the daemon comes back. */
+static void take_away(Sim *sim) {
+  for (guint i = 1; i <= sim->nodes_n; i++) {
+    if (!sim_random_percent(dice(sim), 40))
+      continue;
+    sim->disk[i].absent = TRUE;
+    sim->faults->broken |= QFS_NODE_BIT(i);
+    sim->faults->held |= QFS_NODE_BIT(i);
+    heal_later(sim, i);
+  }
+}
+
 static void restart_later(Sim *sim) {
   SimFaults *faults = sim->faults;
   sim->closing = FALSE;
@@ -174,9 +239,13 @@ static void restart_later(Sim *sim) {
       sim->disk[i].absent = TRUE;
   if (faults->starting)
     return;
+  if (sim->options.unlimited && faults->active && sim_random_percent(dice(sim), 30))
+    take_away(sim);
   faults->starting = TRUE;
-  if (sim_random_percent(dice(sim), 15))
+  if (sim_random_percent(dice(sim), 15)) {
     jump_clock(sim);
+    sim->result->fault_count[FAULT_CLOCK_AT_START]++;
+  }
   sim_after(sim, sim_random_spread(dice(sim), 1 * SIM_MS, 2 * SIM_SECOND), on_restart, NULL);
 }
 
@@ -195,6 +264,49 @@ static void lose_power(Sim *sim) {
     sim_history_settled(sim);
   sim_daemon_lose_power(sim);
   restart_later(sim);
+}
+
+/* ---- faults that wait for their moment ---- */
+
+static void set_trap(Sim *sim, gboolean node) {
+  static const guint types[] = {
+      1u << QFS_MESSAGE_APPLY,  1u << QFS_MESSAGE_CHUNKS, 1u << QFS_MESSAGE_INTENT,
+      1u << QFS_MESSAGE_COMMIT, 1u << QFS_MESSAGE_VIEW,   1u << QFS_MESSAGE_SYNC,
+      1u << QFS_MESSAGE_WIPE,   1u << QFS_MESSAGE_REMOVE, 1u << QFS_MESSAGE_DISCARD,
+      1u << QFS_MESSAGE_SCAN_RECORDS,
+  };
+  SimFaults *faults = sim->faults;
+  faults->trap_types = types[sim_random_below(dice(sim), G_N_ELEMENTS(types))];
+  faults->trap_left = 1 + sim_random_below(dice(sim), 5);
+  faults->trap_node = node;
+}
+
+static void on_trapped(Sim *sim, gpointer unused) {
+  if (sim->coordinator == NULL || !sim->faults->active)
+    return;
+  gboolean power = sim->faults->enabled[FAULT_POWER] > 0 && sim_random_percent(dice(sim), 50);
+  SIM_TRACE(sim, "fault: the moment has come");
+  if (power)
+    lose_power(sim);
+  else
+    kill_daemon(sim);
+}
+
+void sim_faults_handled(Sim *sim, guint number, guint types) {
+  SimFaults *faults = sim->faults;
+  if (!faults->active || faults->trap_left == 0 || (types & faults->trap_types) == 0 ||
+      --faults->trap_left > 0)
+    return;
+  if (!faults->trap_node)
+    sim_after(sim, 0, on_trapped, NULL);
+  else if (qfs_set_has(faults->held, number))
+    sim->disk[number].crashed = TRUE; /* found by whoever let it work */
+}
+
+void sim_faults_acknowledged(Sim *sim) {
+  SimFaults *faults = sim->faults;
+  if (faults->active && faults->ack_trap_left > 0 && --faults->ack_trap_left == 0)
+    sim_after(sim, 0, on_trapped, NULL);
 }
 
 typedef struct {
@@ -252,10 +364,54 @@ static void disturb_links(Sim *sim, FaultKind kind) {
 
 /* ---- faults of one node ---- */
 
-static void cut_links(Sim *sim, SimNode *node) {
-  guint way = sim_random_below(dice(sim), 4);
-  node->to.cut = way != 1;
-  node->from.cut = way != 2;
+static void cut_one_way(Sim *sim, SimNode *node) {
+  gboolean to = sim_random_percent(dice(sim), 50);
+  node->to.cut = to;
+  node->from.cut = !to;
+}
+
+/* DESIGN 1.6: a version that is not settled survives W-1 losses, and as many nodes may fail at once as
+ * the budget says; nodes that have not yet caught up again count, whatever made them fall behind. */
+static gboolean may_lose(Sim *sim, guint number) {
+  guint lost = 1, behind = 1;
+  if (sim->options.unlimited || sim->coordinator == NULL)
+    return FALSE;
+  QfsEngineStatus *status = status_new(sim);
+  for (guint i = 1; i <= sim->nodes_n; i++) {
+    lost += i != number && sim->disk[i].lost;
+    behind += i != number && !status->node[i - 1].in_sync;
+  }
+  qfs_engine_status_free(status);
+  return lost < sim->write_quorum && behind <= sim_faults_survivable(sim);
+}
+
+static SimDamage damage_of(Sim *sim, FaultKind kind) {
+  static const SimDamage other[] = {SIM_DAMAGE_NO_LOG, SIM_DAMAGE_TRUNCATE, SIM_DAMAGE_GARBAGE};
+  switch (kind) {
+  case FAULT_OLD_COPY:
+    return SIM_DAMAGE_OLD_COPY;
+  case FAULT_ROT:
+    return SIM_DAMAGE_FLIP;
+  case FAULT_DAMAGE:
+    return other[sim_random_below(dice(sim), G_N_ELEMENTS(other))];
+  default:
+    return SIM_DAMAGE_DELETE;
+  }
+}
+
+static void damage_disk(Sim *sim, FaultKind kind, guint number) {
+  sim_node_crash(sim, number, "injected: damage");
+  sim_disk_damage(&sim->disk[number], damage_of(sim, kind));
+}
+
+/* Steps of a SQLite replica fail where they happen: in its files. */
+static void fail_files(Sim *sim, guint number) {
+  SimVolume *volume = sim->disk[number].volume;
+  volume->spare = !may_lose(sim, number);
+  if (!volume->spare)
+    sim->disk[number].lost = sim->disk[number].rolled_back = TRUE;
+  volume->stay = sim_random_percent(dice(sim), 50);
+  volume->fail_in = (guint)sim_random_spread(dice(sim), 1, 400);
 }
 
 static void break_node(Sim *sim, FaultKind kind, guint number) {
@@ -279,16 +435,30 @@ static void break_node(Sim *sim, FaultKind kind, guint number) {
     disk->crash_in = (guint)sim_random_spread(dice(sim), 1, 20);
     break;
   case FAULT_IO_ERROR:
-    disk->fail_in = (guint)sim_random_spread(dice(sim), 1, 60);
+    if (disk->volume != NULL && sim_random_percent(dice(sim), 80))
+      fail_files(sim, number);
+    else
+      disk->fail_in = (guint)sim_random_spread(dice(sim), 1, 60);
     break;
   case FAULT_READ_ERROR:
-    disk->read_fail_in = 1 + sim_random_below(dice(sim), 4);
+    if (disk->volume != NULL)
+      disk->volume->read_fail_in = (guint)sim_random_spread(dice(sim), 1, 200);
+    else
+      disk->read_fail_in = 1 + sim_random_below(dice(sim), 4);
     break;
   case FAULT_FULL_DISK:
     disk->full = TRUE;
+    if (disk->volume != NULL)
+      disk->volume->full = TRUE;
     break;
   case FAULT_PARTITION:
-    cut_links(sim, node);
+    node->to.cut = node->from.cut = TRUE;
+    break;
+  case FAULT_ONE_WAY:
+    cut_one_way(sim, node);
+    break;
+  case FAULT_CRASH_AT_MESSAGE:
+    set_trap(sim, TRUE);
     break;
   case FAULT_SLOW:
     node->to.delay_us = sim_random_spread(dice(sim), SIM_MS, 4 * SIM_SECOND);
@@ -297,6 +467,12 @@ static void break_node(Sim *sim, FaultKind kind, guint number) {
   case FAULT_LOSSY_NODE:
     node->to.loss_percent = sim_random_below(dice(sim), 60);
     node->from.loss_percent = sim_random_below(dice(sim), 60);
+    break;
+  case FAULT_DISK_LOST:
+  case FAULT_OLD_COPY:
+  case FAULT_ROT:
+  case FAULT_DAMAGE:
+    damage_disk(sim, kind, number);
     break;
   default:
     g_assert_not_reached();
@@ -338,10 +514,12 @@ static void happen(Sim *sim, FaultKind kind) {
   guint number = 0;
   if (sim->coordinator == NULL)
     return;
-  if (kind >= FAULT_CRASH && (number = pick_node(sim)) == 0)
+  if (kind >= FAULT_CRASH_AT_MESSAGE && (number = pick_node(sim)) == 0)
+    return;
+  if (kind >= FAULT_DISK_LOST && !may_lose(sim, number))
     return;
   SIM_TRACE(sim, "fault: %s%s%.0u", kind_names[kind], number != 0 ? " at node " : "", number);
-  sim->result->faults++;
+  count(sim, kind);
   switch (kind) {
   case FAULT_KILL:
     kill_daemon(sim);
@@ -358,6 +536,12 @@ static void happen(Sim *sim, FaultKind kind) {
   case FAULT_LOSSY_LINKS:
   case FAULT_DUPLICATES:
     disturb_links(sim, kind);
+    break;
+  case FAULT_KILL_AT_MESSAGE:
+    set_trap(sim, FALSE);
+    break;
+  case FAULT_KILL_AT_ACK:
+    sim->faults->ack_trap_left = 1 + sim_random_below(dice(sim), 6);
     break;
   default:
     break_node(sim, kind, number);
@@ -392,6 +576,11 @@ void sim_faults_stop(Sim *sim) {
     heal_node(sim, i);
   }
   set_all_links(sim, 0, 0);
+  for (guint i = 1; i <= sim->nodes_n; i++)
+    if (sim->disk[i].rotten) { /* damage that nobody has read yet: the disk is replaced */
+      sim_node_crash(sim, i, "injected: disk replaced");
+      sim_disk_damage(&sim->disk[i], SIM_DAMAGE_DELETE);
+    }
 }
 
 void sim_faults_break(Sim *sim, guint n) {
@@ -404,9 +593,14 @@ void sim_faults_break(Sim *sim, guint n) {
     FaultKind kind = kinds[sim_random_below(dice(sim), G_N_ELEMENTS(kinds))];
     SIM_TRACE(sim, "fault: %s at node %u, at once", kind_names[kind], number);
     break_node(sim, kind, number);
-    sim->result->faults++;
+    count(sim, kind);
     n--;
   }
+}
+
+void sim_faults_break_one_more(Sim *sim) {
+  if (qfs_set_size(sim->faults->held) < sim->nodes_n)
+    sim_faults_break(sim, 1);
 }
 
 void sim_faults_restart(Sim *sim, gboolean in_good_order) {
@@ -422,7 +616,8 @@ static gboolean are_well(Sim *sim, QfsNodeSet nodes) {
   QfsEngineStatus *status = status_new(sim);
   gboolean well = TRUE;
   for (guint i = 1; i <= sim->nodes_n; i++)
-    well = well && (!qfs_set_has(nodes, i) || status->node[i - 1].in_sync);
+    well = well && (!qfs_set_has(nodes, i) ||
+                    (status->node[i - 1].in_sync && !sim->disk[i].lost));
   qfs_engine_status_free(status);
   return well;
 }

@@ -24,6 +24,15 @@ void sim_faults_stop(Sim *sim);
 guint sim_faults_survivable(const Sim *sim);
 /* Breaks `n` random nodes at one moment, until sim_faults_stop. */
 void sim_faults_break(Sim *sim, guint n);
+/* One node more than that, if there is another. */
+void sim_faults_break_one_more(Sim *sim);
+
+/* For the faults that wait for their moment: a node has handled messages of these types (as bits);
+ * a change was acknowledged. */
+void sim_faults_handled(Sim *sim, guint node, guint types);
+void sim_faults_acknowledged(Sim *sim);
+
+const char *sim_fault_name(guint kind); /* NULL: no such kind */
 
 /* All nodes are in sync and nothing is owed. */
 gboolean sim_all_is_well(Sim *sim);

@@ -5,9 +5,11 @@
  * trace (from a second run of the same seed with the trace on) and the command that replays it.
  * With --tap the same as test points over chunks of seeds.
  */
+#include "faults.h"
 #include "sim.h"
 
 #include <glib/gstdio.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,16 +18,14 @@
 #include <unistd.h>
 
 #define JOBS_MAX 64
-/* A seed that takes longer than this, in real seconds, hangs. */
-#define SEED_TIMEOUT_S 120
-
 static struct {
   gint64 seeds, start, seed;
-  gboolean unlimited, verbose, trace;
+  gboolean unlimited, verbose, trace, until_failure;
   char *storage;
   gint jobs, nodes, replicas, tail;
+  gint timeout_s; /* a seed that takes longer, in real seconds, hangs */
   char *tap;
-} arguments = {.seeds = 100, .start = 1, .seed = -1, .jobs = 2, .tail = 60};
+} arguments = {.seeds = 100, .start = 1, .seed = -1, .jobs = 2, .tail = 60, .timeout_s = 120};
 
 typedef struct {
   SimResult result;
@@ -40,10 +40,12 @@ typedef struct {
 } Job;
 
 typedef struct {
-  guint64 seeds, failed;
+  guint64 seeds, failed, sqlite;
   guint64 operations, acked_puts, gets, crashes, node_crashes, lost, faults, events;
   guint64 linear_checked, linear_open;
   gint64 virtual_us;
+  guint64 duplicated;
+  guint64 fault_count[SIM_FAULT_KINDS_MAX];
 } Totals;
 
 /* ---- one seed ---- */
@@ -88,7 +90,9 @@ static void run_seed(guint64 seed, Shared *shared, gboolean trace, gboolean prin
       .on = trace, .out = print ? stdout : NULL, .ring = trace ? &shared->ring : NULL};
   memset(&shared->result, 0, sizeof shared->result);
   g_mkdir_with_parents(scratch, 0700);
-  alarm(SEED_TIMEOUT_S);
+  alarm((guint)arguments.timeout_s);
+  mallopt(M_MMAP_THRESHOLD, 1 << 26); /* files of simulated disks come and go */
+  mallopt(M_TRIM_THRESHOLD, 1 << 28);
   sim_run_seed(&options, &tracing, &shared->result);
   remove_tree(scratch);
 }
@@ -182,6 +186,10 @@ static void add_totals(Totals *totals, const SimResult *result) {
   totals->virtual_us += result->virtual_us;
   totals->linear_checked += result->linear_checked;
   totals->linear_open += result->linear_open;
+  totals->duplicated += result->duplicated;
+  totals->sqlite += result->sqlite;
+  for (guint i = 0; i < SIM_FAULT_KINDS_MAX; i++)
+    totals->fault_count[i] += result->fault_count[i];
 }
 
 static void print_seed(guint64 seed, const SimResult *r) {
@@ -215,14 +223,16 @@ static void run_seeds(guint64 first, guint64 n, Totals *totals) {
     job_init(&jobs[i]);
   guint64 next = first;
   while (next < first + n || running > 0) {
+    if (arguments.until_failure && totals->failed > 0)
+      n = next - first; /* begin no more */
     for (guint i = 0; i < n_jobs && next < first + n; i++)
       if (jobs[i].pid == 0) {
         start_seed(&jobs[i], next++, FALSE, FALSE);
         running++;
       }
     int wait_status;
-    pid_t pid = wait(&wait_status);
-    for (guint i = 0; i < n_jobs; i++)
+    pid_t pid = running > 0 ? wait(&wait_status) : -1;
+    for (guint i = 0; i < n_jobs && pid > 0; i++)
       if (jobs[i].pid == pid) {
         running--;
         finish_job(&jobs[i], wait_status, totals);
@@ -232,6 +242,14 @@ static void run_seeds(guint64 first, guint64 n, Totals *totals) {
     close(jobs[i].log_fd);
     munmap(jobs[i].shared, sizeof *jobs[i].shared);
   }
+}
+
+static void print_fault_counts(const Totals *t) {
+  printf("# %" G_GUINT64_FORMAT " seeds on SQLite; messages: %" G_GUINT64_FORMAT
+         " lost, %" G_GUINT64_FORMAT " repeated; faults by kind:\n",
+         t->sqlite, t->lost, t->duplicated);
+  for (guint i = 0; sim_fault_name(i) != NULL; i++)
+    printf("# %10" G_GUINT64_FORMAT " %s\n", t->fault_count[i], sim_fault_name(i));
 }
 
 static void print_totals(const Totals *t, gint64 real_us) {
@@ -244,6 +262,8 @@ static void print_totals(const Totals *t, gint64 real_us) {
          (double)t->crashes / n, (double)t->node_crashes / n, (double)t->lost / n,
          (double)t->faults / n, (double)t->events / n, (double)t->virtual_us / n / SIM_SECOND,
          t->linear_checked, t->linear_open);
+  if (arguments.verbose)
+    print_fault_counts(t);
   printf("%" G_GUINT64_FORMAT " seeds, %" G_GUINT64_FORMAT " failed, %.0f times real time\n",
          t->seeds, t->failed, (double)t->virtual_us / (double)MAX(real_us, 1));
 }
@@ -324,9 +344,13 @@ int main(int argc, char **argv) {
       {"nodes", 0, 0, G_OPTION_ARG_INT, &arguments.nodes, "Number of nodes (drawn)", "N"},
       {"replicas", 0, 0, G_OPTION_ARG_INT, &arguments.replicas, "Number of replicas (drawn)", "K"},
       {"jobs", 'j', 0, G_OPTION_ARG_INT, &arguments.jobs, "Seeds at the same time (2)", "J"},
+      {"until-failure", 0, 0, G_OPTION_ARG_NONE, &arguments.until_failure,
+       "Begin no more seeds once one has failed", NULL},
+      {"timeout", 0, 0, G_OPTION_ARG_INT, &arguments.timeout_s,
+       "Real seconds after which a seed counts as hanging (120)", "S"},
       {"tail", 0, 0, G_OPTION_ARG_INT, &arguments.tail, "Trace lines to show of a failure (60)",
        "N"},
-      {"verbose", 'v', 0, G_OPTION_ARG_NONE, &arguments.verbose, "A line per seed", NULL},
+      {"verbose", 'v', 0, G_OPTION_ARG_NONE, &arguments.verbose, "A line per seed, and how often each kind of fault happened", NULL},
       {"tap", 0, 0, G_OPTION_ARG_STRING, &arguments.tap,
        "Test points; \"same\": the same trace twice", "NAME"},
       {NULL},

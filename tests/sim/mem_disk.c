@@ -113,6 +113,7 @@ void mem_disk_free(MemDisk *disk) {
   g_tree_unref(disk->intents);
   g_clear_pointer(&disk->undo, g_ptr_array_unref);
   g_ptr_array_unref(disk->commits);
+  g_clear_pointer(&disk->older, g_ptr_array_unref);
   g_free(disk);
 }
 
@@ -255,11 +256,21 @@ void mem_disk_begin(MemDisk *disk) {
   disk->undo = g_ptr_array_new_with_free_func(undo_free);
 }
 
+static void make_stable(MemDisk *disk) {
+  if (disk->older == NULL) {
+    g_ptr_array_set_size(disk->commits, 0);
+    return;
+  }
+  for (guint i = 0; i < disk->commits->len; i++)
+    g_ptr_array_add(disk->older, g_ptr_array_ref(disk->commits->pdata[i]));
+  g_ptr_array_set_size(disk->commits, 0);
+}
+
 void mem_disk_commit(MemDisk *disk, gboolean durable) {
   g_assert(disk->undo != NULL);
   g_ptr_array_add(disk->commits, g_steal_pointer(&disk->undo));
   if (durable)
-    g_ptr_array_set_size(disk->commits, 0);
+    make_stable(disk);
 }
 
 void mem_disk_rollback(MemDisk *disk) {
@@ -273,7 +284,40 @@ void mem_disk_lose_power(MemDisk *disk, guint keep) {
   g_assert(!disk->open && disk->undo == NULL);
   for (guint i = disk->commits->len; i-- > keep;)
     undo_all(disk, g_ptr_array_index(disk->commits, i));
-  g_ptr_array_set_size(disk->commits, 0); /* what is left was read from the disk: it is on it */
+  g_ptr_array_set_size(disk->commits, (gint)MIN(keep, disk->commits->len));
+  make_stable(disk); /* what is left was read from the disk: it is on it */
+}
+
+void mem_disk_keep_copy(MemDisk *disk) {
+  g_assert(disk->undo == NULL);
+  if (disk->commits->len > 0)
+    return;
+  g_clear_pointer(&disk->older, g_ptr_array_unref);
+  disk->older = g_ptr_array_new_with_free_func((GDestroyNotify)g_ptr_array_unref);
+}
+
+static void undo_commits(MemDisk *disk, GPtrArray *commits) {
+  for (guint i = commits->len; i-- > 0;)
+    undo_all(disk, g_ptr_array_index(commits, i));
+  g_ptr_array_set_size(commits, 0);
+}
+
+gboolean mem_disk_restore_copy(MemDisk *disk) {
+  g_assert(!disk->open && disk->undo == NULL);
+  if (disk->older == NULL)
+    return FALSE;
+  undo_commits(disk, disk->commits);
+  undo_commits(disk, disk->older);
+  g_clear_pointer(&disk->older, g_ptr_array_unref);
+  return TRUE;
+}
+
+void mem_disk_erase(MemDisk *disk) {
+  g_assert(!disk->open && disk->undo == NULL);
+  MemDisk *fresh = mem_disk_new(disk->meta.node), old = *disk;
+  *disk = *fresh;
+  *fresh = old;
+  mem_disk_free(fresh);
 }
 
 guint mem_disk_volatile_commits(const MemDisk *disk) {

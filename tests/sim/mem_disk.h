@@ -33,6 +33,7 @@ typedef struct {
   GTree *intents;     /* MemIntent by id */
   GPtrArray *undo;    /* of the open transaction; NULL: none is open */
   GPtrArray *commits; /* undo arrays of the commits since the last durable one, oldest first */
+  GPtrArray *older;   /* those between the copy that was kept and `commits`; NULL: none was kept */
   gboolean open;      /* a writer has it */
 } MemDisk;
 
@@ -46,6 +47,12 @@ void mem_disk_rollback(MemDisk *disk); /* no transaction: does nothing */
 /* Keeps the oldest `keep` of the commits that are not durable. */
 void mem_disk_lose_power(MemDisk *disk, guint keep);
 guint mem_disk_volatile_commits(const MemDisk *disk);
+
+/* A copy of all there is, to go back to later; none is kept while something is not durable. */
+void mem_disk_keep_copy(MemDisk *disk);
+gboolean mem_disk_restore_copy(MemDisk *disk); /* FALSE: there is none */
+/* Leaves a new disk. */
+void mem_disk_erase(MemDisk *disk);
 
 /* Lookups; owned by the disk, NULL: no such row. */
 const MemRow *mem_disk_row(const MemDisk *disk, const char *key);

@@ -29,6 +29,8 @@
 #define SIM_MS 1000
 #define SIM_SECOND 1000000
 
+#define SIM_FAULT_KINDS_MAX 40
+
 typedef enum { SIM_STORAGE_AUTO, SIM_STORAGE_MEMORY, SIM_STORAGE_SQLITE } SimStorage;
 
 typedef struct {
@@ -49,6 +51,8 @@ typedef struct {
   gint64 virtual_us;
   guint64 digest, lines;
   guint linear_checked, linear_open; /* histories decided, and given up at the bound */
+  guint64 duplicated;                /* messages that arrived twice */
+  guint fault_count[SIM_FAULT_KINDS_MAX]; /* by kind: sim_fault_name */
 } SimResult;
 
 typedef struct {
@@ -87,7 +91,10 @@ struct Sim {
   guint nodes_n, replicas_k, write_quorum;
   gboolean sqlite;
   gboolean reorder;  /* links may overtake */
+  gboolean fast;     /* clients hardly think, and faults come as fast */
   gint64 latency_us; /* usual upper bound */
+  gint64 read_us;    /* the same for each half of a direct read */
+  guint ghost_percent; /* of repeated messages: the copy arrives much later */
 
   /* the daemon */
   QfsCoordinator *coordinator; /* NULL: not running */

@@ -18,6 +18,7 @@ struct SimClients {
   GArray *targets; /* guint key index; hot keys several times */
   GPtrArray *tokens, *children;
   SimKey *directory;
+  SimKeyClass focus; /* keys of this class come up five times as often */
 };
 
 static SimRandom *dice(Sim *sim) {
@@ -34,7 +35,7 @@ static void add_keys(Sim *sim, const char *format, guint n, SimKeyClass class, g
     SimKey *key = sim_history_add_key(sim->history, name, class, *group);
     if (!join || i + 1 == n)
       ++*group;
-    for (guint w = 0; w < weight; w++)
+    for (guint w = class == clients->focus ? 5 * weight : weight; w > 0; w--)
       g_array_append_val(clients->targets, key->index);
     if (class == SIM_KEY_TOKEN)
       g_ptr_array_add(clients->tokens, key);
@@ -48,6 +49,10 @@ SimClients *sim_clients_new(Sim *sim) {
   clients->targets = g_array_new(FALSE, FALSE, sizeof(guint));
   clients->tokens = g_ptr_array_new();
   clients->children = g_ptr_array_new();
+  /* Combinations of few keys as well as all at once, as with the kinds of faults (faults.h). */
+  clients->focus = sim_random_percent(dice(sim), 50)
+                       ? (SimKeyClass)sim_random_below(dice(sim), SIM_KEY_CHILD)
+                       : SIM_KEY_CHILD;
   guint group = 0;
   add_keys(sim, "hot", 2 + sim_random_below(dice(sim), 2), SIM_KEY_VALUE, &group, FALSE, 6);
   add_keys(sim, "stamped", 2, SIM_KEY_STAMPED, &group, FALSE, 5);
@@ -293,7 +298,8 @@ static void on_asked(SimClient *client) {}
 void sim_clients_start(Sim *sim, guint operations) {
   SimClients *clients = sim->clients;
   clients->n = 2 + sim_random_below(dice(sim), CLIENTS_MAX - 1);
-  clients->think_us = sim_random_spread(dice(sim), 2 * SIM_MS, 100 * SIM_MS);
+  clients->think_us = sim->fast ? sim_random_spread(dice(sim), 100, 2 * SIM_MS)
+                                : sim_random_spread(dice(sim), 2 * SIM_MS, 100 * SIM_MS);
   clients->large_percent = sim_random_percent(dice(sim), 50) ? 2 : 12;
   clients->left = operations;
   for (guint i = 0; i < clients->n; i++) {
