@@ -68,6 +68,7 @@ typedef struct {
   GPtrArray *intents;       /* QfsIntent */
   char *key;
   guint64 id;
+  guint nodes, replicas;    /* requests: N and K, by which a node knows what it holds for others */
   guint64 after_seq;
   guint64 first_seq;        /* APPLY by recovery: of the operation that made the version; 0: as in the record */
   guint limit;

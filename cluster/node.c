@@ -130,13 +130,12 @@ static gboolean serve_wipe(QfsNode *node, const QfsMessage *request, QfsMessage 
 
 /* Records. */
 
-/* Held for a node that is away? By the number of nodes that the cluster has, whoever is in sync. */
-static gboolean is_hint(const QfsNode *node, const char *key) {
-  const QfsView *view = &node->next.view;
-  if (!node->next.has_view)
+/* Held for a node that is away? As if all nodes were in sync. */
+static gboolean is_hint(const QfsNode *node, const QfsMessage *request, const char *key) {
+  if (request->nodes == 0)
     return FALSE;
   QfsNodeSet owners =
-      qfs_placement_holders(qfs_key_hash(key), qfs_set_all(view->nodes), view->replicas);
+      qfs_placement_holders(qfs_key_hash(key), qfs_set_all(request->nodes), request->replicas);
   return !qfs_set_has(owners, node->number);
 }
 
@@ -153,7 +152,7 @@ static gboolean apply_one(QfsNode *node, const QfsRecord *record, const QfsMessa
                           QfsMessage *reply, GError **error) {
   QfsReplica *replica = node->replica;
   QfsApplyResult result;
-  gboolean hint = is_hint(node, record->key);
+  gboolean hint = is_hint(node, request, record->key);
   if (!replica->ops->record_apply(replica, record, hint, request->force, &result, error))
     return FALSE;
   if (result != QFS_APPLY_SUPERSEDED)

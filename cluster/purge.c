@@ -21,6 +21,7 @@ struct QfsPurge {
   guint64 up_to;           /* operations to look at */
   gint64 deleted_before_ns;
   gboolean forced;
+  gboolean hints_dropped;
   QfsNodeSet sources;      /* still to be scanned */
   guint source;            /* 0: the next one is to be taken */
   guint64 at_seq;
@@ -118,6 +119,7 @@ static void hints_dropped(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
   if (reply->more) {
     drop_hints(c, p, peer);
   } else if (--p->waiting == 0) {
+    p->hints_dropped = TRUE;
     c->hints_dropped_epoch = p->epoch;
     purge_step(c);
   }
@@ -197,7 +199,7 @@ static void purge_step(QfsCoordinator *c) {
     qfs_purge_stop(c);
     return;
   }
-  if (c->hints_dropped_epoch != p->epoch) {
+  if (!p->hints_dropped) {
     p->waiting = c->config.nodes;
     for (guint i = 1; i <= c->config.nodes; i++)
       drop_hints(c, p, &c->peer[i]);

@@ -20,6 +20,8 @@ void qfs_rpc_send(QfsCoordinator *c, QfsPeer *peer, QfsMessage *message, QfsRpcD
   message->node = peer->index;
   message->incarnation = peer->incarnation;
   /* The newest epoch ever proposed: a node that promised it must not refuse what is sent beside it. */
+  message->nodes = c->config.nodes;
+  message->replicas = c->config.replicas;
   message->epoch = c->epoch_seen;
   if (done != NULL) {
     QfsRpc *rpc = g_slice_new0(QfsRpc);

@@ -77,8 +77,7 @@ SimOp *sim_check_seen(Sim *sim, SimOp *op, SimKey *key, const QfsRecord *record,
             "%s saw %s@%" G_GUINT64_FORMAT " come back after its tombstone @%" G_GUINT64_FORMAT
             " was collected",
             sim_op_text(op), key->name, record->timestamp, key->purged->timestamp);
-  gboolean leftover = record->kind == QFS_KIND_TOMBSTONE && sim_is_purged(key, record);
-  if (!leftover && qfs_record_compare(record, key->floor) > 0) {
+  if (!sim_is_leftover(key, record) && qfs_record_compare(record, key->floor) > 0) {
     qfs_record_unref(key->floor);
     key->floor = qfs_record_ref(record);
     key->floor_invoke_us = maker->invoke_us;
@@ -348,7 +347,7 @@ void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsReco
                 old->timestamp);
     return;
   }
-  if (old->kind == QFS_KIND_TOMBSTONE && sim_is_purged(key, old))
+  if (sim_is_leftover(key, old))
     return;
   SIM_CHECK(sim, force || (!in_sync && old->kind == QFS_KIND_TOMBSTONE && old->seq < new->seq),
             "node %u replaced %s@%" G_GUINT64_FORMAT " by the older @%" G_GUINT64_FORMAT, node,

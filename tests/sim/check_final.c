@@ -51,7 +51,7 @@ static void check_owners_agree(Sim *sim, const SimKey *key, QfsNodeSet owners,
     if (!qfs_set_has(owners, node))
       continue;
     g_autoptr(QfsRecord) record = sim_disk_record(&sim->disk[node], key->name);
-    if (record != NULL && record->kind == QFS_KIND_TOMBSTONE && sim_is_purged(key, record)) /* left where the removal was lost: counts as nothing */
+    if (sim_is_leftover(key, record)) /* left where the removal was lost: counts as nothing */
       g_clear_pointer(&record, qfs_record_unref);
     if (have_first)
       SIM_CHECK(
@@ -78,9 +78,7 @@ static void check_key(Sim *sim, const SimKey *key) {
             key->name, record != NULL ? record->timestamp : 0, key->floor->timestamp);
   for (guint node = 1; node <= sim->nodes_n; node++) {
     g_autoptr(QfsRecord) other = sim_disk_record(&sim->disk[node], key->name);
-    gboolean leftover =
-        other != NULL && other->kind == QFS_KIND_TOMBSTONE && sim_is_purged(key, other);
-    SIM_CHECK(sim, leftover || qfs_record_compare(other, record) <= 0,
+    SIM_CHECK(sim, sim_is_leftover(key, other) || qfs_record_compare(other, record) <= 0,
               "%s: node %u, no owner, holds @%" G_GUINT64_FORMAT ", newer than the owners",
               key->name, node, other->timestamp);
   }

@@ -248,6 +248,7 @@ static void forget_up_to(QfsRecord **record, const QfsRecord *tombstone) {
 
 void sim_history_purged(Sim *sim, SimKey *key, const QfsRecord *tombstone) {
   key->purged_us = sim->now_us;
+  key->purged_seq = MAX(key->purged_seq, tombstone->seq);
   if (qfs_record_compare(tombstone, key->purged) > 0) {
     qfs_record_unref(key->purged);
     key->purged = qfs_record_ref(tombstone);

@@ -36,6 +36,7 @@ typedef struct {
       *acked; /* newest version of which the write was acknowledged, or a loss of power left */
   gint64 acked_invoke_us;
   QfsRecord *purged; /* newest tombstone that some node collected: up to it nothing need be known */
+  guint64 purged_seq; /* greatest operation of a collected tombstone */
   gint64 purged_us;
   QfsRecord *durable; /* the same for what a loss of power must leave */
   gint64 durable_invoke_us;
@@ -144,6 +145,11 @@ void sim_history_acked(SimKey *key, const SimOp *op, const QfsRecord *record);
 static inline gboolean sim_is_purged(const SimKey *key, const QfsRecord *record) {
   return key != NULL && record != NULL && key->purged != NULL &&
          qfs_record_compare(record, key->purged) <= 0;
+}
+/* A tombstone that was collected elsewhere and stayed: it says nothing. */
+static inline gboolean sim_is_leftover(const SimKey *key, const QfsRecord *record) {
+  return sim_is_purged(key, record) && record->kind == QFS_KIND_TOMBSTONE &&
+         record->seq <= key->purged_seq;
 }
 /* What the floor still asks for. */
 static inline const QfsRecord *sim_floor_record(const SimKey *key, const SimFloor *floor) {

@@ -505,16 +505,13 @@ static char *next_key(gboolean owned, guint *from) {
 static void test_scans(Fixture *f, gconstpointer data) {
   /* Records are scanned by sequence number, a limited number at a time; what is held for others is
    * dropped likewise. */
-  QfsMessage *view = add(f, QFS_MESSAGE_VIEW);
-  view->view = g_new0(QfsView, 1);
-  view->view->nodes = 3;
-  view->view->replicas = 1;
-  run(f);
   char *key[6] = {NULL};
   guint from = 0;
   for (guint i = 1; i <= 5; i++) {
     key[i] = next_key(i > 3, &from);
-    add_put(f, key[i], 10, i, "v");
+    QfsMessage *put = add_put(f, key[i], 10, i, "v");
+    put->nodes = 3;
+    put->replicas = 1;
   }
   QfsMessage *scan = add(f, QFS_MESSAGE_SCAN_RECORDS);
   scan->after_seq = 2;
