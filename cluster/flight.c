@@ -265,6 +265,11 @@ void qfs_flights_tick(QfsCoordinator *c, gint64 now_us) {
     qfs_wake_at(c, c->full_retry_us);
     return;
   }
+  if (!c->view_stable) { /* nothing can be sent now; it must not be forgotten */
+    c->full_retry_us = now_us + FULL_RETRY_US;
+    qfs_wake_at(c, c->full_retry_us);
+    return;
+  }
   c->full_retry_us = 0;
   gint64 patience_us = (gint64)c->config.timeout_ms * 1000;
   for (GList *link = c->flights.head; link != NULL && c->view_stable; link = link->next) {
