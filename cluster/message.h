@@ -33,6 +33,7 @@ typedef enum {
   QFS_MESSAGE_WIPE,         /* everything but the metadata goes; mark becomes 0; once per incarnation */
   QFS_MESSAGE_DROP_HINTS,   /* after_seq: hint rows up to here go, a limited number -> more */
   QFS_MESSAGE_PING,         /* -> stats */
+  QFS_MESSAGE_TYPES,
 } QfsMessageType;
 
 typedef enum {
