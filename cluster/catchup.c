@@ -289,6 +289,10 @@ static void copy_on(QfsCoordinator *c, QfsCatchup *u, QfsMessage *message, guint
     return;
   }
   u->sent += n;
+  if (message->chunks != NULL)
+    c->stat.copied_chunks += n;
+  else
+    c->stat.copied_records += n;
   qfs_rpc_send(c, &c->peer[u->node], message, copied, ticket_new(u));
 }
 
@@ -417,6 +421,7 @@ static void wiped(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer 
   QfsCatchup *u = ticket_use(c, data);
   if (u == NULL || !usable(c, u, peer, reply))
     return;
+  c->stat.rebuilt++;
   u->stage = STAGE_EXTRAS;
   catchup_step(c, u);
 }

@@ -6,6 +6,7 @@
 #define RETRY_FIRST_US (1000 * 1000)
 #define RETRY_MAX_US (30 * 1000 * 1000)
 #define SUSPECT_RETRY_US (500 * 1000)
+#define SUSPECT_DOUBLINGS_MAX 3
 
 void qfs_log(QfsCoordinator *c, GLogLevelFlags level, const char *format, ...) {
   va_list args;
@@ -50,7 +51,6 @@ QfsCoordinator *qfs_coordinator_new(QfsEnv *env, const QfsCoordinatorConfig *con
   c->creating = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   c->removing = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   c->objects = g_hash_table_new(object_id_hash, object_id_equal);
-  c->reads = g_ptr_array_new();
   c->suspects = g_ptr_array_new_with_free_func(g_free);
   c->taken_back = qfs_taken_back_new();
   c->next_object = env->random(env);
@@ -86,7 +86,7 @@ void qfs_coordinator_free(QfsCoordinator *c) {
   g_hash_table_unref(c->creating);
   g_hash_table_unref(c->removing);
   g_hash_table_unref(c->objects);
-  g_ptr_array_unref(c->reads);
+  qfs_reads_clear(c);
   g_ptr_array_unref(c->suspects);
   g_array_unref(c->taken_back);
   for (guint i = 1; i <= c->config.nodes; i++)
@@ -156,7 +156,7 @@ void qfs_coordinator_receive(QfsCoordinator *c, QfsMessage *reply) {
 }
 
 void qfs_coordinator_read_done(QfsCoordinator *c, QfsRead *read) {
-  qfs_fetch_read_done(c, read);
+  qfs_reads_receive(c, read);
   qfs_after_event(c);
 }
 
@@ -164,6 +164,7 @@ void qfs_coordinator_tick(QfsCoordinator *c) {
   gint64 now_us = c->env->now_us(c->env);
   c->wake_us = 0;
   qfs_rpc_tick(c, now_us);
+  qfs_reads_tick(c, now_us);
   qfs_flights_tick(c, now_us);
   qfs_settle_tick(c, now_us);
   qfs_ops_tick(c, now_us);
@@ -218,6 +219,14 @@ static void hello_done(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpoi
     qfs_peer_fail(c, peer, reply->reason ? reply->reason : "did not open", FALSE);
     return;
   }
+  gint64 took_us = peer->greeted_us != 0 ? c->env->now_us(c->env) - peer->greeted_us : 0;
+  peer->too_slow = qfs_rpc_is_too_slow(c, peer, took_us);
+  if (peer->too_slow) { /* it would not get far: it is asked again after a while */
+    peer->suspicions++;
+    peer->rpc_us = took_us;
+    qfs_peer_lost(c, peer, PEER_SUSPECT);
+    return;
+  }
   peer->meta = *reply->meta;
   peer->stats = reply->stats;
   if (peer->meta.has_view && c->config.store[0] != '\0' &&
@@ -251,7 +260,7 @@ void qfs_peer_greet(QfsCoordinator *c, QfsPeer *peer) {
     peer->state = PEER_OPENING;
   qfs_rpc_drop_peer(c, peer);
   peer->incarnation = ++c->next_incarnation;
-  peer->retry_at_us = c->env->now_us(c->env) + SUSPECT_RETRY_US;
+  peer->greeted_us = c->env->now_us(c->env);
   qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_HELLO, peer->index), hello_done, NULL);
 }
 
@@ -259,6 +268,8 @@ void qfs_peer_start(QfsCoordinator *c, QfsPeer *peer) {
   g_assert(peer->state == PEER_CLOSED && !peer->stopping);
   peer->state = PEER_OPENING;
   peer->crashed = FALSE;
+  peer->greeted_us = 0;
+  peer->too_slow = FALSE;
   peer->incarnation = peer->process = ++c->next_incarnation;
   peer->opening_since_us = c->env->now_us(c->env);
   c->env->node_start(c->env, peer->index, peer->incarnation);
@@ -271,10 +282,12 @@ void qfs_peer_lost(QfsCoordinator *c, QfsPeer *peer, QfsPeerState state) {
   peer->state = state;
   c->proposal_sent &= ~QFS_NODE_BIT(peer->index); /* what was sent went to a life that ended */
   if (state == PEER_SUSPECT) {
-    peer->retry_at_us = c->env->now_us(c->env) + SUSPECT_RETRY_US;
+    guint doublings = MIN(MAX(peer->suspicions, 1) - 1, SUSPECT_DOUBLINGS_MAX);
+    peer->retry_at_us = c->env->now_us(c->env) + ((gint64)SUSPECT_RETRY_US << doublings);
     qfs_wake_at(c, peer->retry_at_us);
   }
   qfs_rpc_drop_peer(c, peer);
+  qfs_reads_peer_lost(c, peer);
   qfs_flights_forget_peer(c, peer, TRUE);
   qfs_recovery_peer_changed(c, peer);
   c->view_dirty = TRUE;
@@ -343,14 +356,25 @@ QfsNodeSet qfs_coordinator_owners(const QfsCoordinator *c, const char *key) {
   return qfs_placement_holders(qfs_key_hash(key), qfs_set_all(c->config.nodes), c->config.replicas);
 }
 
+static const char *silence(const QfsPeer *peer) {
+  return peer->too_slow ? "answers too slowly" : "does not answer";
+}
+
 static void node_status(const QfsCoordinator *c, const QfsPeer *peer, QfsNodeStatus *out) {
   out->in_sync = peer->state == PEER_TRUSTED;
   out->lag = peer->outstanding;
+  out->answer_us = (guint64)peer->rpc_us;
+  out->read_us = (guint64)qfs_read_estimate(peer, c->env->now_us(c->env));
   out->replica = peer->stats;
   out->reason = peer->reason != NULL ? g_strdup(peer->reason) : NULL;
   switch (peer->state) {
   case PEER_TRUSTED:
     out->state = QFS_NODE_STATE_UP;
+    if (qfs_set_has(qfs_peers_silent(c), peer->index)) {
+      out->state = QFS_NODE_STATE_FAILED;
+      g_free(out->reason);
+      out->reason = g_strdup(silence(peer));
+    }
     break;
   case PEER_JOINING:
     out->state = peer->rebuild ? QFS_NODE_STATE_REBUILDING : QFS_NODE_STATE_CATCHING_UP;
@@ -361,11 +385,13 @@ static void node_status(const QfsCoordinator *c, const QfsPeer *peer, QfsNodeSta
     break;
   case PEER_OPENING:
     out->state = QFS_NODE_STATE_OPENING;
-    break;
+    if (peer->greeted_us == 0)
+      break;
+    /* fall through */
   case PEER_SUSPECT:
     out->state = QFS_NODE_STATE_FAILED;
     g_free(out->reason);
-    out->reason = g_strdup("does not answer");
+    out->reason = g_strdup(silence(peer));
     break;
   case PEER_CLOSED:
     if (peer->reason != NULL)
@@ -384,19 +410,16 @@ void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
   out->replicas = c->config.replicas;
   out->write_quorum = c->write_quorum;
   out->epoch = c->view.epoch;
-  out->quorum = c->serving && c->quorum;
+  QfsNodeSet answer = qfs_peers_alive(c) & ~qfs_peers_silent(c);
+  out->quorum = c->serving && c->quorum && qfs_set_size(answer) >= qfs_view_majority(c);
   out->recovering = !c->serving || c->recovery != NULL;
   out->unsettled = c->n_issued - MIN(c->n_settled, c->n_issued);
-  out->puts = c->stat_puts;
-  out->gets = c->stat_gets;
-  out->acknowledged = c->stat_acked;
-  out->timed_out = c->stat_timed_out;
-  out->refused = c->stat_refused;
   out->purged = c->stat_purged;
   out->purge_running = c->purge != NULL || c->purge_forced;
   out->purge_waits_for = qfs_purge_reason(c);
   out->purge_last_ms = c->purge_last_ms;
   out->purge_last_removed = c->purge_last_removed;
+  out->count = c->stat;
   g_strlcpy(out->store, c->view.store, sizeof out->store);
   for (guint i = 1; i <= c->config.nodes; i++)
     node_status(c, &c->peer[i], &out->node[i - 1]);

@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#include "cluster/links.h"
+#include "cluster/message.h"
 #include "cluster/request.h"
 
 G_BEGIN_DECLS
@@ -40,8 +42,20 @@ typedef struct {
   char *dir;
   gboolean in_sync;
   guint64 lag;                 /* operations sent and not yet acknowledged */
+  guint64 answer_us, read_us;  /* usual time of a request, and of a direct read */
   QfsReplicaStats replica;     /* as of the node's last report */
 } QfsNodeStatus;
+
+/* What happened since the start. */
+typedef struct {
+  guint64 puts, gets, deletes, renames;
+  guint64 acknowledged, timed_out, refused; /* puts, deletes, renames and syncs that ended so */
+  guint64 sent[QFS_MESSAGE_TYPES], received[QFS_MESSAGE_TYPES]; /* by QfsMessageType; repeats count */
+  guint64 hedged;              /* direct reads that were sent to another node because one was late */
+  guint64 written_back;        /* versions that a read found at too few nodes and wrote to a majority */
+  guint64 rebuilt;             /* replicas that were found unusable and wiped, to be copied anew */
+  guint64 copied_records, copied_chunks; /* to nodes that caught up or took over */
+} QfsEngineCounters;
 
 typedef struct {
   guint nodes, replicas, write_quorum;
@@ -49,7 +63,7 @@ typedef struct {
   gboolean quorum;             /* writes are possible */
   gboolean recovering;         /* start is not finished */
   guint64 unsettled;           /* versions not yet on stable storage on all holders */
-  guint64 puts, gets, acknowledged, timed_out, refused; /* since start */
+  QfsEngineCounters count;
   guint64 purged;              /* tombstones collected since start */
   gboolean purge_running;      /* or asked for and waiting */
   char *purge_waits_for;       /* collecting tombstones waits for this; NULL: for nothing but its time */
@@ -71,6 +85,10 @@ typedef struct {
   void (*unpin)(QfsEngine *engine, QfsObjectId object);
   /* Drops a staged object that will not be published. */
   void (*discard)(QfsEngine *engine, QfsObjectId object);
+  /* Injected faults of the links; an engine without such has NULL for both. Editing is for engines that were
+   * opened with `faults` only. `edit` is called once, before return. */
+  void (*read_links)(QfsEngine *engine, QfsLinks *out);
+  void (*edit_links)(QfsEngine *engine, QfsLinksEdit edit, gpointer user_data);
   /* Settles what can be settled within `timeout_ms`, stops all threads, frees the engine. Call once, when
    * no request is under way or all are to be cut off (they end with QFS_UNKNOWN). */
   void (*close)(QfsEngine *engine, guint timeout_ms);

@@ -43,6 +43,15 @@ static QfsEngineStatus *embedded_status(QfsEngine *engine) {
   return status;
 }
 
+static void embedded_read_links(QfsEngine *engine, QfsLinks *out) {
+  qfs_env_thread_read_links(((Embedded *)engine)->threads, out);
+}
+
+static void embedded_edit_links(QfsEngine *engine, QfsLinksEdit edit, gpointer user_data) {
+  g_assert(engine->config.faults);
+  qfs_env_thread_edit_links(((Embedded *)engine)->threads, edit, user_data);
+}
+
 /* Also of a half-built engine. The files are closed before the lock is given back. */
 static void embedded_free(Embedded *self) {
   qfs_env_thread_free(self->threads);
@@ -72,6 +81,8 @@ static const QfsEngineOps embedded_ops = {.submit = embedded_submit,
                                           .pin = embedded_pin,
                                           .unpin = embedded_unpin,
                                           .discard = embedded_discard,
+                                          .read_links = embedded_read_links,
+                                          .edit_links = embedded_edit_links,
                                           .close = embedded_close};
 
 static gboolean start_is_over(const QfsCoordinator *coordinator) {
@@ -127,6 +138,8 @@ QfsEngine *qfs_engine_open_embedded(const QfsEngineConfig *config, QfsEngineWatc
 
   self->threads = qfs_env_thread_new(config->nodes, self->engine.config.node_dirs, config->sync,
                                      watch, watch_data);
+  if (config->faults)
+    qfs_env_thread_allow_faults(self->threads);
   QfsCoordinatorConfig coordinator = {.nodes = config->nodes,
                                       .replicas = config->replicas,
                                       .sync = config->sync,

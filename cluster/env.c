@@ -1,11 +1,10 @@
 /* env.c - what every environment needs for direct reads; see env.h. Pure, no state. */
 #include "cluster/env.h"
 
-QfsRead *qfs_read_new(QfsReadKind kind, guint node, gpointer owner) {
+QfsRead *qfs_read_new(QfsReadKind kind, guint node) {
   QfsRead *read = g_slice_new0(QfsRead);
   read->kind = kind;
   read->node = node;
-  read->owner = owner;
   return read;
 }
 

@@ -8,8 +8,8 @@
  *  E1. No effect calls back into the state machine before the event that emitted it has returned:
  *      results arrive as later events. (env_thread runs them right after it released its lock.)
  *  E2. Events of one state machine are given one at a time (env_thread: under one lock).
- *  E3. Messages may be lost, repeated, delayed; env_thread delivers in order and loses only what was
- *      under way when a node stopped.
+ *  E3. Messages and direct reads may be lost or delayed, messages also repeated; env_thread delivers in order
+ *      and loses only what was under way when a node stopped, unless faults are injected (links.h).
  *  E4. complete() reaches the requester exactly once per request, with no lock held.
  */
 #pragma once
@@ -22,11 +22,14 @@ G_BEGIN_DECLS
 typedef enum { QFS_READ_RECORD, QFS_READ_CHUNKS, QFS_READ_LIST } QfsReadKind;
 
 /* A read of one node's committed state by the thread that serves the request: the hot path of gets.
- * Filled in by the coordinator, answered by qfs_coordinator_read_done with the same object. */
+ * Filled in by the coordinator, answered by qfs_coordinator_read_done with the same object, unless the link
+ * to the node loses it: then the environment frees it. */
 typedef struct {
   QfsReadKind kind;
   guint node;
-  gpointer owner;            /* the coordinator's */
+  guint64 ask, hash;         /* the coordinator's */
+  guint64 incarnation;       /* the coordinator's: of the node, when it was asked */
+  gint64 asked_us;           /* the coordinator's */
   char *key;                 /* RECORD: key; LIST: directory */
   char *after;               /* LIST */
   guint limit;               /* LIST */
@@ -44,7 +47,7 @@ typedef struct {
   QfsChunk **chunks;         /* CHUNKS: `count` pointers, NULL: no such row */
   gboolean newer;            /* CHUNKS: some index without a row has one of a newer version */
 } QfsRead;
-QfsRead *qfs_read_new(QfsReadKind kind, guint node, gpointer owner);
+QfsRead *qfs_read_new(QfsReadKind kind, guint node);
 void qfs_read_free(QfsRead *read); /* accepts NULL */
 /* Fills in the answer from `replica` (a reader). FALSE: it is QFS_IO and the reader should be closed. */
 gboolean qfs_read_run(QfsRead *read, QfsReplica *replica);
@@ -62,7 +65,7 @@ struct QfsEnv {
   void (*send)(QfsEnv *env, QfsMessage *message);
   /* node -> coordinator; takes the message over. */
   void (*reply)(QfsEnv *env, QfsMessage *message);
-  /* Read node `read->node` directly; takes the object over until qfs_coordinator_read_done. */
+  /* Read node `read->node` directly; takes the object over until qfs_coordinator_read_done, if that comes. */
   void (*read)(QfsEnv *env, QfsRead *read);
   /* Hands the answered request to its requester. */
   void (*complete)(QfsEnv *env, QfsRequest *request);

@@ -1,6 +1,7 @@
 /* env_thread.c - see env_thread.h. Safe across threads; fields say what guards them. */
 #include "cluster/env_thread.h"
 
+#include "cluster/delay_line.h"
 #include "cluster/node_thread.h"
 
 #include <errno.h>
@@ -29,6 +30,14 @@ struct QfsEnvThread {
   pthread_cond_t changed; /* an event happened; signalled when somebody waits */
   guint waiters;          /* monitor */
   gint inside;            /* atomic: events and effects under way in any thread */
+
+  gint faulty; /* atomic: links are to be looked at, or what was delayed is still on its way */
+  QfsDelayLine *late;
+  pthread_mutex_t links_lock;
+  QfsLinks links; /* links_lock */
+  GRand *chance;  /* links_lock */
+  gint64 last_us[2]
+                [QFS_NODES_MAX]; /* links_lock: by QfsLinkWay: latest arrival; links keep order */
 };
 
 /* Effects: one queue per thread, so that each runs where it was caused (V2). */
@@ -97,14 +106,82 @@ static void unlock_and_wake(QfsEnvThread *self) {
     pthread_cond_broadcast(&self->changed);
 }
 
-static void run_read(QfsEnvThread *self, QfsRead *read) {
-  qfs_node_thread_read(self->node[read->node - 1], read);
+/* Links with faults. */
+
+typedef enum { HOP_REQUEST, HOP_REPLY, HOP_READ, HOP_ANSWER } HopKind;
+
+typedef struct {
+  HopKind kind;
+  guint node;
+  gpointer what; /* REQUEST, REPLY: QfsMessage; READ, ANSWER: QfsRead */
+} Hop;
+
+static void hop_drop(gpointer data) {
+  Hop *hop = data;
+  if (hop->kind == HOP_REQUEST || hop->kind == HOP_REPLY)
+    qfs_message_free(hop->what);
+  else
+    qfs_read_free(hop->what);
+  g_free(hop);
+}
+
+/* links_lock is held. */
+static gboolean links_are_idle(const QfsEnvThread *self, gint64 now_us) {
+  for (guint i = 0; i < self->nodes; i++)
+    if (self->last_us[0][i] > now_us || self->last_us[1][i] > now_us)
+      return FALSE;
+  return qfs_links_are_clean(&self->links);
+}
+
+static void take_detour(QfsEnvThread *self, const Hop *hop, gboolean *out_taken) {
+  const QfsLinkWay way =
+      hop->kind == HOP_REQUEST || hop->kind == HOP_READ ? QFS_LINK_TO_NODE : QFS_LINK_FROM_NODE;
+  pthread_mutex_lock(&self->links_lock);
+  const gint64 now_us = g_get_monotonic_time();
+  const guint64 chance = (guint64)g_rand_int(self->chance) << 32 | g_rand_int(self->chance);
+  gint64 *last_us = &self->last_us[way][hop->node - 1];
+  const gint64 at_us = MAX(now_us + qfs_links_delay_us(&self->links, hop->node, way), *last_us);
+  const gboolean lost = qfs_links_loses(&self->links, hop->node, way, chance);
+  const gboolean late = !lost && at_us > now_us;
+  if (late) {
+    *last_us = at_us;
+    qfs_delay_line_push(self->late, at_us, g_memdup2(hop, sizeof *hop));
+  }
+  if (links_are_idle(self, now_us))
+    g_atomic_int_set(&self->faulty, FALSE);
+  pthread_mutex_unlock(&self->links_lock);
+  if (lost)
+    hop_drop(g_memdup2(hop, sizeof *hop));
+  *out_taken = lost || late;
+}
+
+/* TRUE: it was taken over, to be lost or to arrive later. */
+static gboolean detour(QfsEnvThread *self, HopKind kind, guint node, gpointer what) {
+  if (G_LIKELY(!__atomic_load_n(&self->faulty, __ATOMIC_RELAXED)))
+    return FALSE;
+  gboolean taken = FALSE;
+  take_detour(self, &(Hop){.kind = kind, .node = node, .what = what}, &taken);
+  return taken;
+}
+
+static void read_answered(QfsEnvThread *self, QfsRead *read) {
   lock_coordinator(self);
   if (self->coordinator != NULL)
     qfs_coordinator_read_done(self->coordinator, read);
   else
     qfs_read_free(read);
   unlock_and_wake(self);
+}
+
+static void read_at_node(QfsEnvThread *self, QfsRead *read) {
+  qfs_node_thread_read(self->node[read->node - 1], read);
+  if (!detour(self, HOP_ANSWER, read->node, read))
+    read_answered(self, read);
+}
+
+static void run_read(QfsEnvThread *self, QfsRead *read) {
+  if (!detour(self, HOP_READ, read->node, read))
+    read_at_node(self, read);
 }
 
 static void run_effect(const Effect *effect) {
@@ -188,7 +265,8 @@ static void env_send(QfsEnv *env, QfsMessage *message) {
   QfsEnvThread *self = (QfsEnvThread *)env;
   const guint node = message->node;
   g_assert(self->entered && node >= 1 && node <= self->nodes);
-  note_wake(self, node, qfs_node_thread_send(self->node[node - 1], message));
+  if (!detour(self, HOP_REQUEST, node, message))
+    note_wake(self, node, qfs_node_thread_send(self->node[node - 1], message));
 }
 
 static void env_node_start(QfsEnv *env, guint node, guint64 incarnation) {
@@ -234,6 +312,15 @@ static void env_wake_at(QfsEnv *env, gint64 at_us) {
 
 static void node_receive(gpointer owner, GPtrArray *replies) {
   QfsEnvThread *self = owner;
+  guint on_time = 0;
+  for (guint i = 0; i < replies->len; i++) {
+    QfsMessage *reply = g_ptr_array_index(replies, i);
+    if (!detour(self, HOP_REPLY, reply->node, reply))
+      replies->pdata[on_time++] = reply;
+  }
+  g_ptr_array_set_size(replies, (gint)on_time);
+  if (on_time == 0)
+    return;
   QfsCoordinator *coordinator = enter(self);
   for (guint i = 0; i < replies->len; i++) {
     if (coordinator != NULL)
@@ -251,6 +338,32 @@ static void node_gone(gpointer owner, guint node, guint64 incarnation, const cha
   if (coordinator != NULL)
     qfs_coordinator_node_gone(coordinator, node, incarnation, reason);
   leave(self);
+}
+
+/* What was delayed arrives; the delay line's thread. */
+static void hop_arrives(gpointer owner, gpointer item) {
+  QfsEnvThread *self = owner;
+  g_autofree Hop *hop = item;
+  QfsNodeThread *node = self->node[hop->node - 1];
+  if (hop->kind == HOP_REQUEST) {
+    if (qfs_node_thread_send(node, hop->what))
+      qfs_node_thread_wake(node);
+    return;
+  }
+  QfsCoordinator *coordinator = enter(self);
+  if (hop->kind == HOP_REPLY && coordinator != NULL)
+    qfs_coordinator_receive(coordinator, hop->what);
+  else if (hop->kind == HOP_REPLY)
+    qfs_message_free(hop->what);
+  else if (hop->kind == HOP_ANSWER && coordinator != NULL)
+    qfs_coordinator_read_done(coordinator, hop->what);
+  else if (hop->kind == HOP_ANSWER)
+    qfs_read_free(hop->what);
+  unlock_and_wake(self);
+  if (hop->kind == HOP_READ)
+    read_at_node(self, hop->what);
+  drain();
+  g_atomic_int_add(&self->inside, -1);
 }
 
 /* Time. */
@@ -333,10 +446,19 @@ QfsEnvThread *qfs_env_thread_new(guint nodes, char *const *dirs, gboolean sync,
   pthread_mutex_init(&self->monitor, NULL);
   init_condition(&self->timer_wake);
   init_condition(&self->changed);
+  pthread_mutex_init(&self->links_lock, NULL);
+  qfs_links_init(&self->links, nodes);
+  self->chance = new_seeded_rand();
+  self->late = qfs_delay_line_new(hop_arrives, self, hop_drop);
   const QfsNodeHooks hooks = {.owner = self, .receive = node_receive, .gone = node_gone};
   for (guint i = 0; i < nodes; i++)
     self->node[i] = qfs_node_thread_new(i + 1, dirs[i], sync, &hooks);
   return self;
+}
+
+void qfs_env_thread_allow_faults(QfsEnvThread *self) {
+  g_assert(self->timer == NULL);
+  self->env.lossy = TRUE;
 }
 
 void qfs_env_thread_run(QfsEnvThread *self, const QfsCoordinatorConfig *config) {
@@ -357,6 +479,7 @@ void qfs_env_thread_stop(QfsEnvThread *self) {
   pthread_cond_signal(&self->timer_wake);
   if (self->timer != NULL)
     g_thread_join(g_steal_pointer(&self->timer));
+  qfs_delay_line_stop(self->late);
   for (guint i = 0; i < self->nodes; i++)
     qfs_node_thread_quit(self->node[i]);
   for (guint i = 0; i < self->nodes; i++)
@@ -380,6 +503,9 @@ void qfs_env_thread_free(QfsEnvThread *self) {
   pthread_cond_destroy(&self->changed);
   pthread_cond_destroy(&self->timer_wake);
   pthread_mutex_destroy(&self->monitor);
+  qfs_delay_line_free(self->late);
+  pthread_mutex_destroy(&self->links_lock);
+  g_rand_free(self->chance);
   g_rand_free(self->rand);
   g_free(self);
 }
@@ -422,6 +548,21 @@ void qfs_env_thread_shutdown(QfsEnvThread *self) {
   if (coordinator != NULL)
     qfs_coordinator_shutdown(coordinator);
   leave(self);
+}
+
+void qfs_env_thread_read_links(QfsEnvThread *self, QfsLinks *out) {
+  pthread_mutex_lock(&self->links_lock);
+  *out = self->links;
+  pthread_mutex_unlock(&self->links_lock);
+}
+
+void qfs_env_thread_edit_links(QfsEnvThread *self, QfsLinksEdit edit, gpointer user_data) {
+  g_assert(self->env.lossy);
+  pthread_mutex_lock(&self->links_lock);
+  edit(&self->links, user_data);
+  if (!links_are_idle(self, g_get_monotonic_time()))
+    g_atomic_int_set(&self->faulty, TRUE);
+  pthread_mutex_unlock(&self->links_lock);
 }
 
 void qfs_env_thread_status(QfsEnvThread *self, QfsEngineStatus *out) {

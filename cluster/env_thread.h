@@ -11,7 +11,12 @@
  * inside `done` leaves its effects to the loop that is already running in that thread: no
  * recursion.
  *
- * Lock order: monitor, then a node's queue. Nothing blocks under either.
+ * Injected faults (links.h): each message and each direct read passes `detour` on its way there and
+ * on its way back, where it is lost or delayed; while there are no faults that costs one relaxed
+ * load.
+ *
+ * Lock order: monitor, then the links' lock, then a node's queue or the delay line's. Nothing
+ * blocks under any.
  *
  * Invariants
  *  V1. The coordinator is touched only under the monitor, and calls the environment only there.
@@ -23,6 +28,7 @@
 #pragma once
 
 #include "cluster/coordinator.h"
+#include "cluster/links.h"
 
 G_BEGIN_DECLS
 
@@ -33,6 +39,13 @@ typedef struct QfsEnvThread QfsEnvThread;
 QfsEnvThread *qfs_env_thread_new(guint nodes, char *const *dirs, gboolean sync,
                                  QfsEngineWatch watch, gpointer watch_data);
 void qfs_env_thread_free(QfsEnvThread *self); /* stops it first if need be; accepts NULL */
+
+/* Before run: faults may be injected, so that links may lose messages. */
+void qfs_env_thread_allow_faults(QfsEnvThread *self);
+void qfs_env_thread_read_links(QfsEnvThread *self, QfsLinks *out);
+/* `edit` may change the table; called once, under the links' lock. Only where faults are allowed.
+ */
+void qfs_env_thread_edit_links(QfsEnvThread *self, QfsLinksEdit edit, gpointer user_data);
 
 /* Makes a coordinator from `config` (its `watch` is replaced) and starts it and its nodes. Once. */
 void qfs_env_thread_run(QfsEnvThread *self, const QfsCoordinatorConfig *config);

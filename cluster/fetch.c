@@ -45,29 +45,8 @@ guint qfs_pick(QfsCoordinator *c, guint64 hash, QfsNodeSet among) {
   return qfs_placement_order(hash, among, order) > 0 ? order[0] : 0;
 }
 
-void qfs_read_start(QfsCoordinator *c, QfsRead *read, QfsReadDone done, gpointer data) {
-  QfsReadOwner *owner = g_slice_new(QfsReadOwner);
-  owner->done = done;
-  owner->data = data;
-  owner->incarnation = c->peer[read->node].incarnation;
-  read->owner = owner;
-  g_ptr_array_add(c->reads, read);
-  c->env->read(c->env, read);
-}
-
-void qfs_fetch_read_done(QfsCoordinator *c, QfsRead *read) {
-  QfsReadOwner *owner = read->owner;
-  g_ptr_array_remove_fast(c->reads, read);
-  if (read->status == QFS_OK && (c->peer[read->node].incarnation != owner->incarnation ||
-                                 c->peer[read->node].state != PEER_TRUSTED))
-    read->status = QFS_NO_QUORUM; /* the node left meanwhile: its answer counts for nothing */
-  owner->done(c, read, owner->data);
-  g_slice_free(QfsReadOwner, owner);
-  qfs_read_free(read);
-}
-
 gboolean qfs_read_failed(QfsCoordinator *c, guint64 hash, QfsRead *read) {
-  QfsNodeSet others = qfs_readable(c, hash) & ~QFS_NODE_BIT(read->node);
+  QfsNodeSet others = qfs_readable(c, hash) & ~qfs_read_bit(read);
   if (others == 0)
     return FALSE;
   if (read->status == QFS_IO && c->peer[read->node].state == PEER_TRUSTED)
@@ -78,7 +57,7 @@ gboolean qfs_read_failed(QfsCoordinator *c, guint64 hash, QfsRead *read) {
 static void fetch_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
   Fetch *fetch = data;
   if (read->status != QFS_OK) {
-    fetch->failed |= QFS_NODE_BIT(read->node);
+    fetch->failed |= qfs_read_bit(read);
     if (!qfs_read_failed(c, fetch->hash, read) && read->status == QFS_IO) {
       qfs_log(c, G_LOG_LEVEL_WARNING, "%s: node %u: %s", fetch->key, read->node,
               read->reason ? read->reason : "read failed");
@@ -132,6 +111,7 @@ static gboolean majority_is_enough(QfsCoordinator *c, Fetch *fetch) {
 
 static void written_back(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
   Fetch *fetch = data;
+  c->stat.written_back++;
   fetch_end(c, fetch, QFS_OK, fetch->best);
 }
 
@@ -172,6 +152,7 @@ static void majority_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, 
 
 static void majority_start(QfsCoordinator *c, Fetch *fetch) {
   QfsNodeSet reach = c->serving ? qfs_peers_in(c, PEER_TRUSTED) & qfs_holders(c, fetch->hash) : 0;
+  reach &= ~qfs_peers_silent(c);
   if (reach == 0) {
     fetch_end(c, fetch, QFS_NO_QUORUM, NULL);
     return;
@@ -196,20 +177,20 @@ static void fetch_step(QfsCoordinator *c, Fetch *fetch) {
     return;
   }
   QfsNodeSet readable = qfs_readable(c, fetch->hash);
-  QfsNodeSet left = readable & ~fetch->failed & ~fetch->absent_at;
+  QfsNodeSet answer = readable & ~qfs_peers_mute(c);
+  QfsNodeSet left = answer & ~fetch->failed & ~fetch->absent_at;
   if (fetch->absent_at != 0 && (left == 0 || qfs_set_size(fetch->absent_at) >= 2)) {
     fetch_end(c, fetch, QFS_OK, NULL);
     return;
   }
-  guint node = qfs_pick(c, fetch->hash, left);
-  if (node == 0) {
+  if (left == 0) {
     majority_start(c, fetch);
     return;
   }
   fetch->counter = qfs_key_counter(c, fetch->hash);
-  QfsRead *read = qfs_read_new(QFS_READ_RECORD, node, NULL);
-  read->key = g_strdup(fetch->key);
-  qfs_read_start(c, read, fetch_read, fetch);
+  QfsRead *what = qfs_read_new(QFS_READ_RECORD, 0);
+  what->key = g_strdup(fetch->key);
+  qfs_ask(c, what, fetch->hash, answer, fetch->failed | fetch->absent_at, 1, fetch_read, fetch);
 }
 
 static void fetch_start(QfsCoordinator *c, const char *key, gboolean any, QfsFetchDone done, gpointer data) {

@@ -36,6 +36,7 @@ typedef enum {
   QFS_MESSAGE_PURGE,        /* records (tombstones), after_seq: what is older than they, of operations up to
                              * after_seq, goes; with `force` the tombstones themselves, too */
   QFS_MESSAGE_PING,         /* -> stats */
+  QFS_MESSAGE_TYPES,
 } QfsMessageType;
 
 typedef enum {

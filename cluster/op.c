@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define FULL_LOOK_US (50 * 1000)
+
 QfsOp *qfs_op_new(QfsCoordinator *c, QfsRequest *request, void (*step)(QfsCoordinator *, QfsOp *)) {
   QfsOp *op = g_slice_new0(QfsOp);
   op->request = request;
@@ -67,11 +69,11 @@ static void count_outcome(QfsCoordinator *c, QfsRequest *request, QfsStatus stat
     break;
   }
   if (status == QFS_OK)
-    c->stat_acked++;
+    c->stat.acknowledged++;
   else if (status == QFS_UNKNOWN)
-    c->stat_timed_out++;
+    c->stat.timed_out++;
   else if (status == QFS_NO_QUORUM)
-    c->stat_refused++;
+    c->stat.refused++;
 }
 
 void qfs_op_finish(QfsCoordinator *c, QfsOp *op, QfsStatus status) {
@@ -175,16 +177,22 @@ void qfs_ops_resume(QfsCoordinator *c) {
 static gboolean key_has_quorum(QfsCoordinator *c, const QfsKey *key) {
   if (key == NULL)
     return TRUE;
-  QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
+  QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED) & ~qfs_peers_silent(c);
   return qfs_set_size(qfs_holders(c, key->hash) & trusted) >= c->write_quorum &&
          !qfs_is_blocked(c, key->hash);
 }
 
 gboolean qfs_op_may_write(QfsCoordinator *c, QfsOp *op) {
+  QfsNodeSet silent = qfs_peers_silent(c);
+  if (silent != 0 && qfs_set_size(qfs_peers_alive(c) & ~silent) < qfs_view_majority(c)) {
+    qfs_op_finish(c, op, QFS_NO_QUORUM); /* cut off from a majority, and known before it is sent */
+    return FALSE;
+  }
   if (qfs_can_write(c) && !c->view_dirty) {
     if (key_has_quorum(c, op->key) && key_has_quorum(c, op->key2)) {
       if (c->flight_bytes < QFS_FLIGHT_BYTES_MAX && c->flights.length < QFS_FLIGHTS_MAX)
         return TRUE;
+      qfs_wake_at(c, c->env->now_us(c->env) + FULL_LOOK_US); /* who is it that we wait for? */
       qfs_op_park(c, op);
       return FALSE;
     }

@@ -21,7 +21,7 @@ static void got(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer
 }
 
 void qfs_op_get(QfsCoordinator *c, QfsRequest *request) {
-  c->stat_gets++;
+  c->stat.gets++;
   QfsOp *op = qfs_op_new(c, request, no_step);
   qfs_op_ref(op);
   qfs_wake_at(c, op->deadline_us);
@@ -80,22 +80,22 @@ static void read_step(QfsCoordinator *c, QfsOp *op) {
     return;
   QfsRequest *request = op->request;
   QfsRecord *record = request->record;
-  QfsNodeSet nodes = qfs_object_readable(c, record->object, record->timestamp);
-  guint node = qfs_pick(c, record->object.placement, nodes);
-  if (node == 0) {
-    if (qfs_readable(c, record->object.placement) != 0)
+  QfsNodeSet mute = qfs_peers_mute(c);
+  QfsNodeSet nodes = qfs_object_readable(c, record->object, record->timestamp) & ~mute;
+  if (nodes == 0) {
+    if ((qfs_readable(c, record->object.placement) & ~mute) != 0)
       qfs_op_park(c, op); /* the chunks are on their way */
     else
       qfs_op_finish(c, op, QFS_NO_QUORUM);
     return;
   }
   guint64 end = MIN(request->offset + request->length, record->tail_offset);
-  QfsRead *read = qfs_read_new(QFS_READ_CHUNKS, node, NULL);
-  read->object = record->object;
-  read->index = request->offset / QFS_CHUNK_SIZE;
-  read->count = (guint)((end + QFS_CHUNK_SIZE - 1) / QFS_CHUNK_SIZE - read->index);
-  read->version = record->timestamp;
-  qfs_read_start(c, read, chunks_read, qfs_op_ref(op));
+  QfsRead *what = qfs_read_new(QFS_READ_CHUNKS, 0);
+  what->object = record->object;
+  what->index = request->offset / QFS_CHUNK_SIZE;
+  what->count = (guint)((end + QFS_CHUNK_SIZE - 1) / QFS_CHUNK_SIZE - what->index);
+  what->version = record->timestamp;
+  qfs_ask(c, what, record->object.placement, nodes, 0, 1, chunks_read, qfs_op_ref(op));
 }
 
 void qfs_op_read(QfsCoordinator *c, QfsRequest *request) {

@@ -121,7 +121,7 @@ static void page_end(QfsCoordinator *c, Page *page) {
 static void node_listed(QfsCoordinator *c, QfsRead *read, gpointer data) {
   Page *page = data;
   if (read->status != QFS_OK) {
-    page->failed |= QFS_NODE_BIT(read->node);
+    page->failed |= qfs_read_bit(read);
     page->status = read->status;
     if (read->status == QFS_IO && c->peer[read->node].state == PEER_TRUSTED &&
         qfs_view_allows(c, qfs_peers_in(c, PEER_TRUSTED) & ~QFS_NODE_BIT(read->node)))
@@ -137,7 +137,7 @@ static void node_listed(QfsCoordinator *c, QfsRead *read, gpointer data) {
       }
     }
   }
-  if (--page->left > 0)
+  if (page->status == QFS_OK && --page->left > 0)
     return;
   if (page->status == QFS_OK) {
     page_end(c, page);
@@ -148,9 +148,12 @@ static void node_listed(QfsCoordinator *c, QfsRead *read, gpointer data) {
   page_start(c, page);
 }
 
+QfsNodeSet qfs_listable(const QfsCoordinator *c) {
+  return c->serving ? qfs_peers_in(c, PEER_TRUSTED) & c->view.in_sync & c->view.base : 0;
+}
+
 static void page_start(QfsCoordinator *c, Page *page) {
-  QfsNodeSet trusted = c->serving ? qfs_peers_in(c, PEER_TRUSTED) & c->view.in_sync & c->view.base : 0;
-  trusted &= ~page->failed;
+  QfsNodeSet trusted = qfs_listable(c) & ~page->failed & ~qfs_peers_mute(c);
   guint base = qfs_set_size(c->view.base), need = base - MIN(base, c->config.replicas) + 1;
   if (c->blocked || qfs_set_size(trusted) < need || ++page->tries > 10000) {
     QfsStatus status = page->status == QFS_IO ? QFS_IO : QFS_NO_QUORUM;
@@ -160,19 +163,12 @@ static void page_start(QfsCoordinator *c, Page *page) {
   }
   page->status = QFS_OK;
   overlay(c, page, FALSE);
-  QfsNodeSet chosen = 0;
-  guint order[QFS_NODES_MAX];
-  guint n = qfs_placement_order(qfs_key_hash(page->dir), trusted, order);
-  for (guint i = 0; i < n && i < need; i++)
-    chosen |= QFS_NODE_BIT(order[i]);
   page->left = need;
-  for (; chosen != 0; chosen &= chosen - 1) {
-    QfsRead *read = qfs_read_new(QFS_READ_LIST, (guint)__builtin_ctzll(chosen) + 1, NULL);
-    read->key = g_strdup(page->dir);
-    read->after = g_strdup(page->after);
-    read->limit = page->limit;
-    qfs_read_start(c, read, node_listed, page);
-  }
+  QfsRead *what = qfs_read_new(QFS_READ_LIST, 0);
+  what->key = g_strdup(page->dir);
+  what->after = g_strdup(page->after);
+  what->limit = page->limit;
+  qfs_ask(c, what, qfs_key_hash(page->dir), trusted, page->failed, need, node_listed, page);
 }
 
 static void list_page(QfsCoordinator *c, const char *dir, const char *after, guint limit, PageDone done,

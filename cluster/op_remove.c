@@ -115,7 +115,7 @@ static void remove_step(QfsCoordinator *c, QfsOp *op) {
 }
 
 void qfs_op_remove(QfsCoordinator *c, QfsRequest *request) {
-  c->stat_puts++;
+  c->stat.deletes++;
   QfsOp *op = qfs_op_new(c, request, remove_step);
   op->key = qfs_key_use(c, request->key);
   remove_step(c, op);

@@ -228,7 +228,7 @@ static void rename_step(QfsCoordinator *c, QfsOp *op) {
 }
 
 void qfs_op_rename(QfsCoordinator *c, QfsRequest *request) {
-  c->stat_puts++;
+  c->stat.renames++;
   QfsOp *op = qfs_op_new(c, request, rename_step);
   op->key = qfs_key_use(c, request->key);
   if (strcmp(request->key, request->key2) == 0) { /* rename(2): nothing to do */

@@ -400,17 +400,18 @@ static void next_chunk_base(QfsCoordinator *c, QfsOp *op) {
     const QfsPlanChunk *planned = &g_array_index(chunks, QfsPlanChunk, op->chunk_next);
     if (planned->need_base) {
       QfsObjectId id = op->base->object;
-      guint node = qfs_pick(c, id.placement, qfs_object_readable(c, id, op->base->timestamp));
-      if (node == 0) {
+      QfsNodeSet nodes =
+          qfs_object_readable(c, id, op->base->timestamp) & ~qfs_peers_mute(c);
+      if (nodes == 0) {
         qfs_op_park(c, op);
         return;
       }
-      QfsRead *read = qfs_read_new(QFS_READ_CHUNKS, node, NULL);
-      read->object = id;
-      read->index = planned->index;
-      read->count = 1;
-      read->version = op->base->timestamp;
-      qfs_read_start(c, read, chunk_base_read, qfs_op_ref(op));
+      QfsRead *what = qfs_read_new(QFS_READ_CHUNKS, 0);
+      what->object = id;
+      what->index = planned->index;
+      what->count = 1;
+      what->version = op->base->timestamp;
+      qfs_ask(c, what, id.placement, nodes, 0, 1, chunk_base_read, qfs_op_ref(op));
       return;
     }
     add_chunk(op, planned, NULL);
@@ -547,7 +548,7 @@ static void write_step(QfsCoordinator *c, QfsOp *op) {
 }
 
 void qfs_op_write(QfsCoordinator *c, QfsRequest *request) {
-  c->stat_puts++;
+  c->stat.puts++;
   QfsOp *op = qfs_op_new(c, request, write_step);
   op->key = qfs_key_use(c, request->key);
   gboolean is_write = request->type == QFS_REQUEST_WRITE;

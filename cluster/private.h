@@ -3,6 +3,7 @@
  *   coordinator.c  life, events, peers          rpc.c      requests to nodes, repetition, suspicion
  *   view.c         epochs and the in-sync set    flight.c   replicated writes on their way
  *   keys.c         per-key order                 fetch.c    the newest record of a key
+ *   reads.c        direct reads, avoiding slow nodes
  *   op.c           requests and deadlines        op_get.c, op_write.c, op_remove.c, op_rename.c, op_node.c
  *   objects.c      pins, garbage                 settle.c   durability in the background
  *   rebase.c       taking over from nodes that stay away
@@ -54,8 +55,16 @@ typedef struct {
   guint retries;
   QfsNodeMeta meta;       /* as of HELLO */
   QfsReplicaStats stats;
-  gint64 silent_since_us; /* oldest unanswered request; 0: none */
+  gint64 silent_since_us; /* latest answer while requests are unanswered, else 0 */
   guint64 outstanding;
+  GQueue rpcs;            /* QfsRpc not answered, oldest first */
+  gint64 rpc_us;          /* usual time from a request to its answer */
+  gint64 read_us, read_at_us; /* usual time of a direct read, as of then: reads.c */
+  gint64 unread_since_us; /* first direct read since the latest one that was answered; 0: none */
+  gint64 greeted_us;      /* OPENING: greeted anew at; 0: its process was started */
+  guint suspicions;       /* SUSPECT so many times in a row: asked less and less often */
+  gint64 trusted_since_us;
+  gboolean too_slow;      /* SUSPECT, OPENING: answers, but late */
   QfsCatchup *catchup;    /* JOINING */
   gboolean stopping;      /* node_stop asked for, not yet gone */
 } QfsPeer;
@@ -73,6 +82,7 @@ typedef struct {
   QfsMessage *message;   /* kept for repetition */
   QfsRpcDone done;
   gpointer data;
+  GList link;            /* in its peer's rpcs */
 } QfsRpc;
 
 /* Takes `message` over; sets epoch, incarnation and cookie. */
@@ -81,6 +91,11 @@ void qfs_rpc_send(QfsCoordinator *c, QfsPeer *peer, QfsMessage *message, QfsRpcD
 void qfs_rpc_receive(QfsCoordinator *c, QfsMessage *reply);
 void qfs_rpc_drop_peer(QfsCoordinator *c, QfsPeer *peer); /* ends its requests with NULL replies */
 void qfs_rpc_tick(QfsCoordinator *c, gint64 now_us);
+/* A greeted node answered after `took_us`. TRUE: too late to be of use, and the others can do without it. */
+gboolean qfs_rpc_is_too_slow(QfsCoordinator *c, const QfsPeer *peer, gint64 took_us);
+/* Trusted nodes that have not answered for long but can't be given up: nobody should wait for them. */
+QfsNodeSet qfs_peers_silent(const QfsCoordinator *c);
+QfsNodeSet qfs_peers_mute(const QfsCoordinator *c); /* the same for direct reads */
 
 /* ---- replicated writes ---- */
 
@@ -153,20 +168,32 @@ typedef void (*QfsFetchDone)(QfsCoordinator *c, QfsStatus status, QfsRecord *rec
 void qfs_fetch(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data);
 /* What the trusted nodes have, though it may have been recovered and never acknowledged: not to be shown. */
 void qfs_fetch_any(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data);
-void qfs_fetch_read_done(QfsCoordinator *c, QfsRead *read);
 
-/* Direct reads: every QfsRead's owner points to one of these. */
+/* ---- direct reads: reads.c ---- */
+
+typedef struct QfsAsk QfsAsk;
+/* `read` is borrowed. QFS_NO_QUORUM: nobody who may answer did; then its node may be 0, too. */
 typedef void (*QfsReadDone)(QfsCoordinator *c, QfsRead *read, gpointer data);
-typedef struct {
-  QfsReadDone done;
-  gpointer data;
-  guint64 incarnation;
-} QfsReadOwner;
-void qfs_read_start(QfsCoordinator *c, QfsRead *read, QfsReadDone done, gpointer data);
+/* Asks `what` (its node is 0; taken over) of `need` of the nodes that may answer it, other than `except`. Those
+ * are for RECORD qfs_readable(hash), for CHUNKS qfs_object_readable, for LIST qfs_listable; `all`: of now, without
+ * the mute ones. `done` is called once per answer, `need` times; or until the first failure, which is the
+ * last call. Not before this returns. */
+void qfs_ask(QfsCoordinator *c, QfsRead *what, guint64 hash, QfsNodeSet all, QfsNodeSet except,
+             guint need, QfsReadDone done, gpointer data);
+void qfs_reads_receive(QfsCoordinator *c, QfsRead *read); /* takes it over */
+void qfs_reads_peer_lost(QfsCoordinator *c, QfsPeer *peer);
+void qfs_reads_tick(QfsCoordinator *c, gint64 now_us);
+void qfs_reads_clear(QfsCoordinator *c);
+gint64 qfs_read_estimate(const QfsPeer *peer, gint64 now_us); /* usual time of a direct read there */
+QfsNodeSet qfs_listable(const QfsCoordinator *c); /* nodes whose listings count */
 /* Nodes that may answer for `hash` alone: trusted members of H(hash, B). */
 QfsNodeSet qfs_readable(const QfsCoordinator *c, guint64 hash);
 guint qfs_pick(QfsCoordinator *c, guint64 hash, QfsNodeSet among); /* a node of the set; 0: it is empty */
-/* A read failed at `node`: demote it if others can answer. TRUE: ask another one. */
+/* The node of a read, which may be none. */
+static inline QfsNodeSet qfs_read_bit(const QfsRead *read) {
+  return read->node != 0 ? QFS_NODE_BIT(read->node) : 0;
+}
+/* A read failed at its node: demote it if others can answer. TRUE: ask another one. */
 gboolean qfs_read_failed(QfsCoordinator *c, guint64 hash, QfsRead *read);
 
 /* ---- operations ---- */
@@ -402,7 +429,7 @@ struct QfsCoordinator {
   GQueue retained;                /* complete but not settled: sent again if their holders change */
   gsize flight_bytes;             /* payload of all of them */
   GHashTable *rpcs;               /* cookie -> QfsRpc */
-  gint64 ping_at_us;
+  gint64 ping_at_us, repeat_at_us;
   guint64 next_cookie;
   guint64 next_incarnation;
   GQueue ops;                     /* QfsOp by deadline */
@@ -418,7 +445,11 @@ struct QfsCoordinator {
   GArray *taken_back;             /* objects and versions, while a copy is under way */
   guint64 next_object;
   GQueue node_ops;                /* QfsOp of QFS_REQUEST_NODE and SYNC that wait for settling */
-  GPtrArray *reads;               /* QfsRead under way, for closing */
+
+  /* direct reads */
+  GQueue asks;                    /* QfsAsk by id */
+  guint64 next_ask;
+  guint64 reads_started, reads_ticked; /* now, and at the last tick */
 
   /* settling */
   guint64 settled;                /* mark: durable on all holders */
@@ -442,7 +473,7 @@ struct QfsCoordinator {
   gint64 purge_last_ms;           /* wall clock; 0: no run ended yet */
   gint64 view_changed_us;         /* when S changed last */
   gint64 wake_us;                 /* wish that the environment knows of; 0: none */
-  guint64 stat_puts, stat_gets, stat_acked, stat_timed_out, stat_refused;
+  QfsEngineCounters stat;
 };
 
 G_END_DECLS

@@ -392,8 +392,10 @@ static gint by_id(gconstpointer a, gconstpointer b) {
 static void recovery_end(QfsCoordinator *c) {
   QfsRecovery *r = c->recovery;
   for (guint i = 1; i <= c->config.nodes; i++)
-    if (qfs_set_has(r->members, i))
+    if (qfs_set_has(r->members, i)) {
       c->peer[i].state = PEER_TRUSTED;
+      c->peer[i].trusted_since_us = c->env->now_us(c->env);
+    }
   if (r->todo_records->len > 0 || r->todo_chunks->len > 0)
     qfs_log(c, G_LOG_LEVEL_MESSAGE, "recovered %u records and %u chunks written before the last stop",
             r->todo_records->len, r->todo_chunks->len);

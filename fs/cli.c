@@ -3,12 +3,14 @@
 #include "fs/mountpoint.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <json-glib/json-glib.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #ifndef FUSE_SUPER_MAGIC
 #define FUSE_SUPER_MAGIC 0x65735546
@@ -172,15 +174,41 @@ char *cli_read_control(const char *root, const char *name, GError **error) {
   return g_file_get_contents(path, &text, NULL, error) ? text : NULL;
 }
 
-gboolean cli_read_daemon(const char *root, int *out_pid, char **out_store) {
+int cli_write_control(const char *root, const char *name, const char *text) {
+  g_autofree char *path = g_build_filename(root, ".quorumfs", name, NULL);
+  g_autofree char *line = g_strconcat(text, "\n", NULL);
+  int fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0)
+    return errno;
+  ssize_t put = write(fd, line, strlen(line));
+  int error = put < 0 ? errno : 0;
+  close(fd);
+  return error;
+}
+
+/* The object that status.json holds, or NULL; `parser` owns it. */
+static JsonObject *read_status(const char *root, JsonParser *parser) {
   g_autofree char *text = cli_read_control(root, "status.json", NULL);
-  g_autoptr(JsonParser) parser = json_parser_new();
   if (text == NULL || !json_parser_load_from_data(parser, text, -1, NULL))
-    return FALSE;
+    return NULL;
   JsonNode *node = json_parser_get_root(parser);
-  if (node == NULL || !JSON_NODE_HOLDS_OBJECT(node))
+  return node != NULL && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+}
+
+gboolean cli_read_nodes(const char *root, guint *out_nodes) {
+  g_autoptr(JsonParser) parser = json_parser_new();
+  JsonObject *object = read_status(root, parser);
+  if (object == NULL)
     return FALSE;
-  JsonObject *object = json_node_get_object(node);
+  *out_nodes = (guint)json_object_get_int_member_with_default(object, "nodes", 0);
+  return TRUE;
+}
+
+gboolean cli_read_daemon(const char *root, int *out_pid, char **out_store) {
+  g_autoptr(JsonParser) parser = json_parser_new();
+  JsonObject *object = read_status(root, parser);
+  if (object == NULL)
+    return FALSE;
   if (out_pid != NULL)
     *out_pid = (int)json_object_get_int_member_with_default(object, "pid", 0);
   if (out_store != NULL)

@@ -18,6 +18,8 @@ int cli_put(int argc, char **argv);
 int cli_get(int argc, char **argv);
 int cli_delete(int argc, char **argv);
 int cli_status(int argc, char **argv);
+int cli_nodes(int argc, char **argv);
+int cli_partition(int argc, char **argv);
 
 /* Prints "quorumfs: " and the message, control characters replaced, as one line. */
 void cli_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
@@ -47,6 +49,14 @@ char *cli_read_control(const char *root, const char *name, GError **error);
 /* From status.json of the mount at `root`: the daemon's process and the store's directory (newly
  * allocated). FALSE: it can't be had. Either may be NULL. */
 gboolean cli_read_daemon(const char *root, int *out_pid, char **out_store);
+
+/* Without a path: the mount that the working directory is in, else the only one there is; newly
+ * allocated. NULL: an error was printed. */
+char *cli_choose_mount(const char *command);
+/* Writes `text` and a line end to ROOT/.quorumfs/NAME; 0 or an errno. */
+int cli_write_control(const char *root, const char *name, const char *text);
+/* The number of nodes, from status.json. FALSE: it can't be had. */
+gboolean cli_read_nodes(const char *root, guint *out_nodes);
 
 /* "--timestamp T": 0 ... 2^64-1, decimal digits only. FALSE: an error was printed. */
 gboolean cli_parse_timestamp(const char *text);

@@ -11,9 +11,7 @@ static gboolean is_usable(const QfsMount *mount) {
   return stat(mount->path, &st) == 0 && !qfs_mountpoint_is_dead(mount->path);
 }
 
-/* Without a path: the mount that the working directory is in, else the only one there is. NULL: an
- * error was printed. */
-static char *choose_mount(void) {
+char *cli_choose_mount(const char *command) {
   g_autofree char *here = g_get_current_dir();
   g_autoptr(GPtrArray) mounts = qfs_mounts_list();
   const QfsMount *best = NULL;
@@ -32,14 +30,14 @@ static char *choose_mount(void) {
   if (mounts->len == 1)
     return g_strdup(((const QfsMount *)g_ptr_array_index(mounts, 0))->path);
   if (mounts->len == 0) {
-    cli_error("status: no quorumfs store is mounted");
+    cli_error("%s: no quorumfs store is mounted", command);
     return NULL;
   }
   g_autoptr(GString) paths = g_string_new(NULL);
   for (guint i = 0; i < mounts->len; i++)
     g_string_append_printf(paths, "%s%s", i > 0 ? ", " : "",
                            ((const QfsMount *)g_ptr_array_index(mounts, i))->path);
-  cli_error("status: several stores are mounted, name one: %s", paths->str);
+  cli_error("%s: several stores are mounted, name one: %s", command, paths->str);
   return NULL;
 }
 
@@ -63,7 +61,8 @@ int cli_status(int argc, char **argv) {
   g_auto(GStrv) arguments = cli_parse(argc, argv, &usage, entries, &status);
   if (arguments == NULL)
     return status;
-  g_autofree char *path = arguments[0] != NULL ? g_strdup(arguments[0]) : choose_mount();
+  g_autofree char *path =
+      arguments[0] != NULL ? g_strdup(arguments[0]) : cli_choose_mount("status");
   if (path == NULL)
     return CLI_USAGE;
   g_autofree char *root = NULL;

@@ -22,13 +22,17 @@ typedef enum {
   ENTRY_RPC,
   ENTRY_NODES,
   ENTRY_NODE,
-  ENTRY_STATE
+  ENTRY_STATE,
+  ENTRY_DELAY,
+  ENTRY_DROP,
+  ENTRY_PARTITION,
+  ENTRY_METRICS
 } Entry;
 
 struct QfsControlFile {
   QfsControl *control;
   Entry entry;
-  guint node; /* ENTRY_STATE */
+  guint node; /* ENTRY_STATE, ENTRY_DELAY, ENTRY_DROP */
   gboolean writer;
   GBytes *text;    /* what reads return; NULL for rpc */
   ControlRpc *rpc; /* ENTRY_RPC */
@@ -75,7 +79,19 @@ static Entry parse_node(QfsControl *control, const char *rest, guint *out_node) 
   *out_node = (guint)node;
   if (rest[digits] == '\0')
     return ENTRY_NODE;
+  if (strcmp(rest + digits, "/delay") == 0)
+    return ENTRY_DELAY;
+  if (strcmp(rest + digits, "/drop") == 0)
+    return ENTRY_DROP;
   return strcmp(rest + digits, "/state") == 0 ? ENTRY_STATE : ENTRY_NONE;
+}
+
+/* FALSE: the file is not about injected faults. */
+static gboolean is_fault(Entry entry, ControlFault *out_fault) {
+  *out_fault = entry == ENTRY_DELAY  ? CONTROL_DELAY
+               : entry == ENTRY_DROP ? CONTROL_DROP
+                                     : CONTROL_PARTITION;
+  return entry == ENTRY_DELAY || entry == ENTRY_DROP || entry == ENTRY_PARTITION;
 }
 
 static Entry parse_path(QfsControl *control, const char *path, guint *out_node) {
@@ -89,6 +105,8 @@ static Entry parse_path(QfsControl *control, const char *path, guint *out_node) 
       {"last-error", ENTRY_LAST_ERROR},
       {"rpc", ENTRY_RPC},
       {"nodes", ENTRY_NODES},
+      {"partition", ENTRY_PARTITION},
+      {"metrics", ENTRY_METRICS},
   };
   for (gsize i = 0; i < G_N_ELEMENTS(table); i++)
     if (strcmp(path, table[i].path) == 0)
@@ -109,8 +127,12 @@ mode_t qfs_control_mode(QfsControl *control, const char *path) {
   case ENTRY_STATUS:
   case ENTRY_STATUS_JSON:
   case ENTRY_LAST_ERROR:
+  case ENTRY_METRICS:
     return S_IFREG | 0444;
   case ENTRY_STATE:
+  case ENTRY_DELAY:
+  case ENTRY_DROP:
+  case ENTRY_PARTITION:
     return S_IFREG | 0644;
   case ENTRY_RPC:
     return S_IFREG | 0600;
@@ -119,8 +141,9 @@ mode_t qfs_control_mode(QfsControl *control, const char *path) {
 }
 
 char **qfs_control_list(QfsControl *control, const char *path) {
-  static const char *const root[] = {"status", "status.json", "last-error", "rpc", "nodes", NULL};
-  static const char *const node_dir[] = {"state", NULL};
+  static const char *const root[] = {"status", "status.json", "metrics",   "last-error",
+                                     "rpc",    "nodes",       "partition", NULL};
+  static const char *const node_dir[] = {"state", "delay", "drop", NULL};
   guint node;
   switch (parse_path(control, path, &node)) {
   case ENTRY_ROOT:
@@ -144,12 +167,17 @@ static char *make_text(QfsControl *control, Entry entry, guint node) {
     g_autofree char *fault = qfs_log_last_fault();
     return fault != NULL ? g_strconcat(fault, "\n", NULL) : g_strdup("");
   }
+  ControlFault fault;
+  if (is_fault(entry, &fault))
+    return control_fault_text(control, fault, node);
   QfsEngineStatus *status = qfs_engine_status(control->engine);
   char *text;
   if (entry == ENTRY_STATUS) {
     text = control_status_text(status, &control->engine->config);
   } else if (entry == ENTRY_STATUS_JSON) {
     text = control_status_json(status, &control->engine->config);
+  } else if (entry == ENTRY_METRICS) {
+    text = control_metrics_text(status);
   } else {
     g_autofree char *state = control_node_state_text(&status->node[node - 1]);
     text = g_strconcat(state, "\n", NULL);
@@ -165,6 +193,7 @@ QfsControlFile *qfs_control_open(QfsControl *control, const char *path, int flag
   mode_t mode = qfs_control_mode(control, path);
   gboolean writer = (flags & O_ACCMODE) != O_RDONLY;
   gboolean trusted = uid == 0 || uid == geteuid();
+  ControlFault fault;
   if (entry == ENTRY_NONE)
     *out_errno = ENOENT;
   else if (S_ISDIR(mode))
@@ -173,6 +202,8 @@ QfsControlFile *qfs_control_open(QfsControl *control, const char *path, int flag
     *out_errno = EACCES;
   else if (entry == ENTRY_RPC && (flags & O_ACCMODE) != O_RDWR)
     *out_errno = EINVAL;
+  else if (writer && is_fault(entry, &fault) && !control_faults_allowed(control, path))
+    *out_errno = EPERM;
   else {
     QfsControlFile *file = g_new0(QfsControlFile, 1);
     file->control = control;
@@ -258,6 +289,12 @@ void qfs_control_write(QfsControlFile *file, off_t offset, GBytes *data, QfsCont
   QfsNodeAction action;
   if (!file->writer) {
     done(EBADF, 0, user_data);
+    return;
+  }
+  ControlFault fault;
+  if (is_fault(file->entry, &fault)) {
+    int error = control_fault_write(file->control, fault, file->node, data);
+    done(error, error == 0 ? g_bytes_get_size(data) : 0, user_data);
     return;
   }
   if (!parse_action(data, &action)) {

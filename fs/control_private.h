@@ -1,4 +1,4 @@
-/* control_private.h - shared by control.c, control_status.c and control_rpc.c only. */
+/* control_private.h - shared by control.c and control_*.c only. */
 #pragma once
 
 #include "fs/control.h"
@@ -11,10 +11,22 @@ struct QfsControl {
   gpointer user_data;
 };
 
-/* control_status.c: the texts. `status` is borrowed. */
+/* control_status.c, control_metrics.c: the texts. `status` is borrowed. */
+char *control_metrics_text(const QfsEngineStatus *status);
 char *control_status_text(const QfsEngineStatus *status, const QfsEngineConfig *config);
 char *control_status_json(const QfsEngineStatus *status, const QfsEngineConfig *config);
+const char *control_state_name(QfsNodeState state);
 char *control_node_state_text(const QfsNodeStatus *node); /* "catching-up 41%", no line end */
+
+/* control_faults.c */
+typedef enum { CONTROL_DELAY, CONTROL_DROP, CONTROL_PARTITION } ControlFault;
+char *control_fault_text(QfsControl *control, ControlFault fault,
+                         guint node); /* node: not for PARTITION */
+/* FALSE: a line was logged that tells what is missing. */
+gboolean control_faults_allowed(QfsControl *control, const char *path);
+/* Only where allowed. 0, or EINVAL after a line was logged: then nothing changed. `data` is
+ * borrowed. */
+int control_fault_write(QfsControl *control, ControlFault fault, guint node, GBytes *data);
 
 /* control_rpc.c: one request of the command line. Calls on one object never overlap. */
 typedef struct ControlRpc ControlRpc;

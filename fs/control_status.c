@@ -4,7 +4,7 @@
 #include <json-glib/json-glib.h>
 #include <unistd.h>
 
-static const char *state_name(QfsNodeState state) {
+const char *control_state_name(QfsNodeState state) {
   switch (state) {
   case QFS_NODE_STATE_DOWN:
     return "down";
@@ -30,12 +30,12 @@ static gboolean has_progress(QfsNodeState state) {
 
 char *control_node_state_text(const QfsNodeStatus *node) {
   if (has_progress(node->state))
-    return g_strdup_printf("%s %u%%", state_name(node->state), MIN(node->progress, 100));
+    return g_strdup_printf("%s %u%%", control_state_name(node->state), MIN(node->progress, 100));
   if (node->state == QFS_NODE_STATE_FAILED) {
     g_autofree char *reason = g_strdup(node->reason != NULL ? node->reason : "no reason known");
     return g_strdup_printf("failed: %s", g_strdelimit(reason, "\n\r", ' '));
   }
-  return g_strdup(state_name(node->state));
+  return g_strdup(control_state_name(node->state));
 }
 
 static char *size_text(guint64 bytes) {
@@ -71,9 +71,9 @@ char *control_status_text(const QfsEngineStatus *status, const QfsEngineConfig *
   g_string_append_printf(out,
                          "requests   %" G_GUINT64_FORMAT " puts, %" G_GUINT64_FORMAT
                          " acknowledged, %" G_GUINT64_FORMAT " timed out, %" G_GUINT64_FORMAT
-                         " refused; %" G_GUINT64_FORMAT " gets\n\n",
-                         status->puts, status->acknowledged, status->timed_out, status->refused,
-                         status->gets);
+                         " refused; %" G_GUINT64_FORMAT " gets, %" G_GUINT64_FORMAT " deletes\n\n",
+                         status->count.puts, status->count.acknowledged, status->count.timed_out,
+                         status->count.refused, status->count.gets, status->count.deletes);
   g_string_append_printf(out, "%-4s  %-16s  %-7s  %6s  %10s  %10s  %10s  %10s  %s\n", "node",
                          "state", "in-sync", "lag", "keys", "tombstones", "bytes", "free",
                          "directory");
@@ -105,7 +105,7 @@ static void add_text(JsonBuilder *json, const char *name, const char *text) {
 static void add_node(JsonBuilder *json, guint number, const QfsNodeStatus *node) {
   json_builder_begin_object(json);
   add_number(json, "node", number);
-  add_text(json, "state", state_name(node->state));
+  add_text(json, "state", control_state_name(node->state));
   if (has_progress(node->state))
     add_number(json, "progress_percent", MIN(node->progress, 100));
   if (node->state == QFS_NODE_STATE_FAILED)
@@ -115,6 +115,8 @@ static void add_node(JsonBuilder *json, guint number, const QfsNodeStatus *node)
   add_number(json, "keys", node->replica.records);
   add_number(json, "tombstones", node->replica.tombstones);
   add_number(json, "chunks", node->replica.chunks);
+  add_number(json, "answer_us", node->answer_us);
+  add_number(json, "read_us", node->read_us);
   add_number(json, "bytes", node->replica.bytes);
   add_number(json, "disk_total_bytes", node->replica.disk_total);
   add_number(json, "disk_free_bytes", node->replica.disk_free);
@@ -136,11 +138,13 @@ char *control_status_json(const QfsEngineStatus *status, const QfsEngineConfig *
   add_flag(json, "recovering", status->recovering);
   add_number(json, "epoch", status->epoch);
   add_number(json, "unsettled", status->unsettled);
-  add_number(json, "puts", status->puts);
-  add_number(json, "gets", status->gets);
-  add_number(json, "acknowledged", status->acknowledged);
-  add_number(json, "timed_out", status->timed_out);
-  add_number(json, "refused", status->refused);
+  add_number(json, "puts", status->count.puts);
+  add_number(json, "gets", status->count.gets);
+  add_number(json, "deletes", status->count.deletes);
+  add_number(json, "renames", status->count.renames);
+  add_number(json, "acknowledged", status->count.acknowledged);
+  add_number(json, "timed_out", status->count.timed_out);
+  add_number(json, "refused", status->count.refused);
   json_builder_set_member_name(json, "node");
   json_builder_begin_array(json);
   for (guint i = 0; i < status->nodes; i++)

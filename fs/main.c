@@ -10,8 +10,9 @@ typedef struct {
 } Command;
 
 static const Command commands[] = {
-    {"mount", cli_mount}, {"umount", cli_umount}, {"put", cli_put},
-    {"get", cli_get},     {"delete", cli_delete}, {"status", cli_status},
+    {"mount", cli_mount}, {"umount", cli_umount},       {"put", cli_put},
+    {"get", cli_get},     {"delete", cli_delete},       {"status", cli_status},
+    {"nodes", cli_nodes}, {"partition", cli_partition},
 };
 
 static const char help[] =
@@ -26,6 +27,8 @@ static const char help[] =
     "  get PATH                             print a value\n"
     "  delete PATH                          delete a key\n"
     "  status [PATH]                        nodes, quorum and what is under way\n"
+    "  nodes [PATH [N up|down|crash]]       the nodes; opens or closes one\n"
+    "  partition PATH [GROUPS|heal]         parts the links between nodes, for tests\n"
     "\n"
     "'quorumfs COMMAND --help' tells more about each.\n"
     "\n"

@@ -124,9 +124,17 @@ void sim_daemon_start(Sim *sim, gboolean create) {
   qfs_coordinator_start(sim->coordinator);
 }
 
+static void add_counts(Sim *sim) {
+  QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
+  qfs_coordinator_status(sim->coordinator, status);
+  sim->result->hedged += status->count.hedged;
+  qfs_engine_status_free(status);
+}
+
 void sim_daemon_kill(Sim *sim) {
   if (sim->coordinator == NULL)
     return;
+  add_counts(sim);
   SIM_TRACE(sim, "daemon is killed");
   sim->result->crashes++;
   /* What freeing emits is bound to the life that ends here, and so never happens. */

@@ -263,6 +263,22 @@ static void on_read_answered(Sim *sim, gpointer data) {
   qfs_coordinator_read_done(sim->coordinator, read);
 }
 
+/* A hop of a direct read: usually no link at all, but a node's cut, lossy or slow link is its
+ * reads', too. */
+static void read_goes(Sim *sim, SimLink *link, SimEventFn arrives, QfsRead *read) {
+  if (copies(sim, link) == 0) {
+    SIM_TRACE(sim, "read of %u lost: %s", read->node, read->key != NULL ? read->key : "chunks");
+    qfs_read_free(read);
+    return;
+  }
+  gint64 us = sim_random_range(&sim->random, 1, sim->read_us);
+  if (link->delay_us > 0)
+    us += sim_random_range(&sim->random, link->delay_us / 2, link->delay_us);
+  if (sim_random_below(&sim->random, 64) == 0) /* its disk has a bad moment */
+    us += sim_random_spread(&sim->random, SIM_MS, 200 * SIM_MS);
+  sim_after_in_run(sim, us, arrives, read, read_drop);
+}
+
 static void on_read_runs(Sim *sim, gpointer data) {
   QfsRead *read = data;
   SimNode *node = &sim->node[read->node];
@@ -278,15 +294,11 @@ static void on_read_runs(Sim *sim, gpointer data) {
     else if (!qfs_read_run(read, node->reader))
       g_clear_pointer(&node->reader, qfs_replica_close);
   }
-  sim_after_in_run(sim, sim_random_range(&sim->random, 1, sim->read_us), on_read_answered, read, read_drop);
+  read_goes(sim, &node->from, on_read_answered, read);
 }
 
 static void env_read(QfsEnv *env, QfsRead *read) {
-  Sim *sim = sim_of(env);
-  gint64 us = sim_random_range(&sim->random, 1, sim->read_us);
-  if (sim->node[read->node].to.delay_us > 0) /* its disk is slow too */
-    us += sim_random_range(&sim->random, 0, sim->node[read->node].to.delay_us);
-  sim_after_in_run(sim, us, on_read_runs, read, read_drop);
+  read_goes(sim_of(env), &sim_of(env)->node[read->node].to, on_read_runs, read);
 }
 
 /* ---- answers ---- */

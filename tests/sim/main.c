@@ -41,7 +41,7 @@ typedef struct {
 
 typedef struct {
   guint64 seeds, failed, sqlite;
-  guint64 operations, acked_puts, gets, crashes, node_crashes, lost, faults, events;
+  guint64 operations, acked_puts, gets, crashes, node_crashes, lost, faults, events, hedged;
   guint64 linear_checked, linear_open;
   gint64 virtual_us;
   guint64 duplicated;
@@ -183,6 +183,7 @@ static void add_totals(Totals *totals, const SimResult *result) {
   totals->lost += result->lost;
   totals->faults += result->faults;
   totals->events += result->events;
+  totals->hedged += result->hedged;
   totals->virtual_us += result->virtual_us;
   totals->linear_checked += result->linear_checked;
   totals->linear_open += result->linear_open;
@@ -254,14 +255,15 @@ static void print_fault_counts(const Totals *t) {
 
 static void print_totals(const Totals *t, gint64 real_us) {
   double n = (double)MAX(t->seeds, 1);
-  printf("# per seed: %.0f operations, %.0f acknowledged puts, %.0f gets, %.1f crashes, %.1f node "
-         "crashes, "
-         "%.0f lost messages, %.1f faults, %.0f events, %.1f s; %" G_GUINT64_FORMAT
-         " histories in order, %" G_GUINT64_FORMAT " undecided\n",
-         (double)t->operations / n, (double)t->acked_puts / n, (double)t->gets / n,
-         (double)t->crashes / n, (double)t->node_crashes / n, (double)t->lost / n,
-         (double)t->faults / n, (double)t->events / n, (double)t->virtual_us / n / SIM_SECOND,
-         t->linear_checked, t->linear_open);
+  printf(
+      "# per seed: %.0f operations, %.0f acknowledged puts, %.0f gets, %.1f crashes, %.1f node "
+      "crashes, "
+      "%.0f lost messages, %.1f hedged reads, %.1f faults, %.0f events, %.1f s; %" G_GUINT64_FORMAT
+      " histories in order, %" G_GUINT64_FORMAT " undecided\n",
+      (double)t->operations / n, (double)t->acked_puts / n, (double)t->gets / n,
+      (double)t->crashes / n, (double)t->node_crashes / n, (double)t->lost / n,
+      (double)t->hedged / n, (double)t->faults / n, (double)t->events / n,
+      (double)t->virtual_us / n / SIM_SECOND, t->linear_checked, t->linear_open);
   if (arguments.verbose)
     print_fault_counts(t);
   printf("%" G_GUINT64_FORMAT " seeds, %" G_GUINT64_FORMAT " failed, %.0f times real time\n",

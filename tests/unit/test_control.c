@@ -14,6 +14,7 @@
  * set. */
 static struct {
   QfsEngine engine;
+  QfsLinks links;
   QfsStatus status;
   gboolean hold, superseded;
   QfsRequest *held;
@@ -88,7 +89,22 @@ static QfsEngineStatus *fake_status(QfsEngine *engine) {
   status->node[3].state = QFS_NODE_STATE_CRASHED;
   status->node[4].state = QFS_NODE_STATE_REBUILDING;
   status->node[4].progress = 10;
+  status->node[4].replica.records = 77;
+  status->count.puts = 11;
+  status->count.deletes = 12;
+  status->count.hedged = 13;
+  status->count.sent[QFS_MESSAGE_APPLY] = 14;
+  status->count.copied_records = 15;
   return status;
+}
+
+static void fake_read_links(QfsEngine *engine, QfsLinks *out) {
+  *out = fake.links;
+}
+
+static void fake_edit_links(QfsEngine *engine, QfsLinksEdit edit, gpointer user_data) {
+  g_assert_true(engine->config.faults);
+  edit(&fake.links, user_data);
 }
 
 static void fake_discard(QfsEngine *engine, QfsObjectId object) {
@@ -96,8 +112,11 @@ static void fake_discard(QfsEngine *engine, QfsObjectId object) {
   fake.discarded++;
 }
 
-static const QfsEngineOps fake_ops = {
-    .submit = fake_submit, .status = fake_status, .discard = fake_discard};
+static const QfsEngineOps fake_ops = {.submit = fake_submit,
+                                      .status = fake_status,
+                                      .discard = fake_discard,
+                                      .read_links = fake_read_links,
+                                      .edit_links = fake_edit_links};
 
 static void on_changed(const char *key, gpointer user_data) {
   g_ptr_array_add(fake.changed, g_strdup(key));
@@ -112,6 +131,7 @@ static void set_up(Fixture *fixture, gconstpointer data) {
   fake.engine.ops = &fake_ops;
   fake.engine.config.store = (char *)"/s";
   fake.engine.config.nodes = 5;
+  qfs_links_init(&fake.links, 5);
   fake.log = g_ptr_array_new_with_free_func(g_free);
   fake.changed = g_ptr_array_new_with_free_func(g_free);
   fake.staged = g_byte_array_new();
@@ -301,6 +321,95 @@ static void test_command_ends_when_done(Fixture *fixture, gconstpointer data) {
   g_assert_cmpint(outcome.error, ==, 0);
   g_assert_cmpuint(outcome.written, ==, 5);
   qfs_control_close(file);
+}
+
+static void assert_refused(Fixture *fixture, const char *path, const char *text, const char *why) {
+  g_test_expect_message("quorumfs", G_LOG_LEVEL_WARNING, why);
+  QfsControlFile *file = open_root(fixture, path, O_WRONLY);
+  g_assert_cmpint(write_text(file, text), ==, EINVAL);
+  qfs_control_close(file);
+  g_test_assert_expected_messages();
+}
+
+static void assert_takes(Fixture *fixture, const char *path, const char *text) {
+  QfsControlFile *file = open_root(fixture, path, O_WRONLY | O_TRUNC);
+  g_assert_cmpint(write_text(file, text), ==, 0);
+  qfs_control_close(file);
+}
+
+static void test_faults(Fixture *fixture, gconstpointer data) {
+  fake.engine.config.faults = TRUE;
+  assert_file_says(fixture, "nodes/2/delay", "0\n");
+  assert_file_says(fixture, "nodes/2/drop", "0\n");
+  assert_file_says(fixture, "partition", "1 2 3 4 5\n");
+  assert_takes(fixture, "nodes/2/delay", "2000\n");
+  assert_takes(fixture, "nodes/5/drop", "0.3\n");
+  assert_takes(fixture, "partition", "1 2 3 | 4 5 1>2\n");
+  assert_file_says(fixture, "nodes/2/delay", "2000\n");
+  assert_file_says(fixture, "nodes/5/drop", "0.3\n");
+  assert_file_says(fixture, "partition", "1 2 3 | 4 5\n1>2\n");
+  assert_refused(fixture, "nodes/2/delay", "soon\n", "*nodes/2/delay: *; nothing was changed");
+  assert_refused(fixture, "nodes/2/drop", "2\n", "*nodes/2/drop: *; nothing was changed");
+  assert_refused(fixture, "partition", "1 2\n", "*partition: node 3 is in no group; nothing*");
+  assert_refused(fixture, "partition", "", "*partition: *; nothing was changed");
+  g_autofree char *lengthy = g_strnfill(100000, ' ');
+  assert_refused(fixture, "partition", lengthy, "*partition: the text is too long*");
+  assert_file_says(fixture, "partition", "1 2 3 | 4 5\n1>2\n");
+  assert_takes(fixture, "partition", "heal");
+  assert_file_says(fixture, "partition", "1 2 3 4 5\n");
+  assert_file_says(fixture, "nodes/2/delay", "2000\n");
+}
+
+/* Without the option they can be read, and writing them is refused with its name. */
+static void test_faults_need_the_option(Fixture *fixture, gconstpointer data) {
+  static const char *const paths[] = {"nodes/1/delay", "nodes/5/drop", "partition"};
+  for (gsize i = 0; i < G_N_ELEMENTS(paths); i++) {
+    int error = 0;
+    g_test_expect_message("quorumfs", G_LOG_LEVEL_WARNING, "*option 'faults'*");
+    g_assert_null(open_as(fixture, paths[i], O_WRONLY, 0, &error));
+    g_assert_cmpint(error, ==, EPERM);
+    g_test_assert_expected_messages();
+    QfsControlFile *file = open_root(fixture, paths[i], O_RDONLY);
+    g_assert_cmpint(write_text(file, "heal"), ==, EBADF);
+    qfs_control_close(file);
+  }
+}
+
+static void test_metrics(Fixture *fixture, gconstpointer data) {
+  static const char *const lines[] = {
+      "\nquorumfs_puts_total 11\n",
+      "\nquorumfs_deletes_total 12\n",
+      "\nquorumfs_hedged_reads_total 13\n",
+      "\nquorumfs_messages_sent_total{type=\"apply\"} 14\n",
+      "\nquorumfs_catchup_copied_total{kind=\"record\"} 15\n",
+      "\nquorumfs_unsettled_versions 4\n",
+      "\nquorumfs_node_keys{node=\"5\"} 77\n",
+      "\nquorumfs_node_state{node=\"2\",state=\"catching-up\"} 1\n",
+      "\nquorumfs_node_state{node=\"2\",state=\"up\"} 0\n",
+      "\nquorumfs_node_in_sync{node=\"1\"} 1\n",
+      "\n# TYPE quorumfs_puts_total counter\n",
+      "\n# TYPE quorumfs_node_bytes gauge\n",
+  };
+  QfsControlFile *file = open_root(fixture, "metrics", O_RDONLY);
+  g_autofree char *text = read_text(file, 0, 100000, NULL);
+  qfs_control_close(file);
+  for (gsize i = 0; i < G_N_ELEMENTS(lines); i++)
+    g_assert_nonnull(strstr(text, lines[i]));
+  /* Every sample follows the HELP and TYPE of its own name. */
+  g_auto(GStrv) all = g_strsplit(text, "\n", -1);
+  g_autofree char *name = NULL;
+  for (char **line = all; **line != '\0'; line++) {
+    if (g_str_has_prefix(*line, "# HELP ")) {
+      g_free(name);
+      name = g_strndup(*line + 7, strcspn(*line + 7, " "));
+      g_autofree char *type = g_strconcat("# TYPE ", name, " ", NULL);
+      g_assert_true(g_str_has_prefix(*++line, type));
+    } else {
+      g_assert_cmpuint(strcspn(*line, " {"), ==, strlen(name));
+      g_assert_true(g_str_has_prefix(*line, name));
+    }
+  }
+  g_assert_cmpuint(fake.log->len, ==, 0);
 }
 
 static void test_permissions(Fixture *fixture, gconstpointer data) {
@@ -548,6 +657,9 @@ int main(int argc, char **argv) {
   ADD("status-is-told-without-a-request", test_status);
   ADD("states-are-one-line-each", test_states);
   ADD("state-takes-up-down-crash-and-nothing-else", test_commands);
+  ADD("faults-are-read-and-written", test_faults);
+  ADD("faults-need-the-option", test_faults_need_the_option);
+  ADD("metrics", test_metrics);
   ADD("a-command-ends-when-it-is-carried-out", test_command_ends_when_done);
   ADD("strangers-may-look-and-not-touch", test_permissions);
   ADD("rpc/put", test_put);

@@ -92,7 +92,8 @@ static void send_apply(QfsCoordinator *c, QfsRequest *request) {
 void qfs_coordinator_submit(QfsCoordinator *c, QfsRequest *request) {
   switch (request->type) {
   case QFS_REQUEST_GET: {
-    QfsRead *read = qfs_read_new(QFS_READ_RECORD, request->node, request);
+    QfsRead *read = qfs_read_new(QFS_READ_RECORD, request->node);
+    read->ask = GPOINTER_TO_SIZE(request);
     read->key = g_strdup(request->key);
     c->env->read(c->env, read);
     break;
@@ -133,7 +134,7 @@ void qfs_coordinator_receive(QfsCoordinator *c, QfsMessage *reply) {
 }
 
 void qfs_coordinator_read_done(QfsCoordinator *c, QfsRead *read) {
-  QfsRequest *request = read->owner;
+  QfsRequest *request = GSIZE_TO_POINTER(read->ask);
   request->status = read->status == QFS_OK && read->record == NULL ? QFS_NOT_FOUND : read->status;
   request->record = g_steal_pointer(&read->record);
   qfs_read_free(read);
@@ -186,7 +187,7 @@ void qfs_coordinator_pin(QfsCoordinator *c, QfsObjectId object) {}
 void qfs_coordinator_unpin(QfsCoordinator *c, QfsObjectId object) {}
 void qfs_coordinator_discard(QfsCoordinator *c, QfsObjectId object) {}
 void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
-  out->refused = c->starts_failed;
+  out->count.refused = c->starts_failed;
 }
 const char *qfs_coordinator_failure(const QfsCoordinator *c) {
   return c->reason;
@@ -209,6 +210,7 @@ static void set_up(Fixture *f, gconstpointer data) {
   for (guint i = 0; i < NODES; i++)
     f->dirs[i] = g_strdup_printf("%s/node-%u", f->dir, i + 1);
   f->threads = qfs_env_thread_new(NODES, f->dirs, FALSE, NULL, NULL);
+  qfs_env_thread_allow_faults(f->threads);
   qfs_env_thread_run(f->threads, &(QfsCoordinatorConfig){.nodes = NODES, .replicas = NODES});
 }
 
@@ -505,6 +507,72 @@ static void test_stop(Fixture *f, gconstpointer data) {
   g_assert_cmpuint(files_open_below(f->dir), ==, 0);
 }
 
+/* Links: what is delayed is late, and in order; what is cut never comes; healing lets everything
+ * through. */
+
+static void edit_links(QfsLinks *links, gpointer user_data) {
+  *links = *(const QfsLinks *)user_data;
+}
+
+static void test_links(Fixture *f, gconstpointer data) {
+  QfsLinks links;
+  qfs_env_thread_read_links(f->threads, &links);
+  g_assert_true(qfs_links_are_clean(&links));
+  g_assert_cmpint(put(f, 2, "key", 1), ==, QFS_OK);
+
+  links.delay_ms[1] = 100;
+  qfs_env_thread_edit_links(f->threads, edit_links, &links);
+  gint64 begin_us = g_get_monotonic_time();
+  g_assert_cmpint(put(f, 2, "key", 2), ==, QFS_OK);
+  g_assert_cmpint(g_get_monotonic_time() - begin_us, >=, 100000);
+  begin_us = g_get_monotonic_time();
+  g_assert_cmpuint(get(f, 2, "key", NULL), ==, 2); /* direct reads go the same way */
+  g_assert_cmpint(g_get_monotonic_time() - begin_us, >=, 100000);
+  begin_us = g_get_monotonic_time();
+  g_assert_cmpint(put(f, 1, "key", 2), ==, QFS_OK); /* of the other nodes nothing is delayed */
+  g_assert_cmpint(g_get_monotonic_time() - begin_us, <, 20 * G_USEC_PER_SEC);
+
+  /* Many at once, the last ones sent when the delay is gone already: none is lost or overtaken.
+   */
+  Waiter waiter = WAITER_INIT;
+  QfsRequest *requests[64];
+  for (guint i = 0; i < G_N_ELEMENTS(requests); i++) {
+    if (i == 32) {
+      links.delay_ms[1] = 0;
+      qfs_env_thread_edit_links(f->threads, edit_links, &links);
+    }
+    requests[i] = qfs_request_new(QFS_REQUEST_WRITE, "key", count_done, &waiter);
+    requests[i]->node = 2;
+    requests[i]->record = qfs_record_new("key");
+    requests[i]->record->kind = QFS_KIND_VALUE;
+    requests[i]->record->timestamp = requests[i]->record->seq = 10 + i;
+    qfs_env_thread_submit(f->threads, requests[i]);
+  }
+  wait_done(&waiter, G_N_ELEMENTS(requests));
+  for (guint i = 0; i < G_N_ELEMENTS(requests); i++) {
+    g_assert_cmpint(requests[i]->status, ==, QFS_OK);
+    qfs_request_free(requests[i]);
+  }
+  g_assert_cmpuint(get(f, 2, "key", NULL), ==, 73);
+
+  /* What is cut is lost for good; the requests end when the environment does. */
+  links.cut[0] = 1 << 2; /* 1>3 */
+  qfs_env_thread_edit_links(f->threads, edit_links, &links);
+  Waiter lost = WAITER_INIT;
+  QfsRequest *read = qfs_request_new(QFS_REQUEST_GET, "key", count_done, &lost);
+  read->node = 3;
+  qfs_env_thread_submit(f->threads,
+                        read); /* the puppet does not ask again: it is freed by nobody else */
+  g_usleep(50000);
+  pthread_mutex_lock(&lost.lock);
+  g_assert_cmpuint(lost.done, ==, 0);
+  pthread_mutex_unlock(&lost.lock);
+  qfs_request_free(read);
+  links.cut[0] = 0;
+  qfs_env_thread_edit_links(f->threads, edit_links, &links);
+  g_assert_cmpint(put(f, 3, "key", 5), ==, QFS_OK);
+}
+
 int main(int argc, char **argv) {
   g_test_init(&argc, &argv, NULL);
   g_log_set_always_fatal(G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL);
@@ -519,6 +587,7 @@ int main(int argc, char **argv) {
   ADD("ticks-come-in-time", test_timer);
   ADD("every-request-ends-once-under-restarts", test_many_clients);
   ADD("stop-ends-what-is-open", test_stop);
+  ADD("links-delay-and-lose", test_links);
 #undef ADD
   return g_test_run();
 }

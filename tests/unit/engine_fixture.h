@@ -1,0 +1,114 @@
+/* engine_fixture.h - a real store of 5 nodes and 3 replicas on disk, opened through the engine, and
+ * blocking puts and gets on it; for tests. */
+#pragma once
+
+#include "cluster/engine.h"
+
+#include <glib/gstdio.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+#define DEADLINE_S 30
+
+typedef struct {
+  char *top;
+  QfsEngineConfig config;
+  QfsEngine *engine;
+} Fixture;
+
+static void open_engine(Fixture *f) {
+  g_autoptr(GError) error = NULL;
+  f->engine = qfs_engine_open_embedded(&f->config, NULL, NULL, &error);
+  g_assert_no_error(error);
+  g_assert_nonnull(f->engine);
+}
+
+static void close_engine(Fixture *f) {
+  qfs_engine_close(g_steal_pointer(&f->engine), 5000);
+}
+
+/* `faults` not NULL: they may be injected. */
+static void set_up(Fixture *f, gconstpointer faults) {
+  f->top = g_dir_make_tmp("qfs-engine-XXXXXX", NULL);
+  f->config =
+      (QfsEngineConfig){.nodes = 5, .replicas = 3, .timeout_ms = 2000, .faults = faults != NULL};
+  f->config.store = g_build_filename(f->top, "store", NULL);
+  open_engine(f);
+}
+
+static void remove_tree(const char *path) {
+  g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+  const char *name = NULL;
+  while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
+    g_autofree char *child = g_build_filename(path, name, NULL);
+    remove_tree(child);
+  }
+  g_remove(path);
+}
+
+static void tear_down(Fixture *f, gconstpointer data) {
+  if (f->engine != NULL)
+    close_engine(f);
+  remove_tree(f->top);
+  g_free(f->config.store);
+  g_free(f->top);
+}
+
+/* Waiting for requests. */
+
+typedef struct {
+  pthread_mutex_t lock;
+  pthread_cond_t cond;
+  gboolean done;
+} Waiter;
+
+static void wake_waiter(QfsRequest *request, gpointer user_data) {
+  Waiter *waiter = user_data;
+  pthread_mutex_lock(&waiter->lock);
+  g_assert_false(waiter->done);
+  waiter->done = TRUE;
+  pthread_cond_signal(&waiter->cond);
+  pthread_mutex_unlock(&waiter->lock);
+}
+
+static QfsStatus run_request(Fixture *f, QfsRequest *request) {
+  Waiter waiter = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, FALSE};
+  request->done = wake_waiter;
+  request->user_data = &waiter;
+  request->now_ns = g_get_real_time() * 1000;
+  qfs_engine_submit(f->engine, request);
+  struct timespec until;
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += DEADLINE_S;
+  pthread_mutex_lock(&waiter.lock);
+  while (!waiter.done)
+    g_assert_cmpint(pthread_cond_timedwait(&waiter.cond, &waiter.lock, &until), ==, 0);
+  pthread_mutex_unlock(&waiter.lock);
+  return request->status;
+}
+
+static QfsStatus put(Fixture *f, const char *key, const char *value) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_WRITE, key, NULL, NULL);
+  request->flags = QFS_WRITE_REPLACE | QFS_WRITE_CREATE | QFS_WRITE_PARENTS;
+  request->attr.mode = S_IFREG | 0644;
+  request->data = g_bytes_new(value, strlen(value));
+  const QfsStatus status = run_request(f, request);
+  qfs_request_free(request);
+  return status;
+}
+
+/* The value, newly allocated; NULL with *out_status (may be NULL) otherwise. */
+static char *get(Fixture *f, const char *key, QfsStatus *out_status) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_GET, key, NULL, NULL);
+  const QfsStatus status = run_request(f, request);
+  char *value = NULL;
+  if (status == QFS_OK) {
+    const QfsRecord *record = request->record;
+    g_assert_cmpuint(record->tail_offset, ==, 0);
+    value = g_strndup(g_bytes_get_data(record->tail, NULL), record->attr.size);
+  }
+  if (out_status != NULL)
+    *out_status = status;
+  qfs_request_free(request);
+  return value;
+}
