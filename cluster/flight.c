@@ -81,6 +81,7 @@ static void flight_check(QfsCoordinator *c, QfsFlight *flight) {
     if (flight->on_complete != NULL)
       flight->on_complete(c, flight, flight->data);
     flight->on_complete = NULL;
+    flight->full = 0; /* of nodes that are no holders now; if they become some, they are asked again */
     if (flight->message->chunks != NULL)
       qfs_object_remove_flight(c, flight);
     g_queue_unlink(&c->flights, &flight->link);

@@ -34,6 +34,7 @@ struct QfsRecovery {
   GHashTable *chunks;      /* FoundChunk set, keyed by itself */
   GHashTable *intents;     /* id -> FoundIntent */
   GPtrArray *todo_records, *todo_chunks;
+  GPtrArray *superseded;   /* FoundChunk: rows of versions that lost against newer ones */
   guint next_record, next_chunk, in_flight;
 };
 
@@ -88,6 +89,7 @@ void qfs_recovery_free(QfsCoordinator *c) {
   g_hash_table_unref(r->intents);
   g_clear_pointer(&r->todo_records, g_ptr_array_unref);
   g_clear_pointer(&r->todo_chunks, g_ptr_array_unref);
+  g_ptr_array_unref(r->superseded);
   g_free(r);
 }
 
@@ -389,8 +391,20 @@ static gint by_id(gconstpointer a, gconstpointer b) {
   return x < y ? -1 : x > y;
 }
 
+static GPtrArray *chunk_name(const QfsChunk *id) {
+  GPtrArray *chunks = qfs_chunks_new();
+  QfsChunk *chunk = g_memdup2(id, sizeof *id);
+  chunk->data = NULL;
+  g_ptr_array_add(chunks, chunk);
+  return chunks;
+}
+
 static void recovery_end(QfsCoordinator *c) {
   QfsRecovery *r = c->recovery;
+  for (guint i = 0; i < r->superseded->len; i++) {
+    const QfsChunk *row = &((const FoundChunk *)r->superseded->pdata[i])->id;
+    qfs_garbage_add(c, c->last_seq, QFS_DISCARD_VERSION, row->object, chunk_name(row));
+  }
   for (guint i = 1; i <= c->config.nodes; i++)
     if (qfs_set_has(r->members, i)) {
       c->peer[i].state = PEER_TRUSTED;
@@ -484,14 +498,6 @@ static void discarded(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpoin
     recovery_one_done(c);
 }
 
-static GPtrArray *chunk_name(const QfsChunk *id) {
-  GPtrArray *chunks = qfs_chunks_new();
-  QfsChunk *chunk = g_memdup2(id, sizeof *id);
-  chunk->data = NULL;
-  g_ptr_array_add(chunks, chunk);
-  return chunks;
-}
-
 static gboolean has_winner(QfsRecovery *r, guint node, const QfsObjectId *object, guint64 newest) {
   guint64 *reached = r->own[node] != NULL ? g_hash_table_lookup(r->own[node], object) : NULL;
   return reached != NULL && *reached == newest;
@@ -517,6 +523,18 @@ static gboolean is_committed(QfsRecovery *r, const FoundChunk *found) {
   return FALSE;
 }
 
+/* Does some node have a record that names the row's version, though a newer one won? The newer one may be at
+ * a single node that is lost again before it is anywhere else: then recovery begins again, the older one
+ * wins, and needs the row. It is garbage when the newer one is durable. */
+static gboolean is_superseded(QfsRecovery *r, const FoundChunk *found) {
+  for (guint i = 1; i <= QFS_NODES_MAX; i++) {
+    const guint64 *named = r->own[i] != NULL ? g_hash_table_lookup(r->own[i], &found->id.object) : NULL;
+    if (named != NULL && *named >= found->id.version)
+      return TRUE;
+  }
+  return FALSE;
+}
+
 static void write_chunk(QfsCoordinator *c, FoundChunk *found) {
   QfsRecovery *r = c->recovery;
   gboolean committed = is_committed(r, found);
@@ -533,6 +551,11 @@ static void write_chunk(QfsCoordinator *c, FoundChunk *found) {
   }
   if (QFS_SEQ_EPOCH(found->id.seq) >= c->first_epoch)
     return; /* of this life: its flight completes it */
+  guint64 *newest = g_hash_table_lookup(r->committed, &found->id.object);
+  if (newest == NULL && is_superseded(r, found)) {
+    g_ptr_array_add(r->superseded, found);
+    return;
+  }
   if (c->blocked) { /* its record may be at a node that was not seen */
     qfs_suspect_add(c, &found->id, found->at);
     return;
@@ -619,6 +642,7 @@ static void recovery_start(QfsCoordinator *c, QfsNodeSet members) {
   r->seen_before = c->seen;
   r->records = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)qfs_record_unref);
   r->committed = g_hash_table_new_full(object_hash, object_equal, g_free, g_free);
+  r->superseded = g_ptr_array_new();
   r->chunks = g_hash_table_new_full(found_hash, found_equal, g_free, NULL);
   r->intents = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, found_intent_free);
   c->recovery = r;
