@@ -26,6 +26,9 @@
 
 #include "history.h"
 
+/* DESIGN 1.2, from its words and not from the code: higher timestamp, then tombstone, then memcmp. */
+int sim_record_order(const QfsRecord *a, const QfsRecord *b); /* NULL is older than everything */
+
 /* ---- at the end of operations ---- */
 
 void sim_check_acknowledged(Sim *sim, SimOp *op, const QfsRequest *request);

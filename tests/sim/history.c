@@ -233,7 +233,7 @@ static SimOutcome outcome_of(const QfsRequest *request) {
 }
 
 void sim_history_acked(SimKey *key, const SimOp *op, const QfsRecord *record) {
-  if (qfs_record_compare(record, key->acked) <= 0)
+  if (sim_record_order(record, key->acked) <= 0)
     return;
   qfs_record_unref(key->acked);
   key->acked = qfs_record_ref(record);
@@ -241,7 +241,7 @@ void sim_history_acked(SimKey *key, const SimOp *op, const QfsRecord *record) {
 }
 
 static void raise_durable(SimKey *key, const SimFloor *floor) {
-  if (qfs_record_compare(floor->record, key->durable) <= 0)
+  if (sim_record_order(floor->record, key->durable) <= 0)
     return;
   qfs_record_unref(key->durable);
   key->durable = qfs_record_ref(floor->record);
@@ -321,7 +321,7 @@ void sim_history_settled(Sim *sim) {
 /* Was what the operation made promised to outlive a loss of power? */
 static gboolean is_durable(const SimOp *op) {
   const SimKey *key = op->kind == SIM_OP_RENAME ? op->key2 : op->key;
-  return op->record != NULL && qfs_record_compare(op->record, key->durable) <= 0;
+  return op->record != NULL && sim_record_order(op->record, key->durable) <= 0;
 }
 
 void sim_history_power_lost(Sim *sim) {
