@@ -72,13 +72,13 @@ static void check_key(Sim *sim, const SimKey *key) {
             qfs_set_size(owners));
   g_autoptr(QfsRecord) record = NULL;
   check_owners_agree(sim, key, owners, &record);
-  SIM_CHECK(sim, qfs_record_compare(record, key->floor) >= 0,
+  SIM_CHECK(sim, sim_record_order(record, key->floor) >= 0,
             "%s: the owners agree on @%" G_GUINT64_FORMAT ", but @%" G_GUINT64_FORMAT
             " was acknowledged",
             key->name, record != NULL ? record->timestamp : 0, key->floor->timestamp);
   for (guint node = 1; node <= sim->nodes_n; node++) {
     g_autoptr(QfsRecord) other = sim_disk_record(&sim->disk[node], key->name);
-    SIM_CHECK(sim, sim_is_leftover(key, other) || qfs_record_compare(other, record) <= 0,
+    SIM_CHECK(sim, sim_is_leftover(key, other) || sim_record_order(other, record) <= 0,
               "%s: node %u, no owner, holds @%" G_GUINT64_FORMAT ", newer than the owners",
               key->name, node, other->timestamp);
   }

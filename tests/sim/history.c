@@ -234,7 +234,7 @@ static SimOutcome outcome_of(const QfsRequest *request) {
 }
 
 void sim_history_acked(SimKey *key, const SimOp *op, const QfsRecord *record) {
-  if (qfs_record_compare(record, key->acked) <= 0)
+  if (sim_record_order(record, key->acked) <= 0)
     return;
   qfs_record_unref(key->acked);
   key->acked = qfs_record_ref(record);
@@ -242,14 +242,14 @@ void sim_history_acked(SimKey *key, const SimOp *op, const QfsRecord *record) {
 }
 
 static void forget_up_to(QfsRecord **record, const QfsRecord *tombstone) {
-  if (*record != NULL && qfs_record_compare(*record, tombstone) <= 0)
+  if (*record != NULL && sim_record_order(*record, tombstone) <= 0)
     g_clear_pointer(record, qfs_record_unref);
 }
 
 void sim_history_purged(Sim *sim, SimKey *key, const QfsRecord *tombstone) {
   key->purged_us = sim->now_us;
   key->purged_seq = MAX(key->purged_seq, tombstone->seq);
-  if (qfs_record_compare(tombstone, key->purged) > 0) {
+  if (sim_record_order(tombstone, key->purged) > 0) {
     qfs_record_unref(key->purged);
     key->purged = qfs_record_ref(tombstone);
   }
@@ -261,7 +261,7 @@ void sim_history_purged(Sim *sim, SimKey *key, const QfsRecord *tombstone) {
 static void raise_durable(SimKey *key, const SimFloor *floor) {
   if (sim_is_purged(key, floor->record))
     return;
-  if (qfs_record_compare(floor->record, key->durable) <= 0)
+  if (sim_record_order(floor->record, key->durable) <= 0)
     return;
   qfs_record_unref(key->durable);
   key->durable = qfs_record_ref(floor->record);
@@ -341,7 +341,7 @@ void sim_history_settled(Sim *sim) {
 /* Was what the operation made promised to outlive a loss of power? */
 static gboolean is_durable(const SimOp *op) {
   const SimKey *key = op->kind == SIM_OP_RENAME ? op->key2 : op->key;
-  return op->record != NULL && qfs_record_compare(op->record, key->durable) <= 0;
+  return op->record != NULL && sim_record_order(op->record, key->durable) <= 0;
 }
 
 void sim_history_power_lost(Sim *sim) {

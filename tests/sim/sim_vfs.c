@@ -624,7 +624,7 @@ static File *some_file(SimVolume *volume, gboolean log) {
 
 static void flip_bits(SimVolume *volume, File *file) {
   SimRandom *random = &volume->random;
-  for (guint i = 1 + sim_random_below(random, 8); i > 0; i--) {
+  for (gint64 i = sim_random_spread(random, 1, 2000); i > 0; i--) {
     gsize at = (gsize)(sim_random_u64(random) % file->now->len);
     guint8 bit = (guint8)(1u << sim_random_below(random, 8));
     file->now->data[at] ^= bit;
