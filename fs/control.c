@@ -26,7 +26,8 @@ typedef enum {
   ENTRY_DELAY,
   ENTRY_DROP,
   ENTRY_PARTITION,
-  ENTRY_METRICS
+  ENTRY_METRICS,
+  ENTRY_GC
 } Entry;
 
 struct QfsControlFile {
@@ -107,6 +108,7 @@ static Entry parse_path(QfsControl *control, const char *path, guint *out_node) 
       {"nodes", ENTRY_NODES},
       {"partition", ENTRY_PARTITION},
       {"metrics", ENTRY_METRICS},
+      {"gc", ENTRY_GC},
   };
   for (gsize i = 0; i < G_N_ELEMENTS(table); i++)
     if (strcmp(path, table[i].path) == 0)
@@ -129,6 +131,7 @@ mode_t qfs_control_mode(QfsControl *control, const char *path) {
   case ENTRY_LAST_ERROR:
   case ENTRY_METRICS:
     return S_IFREG | 0444;
+  case ENTRY_GC:
   case ENTRY_STATE:
   case ENTRY_DELAY:
   case ENTRY_DROP:
@@ -142,7 +145,7 @@ mode_t qfs_control_mode(QfsControl *control, const char *path) {
 
 char **qfs_control_list(QfsControl *control, const char *path) {
   static const char *const root[] = {"status", "status.json", "metrics",   "last-error",
-                                     "rpc",    "nodes",       "partition", NULL};
+                                     "rpc",    "nodes",       "partition", "gc", NULL};
   static const char *const node_dir[] = {"state", "delay", "drop", NULL};
   guint node;
   switch (parse_path(control, path, &node)) {
@@ -178,6 +181,8 @@ static char *make_text(QfsControl *control, Entry entry, guint node) {
     text = control_status_json(status, &control->engine->config);
   } else if (entry == ENTRY_METRICS) {
     text = control_metrics_text(status);
+  } else if (entry == ENTRY_GC) {
+    text = control_gc_text(status);
   } else {
     g_autofree char *state = control_node_state_text(&status->node[node - 1]);
     text = g_strconcat(state, "\n", NULL);
@@ -259,15 +264,22 @@ static void state_written(QfsRequest *request, gpointer user_data) {
   g_free(write);
 }
 
-static gboolean parse_action(GBytes *data, QfsNodeAction *out_action) {
+/* The word in `data`; NULL: there is none, or more than that. */
+static char *parse_word(GBytes *data) {
   gsize len;
   const char *bytes = g_bytes_get_data(data, &len);
   if (len == 0 || len > COMMAND_BYTES_MAX)
-    return FALSE;
-  g_autofree char *word = g_strndup(bytes, len);
+    return NULL;
+  char *word = g_strndup(bytes, len);
   if (strlen(word) != len)
+    *word = '\0';
+  return g_strstrip(word);
+}
+
+static gboolean parse_action(GBytes *data, QfsNodeAction *out_action) {
+  g_autofree char *word = parse_word(data);
+  if (word == NULL)
     return FALSE;
-  g_strstrip(word);
   if (strcmp(word, "up") == 0)
     *out_action = QFS_NODE_UP;
   else if (strcmp(word, "down") == 0)
@@ -277,6 +289,21 @@ static gboolean parse_action(GBytes *data, QfsNodeAction *out_action) {
   else
     return FALSE;
   return TRUE;
+}
+
+static void collect(QfsControlFile *file, GBytes *data, QfsControlWriteDone done,
+                    gpointer user_data) {
+  g_autofree char *word = parse_word(data);
+  if (g_strcmp0(word, "now") != 0) {
+    g_warning("gc: only 'now' can be written there");
+    done(EINVAL, 0, user_data);
+    return;
+  }
+  StateWrite *write = g_new(StateWrite, 1);
+  *write = (StateWrite){
+      .done = done, .user_data = user_data, .written = g_bytes_get_size(data)};
+  qfs_engine_submit(file->control->engine,
+                    qfs_request_new(QFS_REQUEST_GC, NULL, state_written, write));
 }
 
 void qfs_control_write(QfsControlFile *file, off_t offset, GBytes *data, QfsControlWriteDone done,
@@ -295,6 +322,10 @@ void qfs_control_write(QfsControlFile *file, off_t offset, GBytes *data, QfsCont
   if (is_fault(file->entry, &fault)) {
     int error = control_fault_write(file->control, fault, file->node, data);
     done(error, error == 0 ? g_bytes_get_size(data) : 0, user_data);
+    return;
+  }
+  if (file->entry == ENTRY_GC) {
+    collect(file, data, done, user_data);
     return;
   }
   if (!parse_action(data, &action)) {

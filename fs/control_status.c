@@ -67,6 +67,14 @@ char *control_status_text(const QfsEngineStatus *status, const QfsEngineConfig *
   g_string_append_printf(out, "quorum     %s%s\n", status->quorum ? "yes" : "NO: every write fails",
                          status->recovering ? "; start is not finished" : "");
   g_string_append_printf(out, "unsettled  %" G_GUINT64_FORMAT "\n", status->unsettled);
+  guint64 tombstones = 0;
+  for (guint i = 0; i < status->nodes; i++)
+    tombstones += status->node[i].replica.tombstones;
+  g_string_append_printf(out, "tombstones %" G_GUINT64_FORMAT " rows, collecting %s%s\n", tombstones,
+                         status->purge_waits_for != NULL ? "waits for "
+                         : status->purge_running         ? "is under way"
+                                                         : "goes by age",
+                         status->purge_waits_for != NULL ? status->purge_waits_for : "");
   g_string_append_printf(out, "epoch      %" G_GUINT64_FORMAT "\n", status->epoch);
   g_string_append_printf(out,
                          "requests   %" G_GUINT64_FORMAT " puts, %" G_GUINT64_FORMAT
@@ -79,6 +87,20 @@ char *control_status_text(const QfsEngineStatus *status, const QfsEngineConfig *
                          "directory");
   for (guint i = 0; i < status->nodes; i++)
     append_node(out, i + 1, &status->node[i]);
+  return g_string_free(out, FALSE);
+}
+
+char *control_gc_text(const QfsEngineStatus *status) {
+  GString *out = g_string_new(status->purge_running ? "running\n" : "idle\n");
+  if (status->purge_waits_for != NULL)
+    g_string_append_printf(out, "waits for %s\n", status->purge_waits_for);
+  if (status->purge_last_ms != 0) {
+    g_autoptr(GDateTime) at = g_date_time_new_from_unix_local(status->purge_last_ms / 1000);
+    g_autofree char *text = at != NULL ? g_date_time_format_iso8601(at) : NULL;
+    g_string_append_printf(out, "last run %s, %" G_GUINT64_FORMAT " collected\n",
+                           text != NULL ? text : "at an unknown time", status->purge_last_removed);
+  }
+  g_string_append_printf(out, "%" G_GUINT64_FORMAT " collected since the mount\n", status->purged);
   return g_string_free(out, FALSE);
 }
 
@@ -138,6 +160,11 @@ char *control_status_json(const QfsEngineStatus *status, const QfsEngineConfig *
   add_flag(json, "recovering", status->recovering);
   add_number(json, "epoch", status->epoch);
   add_number(json, "unsettled", status->unsettled);
+  add_flag(json, "gc_running", status->purge_running);
+  add_text(json, "gc_waits_for", status->purge_waits_for);
+  add_number(json, "gc_last_ms", (guint64)MAX(status->purge_last_ms, 0));
+  add_number(json, "gc_last_collected", status->purge_last_removed);
+  add_number(json, "gc_collected", status->purged);
   add_number(json, "puts", status->count.puts);
   add_number(json, "gets", status->count.gets);
   add_number(json, "deletes", status->count.deletes);

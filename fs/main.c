@@ -13,6 +13,7 @@ static const Command commands[] = {
     {"mount", cli_mount}, {"umount", cli_umount},       {"put", cli_put},
     {"get", cli_get},     {"delete", cli_delete},       {"status", cli_status},
     {"nodes", cli_nodes}, {"partition", cli_partition},
+    {"gc", cli_gc},
 };
 
 static const char help[] =
@@ -28,6 +29,7 @@ static const char help[] =
     "  delete PATH                          delete a key\n"
     "  status [PATH]                        nodes, quorum and what is under way\n"
     "  nodes [PATH [N up|down|crash]]       the nodes; opens or closes one\n"
+    "  gc PATH                              forgets deleted keys, whatever their age\n"
     "  partition PATH [GROUPS|heal]         parts the links between nodes, for tests\n"
     "\n"
     "'quorumfs COMMAND --help' tells more about each.\n"
