@@ -461,6 +461,8 @@ static void flight_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data)
 
 static void write_record(QfsCoordinator *c, const QfsRecord *record) {
   QfsMessage *message = qfs_message_new(QFS_MESSAGE_APPLY, 0);
+  /* Intents are removed next: a power failure must not take one half of what they say after that. */
+  message->durable = g_hash_table_size(c->recovery->intents) > 0;
   message->records = qfs_records_new();
   QfsRecord *copy = qfs_record_copy(record);
   copy->seq = qfs_next_seq(c);
