@@ -103,7 +103,7 @@ void qfs_after_event(QfsCoordinator *c) {
     qfs_catchup_consider(c);
     qfs_rebase_consider(c);
   }
-  if (c->purge != NULL || c->purge_forced)
+  if (c->purge != NULL || c->purge_forced || c->purge_again)
     qfs_purge_consider(c);
   if (!g_queue_is_empty(&c->stalled))
     qfs_ops_resume(c);
@@ -342,7 +342,7 @@ gboolean qfs_coordinator_is_quiet(const QfsCoordinator *c) {
   if (!c->serving || c->recovery != NULL || !c->view_stable || !qfs_is_settled(c))
     return FALSE;
   return c->settled_told >= c->settled && !c->settling && !qfs_garbage_waits(c) &&
-         c->purge == NULL && qfs_peers_in(c, PEER_JOINING) == 0 && qfs_peers_in(c, PEER_KNOWN) == 0 && !c->view_dirty &&
+         c->purge == NULL && !c->purge_again && qfs_peers_in(c, PEER_JOINING) == 0 && qfs_peers_in(c, PEER_KNOWN) == 0 && !c->view_dirty &&
          (c->closing || !qfs_rebase_is_due(c));
 }
 
@@ -415,7 +415,7 @@ void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
   out->recovering = !c->serving || c->recovery != NULL;
   out->unsettled = c->n_issued - MIN(c->n_settled, c->n_issued);
   out->purged = c->stat_purged;
-  out->purge_running = c->purge != NULL || c->purge_forced;
+  out->purge_running = c->purge != NULL || c->purge_forced || c->purge_again;
   out->purge_waits_for = qfs_purge_reason(c);
   out->purge_last_ms = c->purge_last_ms;
   out->purge_last_removed = c->purge_last_removed;

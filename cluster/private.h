@@ -466,6 +466,8 @@ struct QfsCoordinator {
   guint intents_leaving;          /* nodes asked to remove an intent, not yet answered */
   QfsPurge *purge;                /* the run under way */
   gint64 purge_at_us;             /* the next one by schedule */
+  gboolean purge_again;           /* a run is to begin in the new epoch that it asked for */
+  gboolean purge_wants_epoch;     /* ... which is not there yet */
   gboolean purge_forced;          /* by command, whatever the age, once operations up to */
   guint64 purge_forced_seq;       /* ... this one are settled */
   guint64 hints_dropped_epoch;    /* view since which stand-ins kept nothing that is settled */

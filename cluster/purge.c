@@ -9,6 +9,10 @@
  * run finds it. Any change of the view ends the run; nodes refuse its
  * requests from then on (they are of an older epoch).
  *
+ * A late copy of a request that wrote an older version would bring the key back, too. So only tombstones of earlier
+ * epochs than the run's are collected, and a run that meets younger ones asks for a new epoch and begins
+ * again: nodes refuse what was sent before it.
+ *
  * Before tombstones a run removes what stand-ins kept for nodes that are back (hints): the owners have it.
  */
 #include "cluster/private.h"
@@ -22,6 +26,7 @@ struct QfsPurge {
   gint64 deleted_before_ns;
   gboolean forced;
   gboolean hints_dropped;
+  gboolean met_younger;    /* tombstones of the run's own epoch */
   QfsNodeSet sources;      /* still to be scanned */
   guint source;            /* 0: the next one is to be taken */
   guint64 at_seq;
@@ -163,6 +168,10 @@ static void found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer 
     p->at_seq = tombstone->seq;
     g_free(p->at_key);
     p->at_key = g_strdup(tombstone->key);
+    if (QFS_SEQ_EPOCH(tombstone->seq) >= p->epoch) {
+      p->met_younger = TRUE;
+      continue;
+    }
     /* At a holder it is the key's newest version; elsewhere it may be a leftover. A key in use may be about
      * to change. */
     if (qfs_set_has(qfs_holders(c, qfs_key_hash(tombstone->key)), peer->index) &&
@@ -184,6 +193,13 @@ static void found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer 
 }
 
 static void purge_end(QfsCoordinator *c, QfsPurge *p) {
+  if (p->met_younger) {
+    c->purge_again = TRUE;
+    c->purge_wants_epoch = TRUE;
+    c->view_dirty = TRUE;
+    qfs_purge_stop(c);
+    return;
+  }
   if (p->removed > 0)
     qfs_log(c, G_LOG_LEVEL_MESSAGE, "%" G_GUINT64_FORMAT " tombstones collected", p->removed);
   c->purge_last_ms = c->env->wall_ms(c->env);
@@ -224,6 +240,7 @@ static void purge_step(QfsCoordinator *c) {
 
 static void purge_start(QfsCoordinator *c) {
   static guint64 ids; /* only compared for equality */
+  c->purge_again = FALSE;
   QfsPurge *p = g_new0(QfsPurge, 1);
   p->id = ++ids;
   p->epoch = c->view.epoch;
@@ -241,15 +258,20 @@ void qfs_purge_consider(QfsCoordinator *c) {
   gint64 now_us = c->env->now_us(c->env);
   if (c->purge != NULL && (c->purge->epoch != c->view.epoch || !c->view_stable || c->closing))
     qfs_purge_stop(c);
+  if (c->closing || (c->purge_again && !c->purge_wants_epoch && !may_run(c)))
+    c->purge_again = c->purge_wants_epoch = FALSE; /* later, by schedule */
   if (c->purge != NULL || c->closing)
     return;
   gboolean due = c->purge_at_us != 0 && now_us >= c->purge_at_us;
+  if (c->purge_again && c->purge_wants_epoch)
+    return; /* it is on its way */
   if (due || c->purge_at_us == 0) {
     c->purge_at_us = now_us + (gint64)c->config.purge_period_s * G_USEC_PER_SEC;
     qfs_wake_at(c, c->purge_at_us);
   }
   if (c->purge_forced) /* what was deleted before the command has to be settled first */
     due = c->settled_told >= c->purge_forced_seq || qfs_is_settled(c);
+  due = due || c->purge_again;
   if (due && (c->purge_forced || anything_to_do(c)) && may_run(c))
     purge_start(c);
 }

@@ -115,6 +115,7 @@ static void proposal_done(QfsCoordinator *c) {
   c->view = c->proposal;
   c->view_known = TRUE;
   c->view_stable = TRUE;
+  c->purge_wants_epoch = FALSE;
   c->clock.ceiling = MAX(c->clock.ceiling, c->proposal_ceiling);
   for (guint i = 1; i <= c->config.nodes; i++)
     if (qfs_set_has(c->view.in_sync, i) && c->peer[i].state == PEER_JOINING) {
@@ -252,7 +253,8 @@ void qfs_view_evaluate(QfsCoordinator *c) {
   }
   /* A member that returned before S could do without it becomes trusted by a view, too. */
   if (c->view_stable && want == c->view.in_sync && !c->view_stale && ready == 0) {
-    gboolean fold = c->view.n_unsettled > 1 && qfs_is_settled(c) && !c->blocked;
+    gboolean fold = (c->view.n_unsettled > 1 && qfs_is_settled(c) && !c->blocked) ||
+                    (c->purge_wants_epoch && !c->closing);
     if (qfs_rebase_is_done(c)) {
       qfs_rebase_stop(c);
       qfs_view_propose(c, want, want);
