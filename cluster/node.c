@@ -14,6 +14,8 @@
  * in the log, once in the file, and again for the other nodes on the same disk. */
 #define ROOM_RESERVE (4u << 20)
 #define ROOM_FACTOR 12
+/* Requests refused for lack of space that are remembered. */
+#define REFUSED_MAX 1024
 
 struct QfsNode {
   QfsEnv *env;
@@ -25,6 +27,8 @@ struct QfsNode {
   guint64 room;     /* bytes that may be written before the disk is asked again */
   gboolean corrupt; /* the failure was damage to what is stored */
   char *failure;    /* N3: why everything is refused; NULL while usable */
+  guint64 refused[REFUSED_MAX]; /* cookies, a ring: a late copy of one must not work after all */
+  guint n_refused;              /* ever */
   GArray *drops;    /* QfsObjectId: garbage objects of which rows are left */
 
   /* of the attempt in progress */
@@ -417,6 +421,13 @@ static gboolean has_room(QfsNode *node, const QfsMessage *request, GError **erro
   return TRUE;
 }
 
+static gboolean was_refused(const QfsNode *node, const QfsMessage *request) {
+  for (guint i = 0; request->cookie != 0 && i < MIN(node->n_refused, REFUSED_MAX); i++)
+    if (node->refused[i] == request->cookie)
+      return TRUE;
+  return FALSE;
+}
+
 static gboolean serve_one(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
                           GError **error) {
   g_assert((guint)request->type < G_N_ELEMENTS(handlers));
@@ -425,6 +436,10 @@ static gboolean serve_one(QfsNode *node, const QfsMessage *request, QfsMessage *
     reply->epoch = node->next.promised_epoch; /* what the coordinator has to go beyond */
     reply->epoch = node->next.promised_epoch;
     return TRUE;
+  }
+  if (brings_data(request) && was_refused(node, request)) {
+    g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_NO_SPACE, "the disk was full");
+    return FALSE;
   }
   if (brings_data(request) && !has_room(node, request, error))
     return FALSE;
@@ -481,6 +496,8 @@ static void refuse(QfsNode *node, const QfsMessage *request, QfsStatus status, c
   reply->status = status;
   reply->reason = g_strdup(reason);
   reply->corrupt = status == QFS_IO && node->corrupt;
+  if (status == QFS_NO_SPACE)
+    node->refused[node->n_refused++ % REFUSED_MAX] = request->cookie;
   g_ptr_array_add(replies, reply);
 }
 
