@@ -270,7 +270,7 @@ void qfs_purge_consider(QfsCoordinator *c) {
     qfs_wake_at(c, c->purge_at_us);
   }
   if (c->purge_forced) /* what was deleted before the command has to be settled first */
-    due = c->settled_told >= c->purge_forced_seq || qfs_is_settled(c);
+    due = c->settled_told >= c->purge_forced_seq;
   due = due || c->purge_again;
   if (due && (c->purge_forced || anything_to_do(c)) && may_run(c))
     purge_start(c);

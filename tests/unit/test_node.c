@@ -600,8 +600,13 @@ static void test_no_space(Fixture *f, gconstpointer data) {
   add_put(f, "big", 10, 4, "2");
   run(f);
   g_assert_cmpint(reply(f, 0)->status, ==, QFS_NO_SPACE);
+  /* A late copy of a request that was refused must not work after all. */
   fault_key = NULL;
-  add_put(f, "big", 10, 5, "2");
+  add_put(f, "big", 10, 4, "2");
+  run(f);
+  g_assert_cmpint(reply(f, 0)->status, ==, QFS_NO_SPACE);
+  g_assert_cmpuint(held(f, "big"), ==, 0);
+  add_put(f, "big", 10, 5, "2")->cookie = 200;
   run(f);
   g_assert_cmpint(reply(f, 0)->status, ==, QFS_OK);
   g_assert_cmpuint(held(f, "big"), ==, 10);
