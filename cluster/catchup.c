@@ -92,6 +92,17 @@ static void catchup_restart(QfsCoordinator *c, QfsCatchup *u) {
   c->view_dirty = TRUE;
 }
 
+void qfs_catchup_restart_all(QfsCoordinator *c) {
+  for (guint i = 1; i <= c->config.nodes; i++) {
+    QfsPeer *peer = &c->peer[i];
+    if (peer->catchup == NULL)
+      continue;
+    qfs_catchup_stop(c, peer);
+    if (peer->state == PEER_JOINING)
+      peer->state = PEER_KNOWN;
+  }
+}
+
 /* Its own mark must not be below the settled one, or its file would look like an older copy. */
 gboolean qfs_catchup_ready(const QfsCoordinator *c, const QfsPeer *peer) {
   return peer->catchup != NULL && peer->catchup->stage == STAGE_READY &&
@@ -282,6 +293,13 @@ static void copied(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer
   catchup_step(c, u);
 }
 
+void qfs_count_copied(QfsCoordinator *c, const QfsMessage *message) {
+  if (message->chunks != NULL)
+    c->stat.copied_chunks += message->chunks->len;
+  else
+    c->stat.copied_records += message->records->len;
+}
+
 static void copy_on(QfsCoordinator *c, QfsCatchup *u, QfsMessage *message, guint n) {
   if (n == 0) {
     qfs_message_free(message);
@@ -289,10 +307,7 @@ static void copy_on(QfsCoordinator *c, QfsCatchup *u, QfsMessage *message, guint
     return;
   }
   u->sent += n;
-  if (message->chunks != NULL)
-    c->stat.copied_chunks += n;
-  else
-    c->stat.copied_records += n;
+  qfs_count_copied(c, message);
   qfs_rpc_send(c, &c->peer[u->node], message, copied, ticket_new(u));
 }
 

@@ -414,7 +414,6 @@ void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
   out->quorum = c->serving && c->quorum && qfs_set_size(answer) >= qfs_view_majority(c);
   out->recovering = !c->serving || c->recovery != NULL;
   out->unsettled = c->n_issued - MIN(c->n_settled, c->n_issued);
-  out->purged = c->stat_purged;
   out->purge_running = c->purge != NULL || c->purge_forced || c->purge_again;
   out->purge_waits_for = qfs_purge_reason(c);
   out->purge_last_ms = c->purge_last_ms;

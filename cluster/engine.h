@@ -51,6 +51,7 @@ typedef struct {
   guint64 puts, gets, deletes, renames;
   guint64 acknowledged, timed_out, refused; /* puts, deletes, renames and syncs that ended so */
   guint64 sent[QFS_MESSAGE_TYPES], received[QFS_MESSAGE_TYPES]; /* by QfsMessageType; repeats count */
+  guint64 tombstones_collected;
   guint64 hedged;              /* direct reads that were sent to another node because one was late */
   guint64 written_back;        /* versions that a read found at too few nodes and wrote to a majority */
   guint64 rebuilt;             /* replicas that were found unusable and wiped, to be copied anew */
@@ -64,7 +65,6 @@ typedef struct {
   gboolean recovering;         /* start is not finished */
   guint64 unsettled;           /* versions not yet on stable storage on all holders */
   QfsEngineCounters count;
-  guint64 purged;              /* tombstones collected since start */
   gboolean purge_running;      /* or asked for and waiting */
   char *purge_waits_for;       /* collecting tombstones waits for this; NULL: for nothing but its time */
   gint64 purge_last_ms;        /* wall clock of the end of the last run; 0: none yet */

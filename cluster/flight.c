@@ -271,11 +271,6 @@ void qfs_flights_tick(QfsCoordinator *c, gint64 now_us) {
     return;
   }
   c->full_retry_us = 0;
-  if (!c->view_stable) { /* nothing is sent now: later */
-    c->full_retry_us = now_us + FULL_RETRY_US;
-    qfs_wake_at(c, c->full_retry_us);
-    return;
-  }
   gint64 patience_us = (gint64)c->config.timeout_ms * 1000;
   for (GList *link = c->flights.head; link != NULL; link = link->next) {
     QfsFlight *flight = link->data;

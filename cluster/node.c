@@ -29,6 +29,7 @@ struct QfsNode {
   char *failure;    /* N3: why everything is refused; NULL while usable */
   guint64 refused[REFUSED_MAX]; /* cookies, a ring: a late copy of one must not work after all */
   guint n_refused;              /* ever */
+  guint64 refused_newest;       /* of them: cookies only grow, so what is newer was not refused */
   GArray *drops;    /* QfsObjectId: garbage objects of which rows are left */
 
   /* of the attempt in progress */
@@ -422,7 +423,9 @@ static gboolean has_room(QfsNode *node, const QfsMessage *request, GError **erro
 }
 
 static gboolean was_refused(const QfsNode *node, const QfsMessage *request) {
-  for (guint i = 0; request->cookie != 0 && i < MIN(node->n_refused, REFUSED_MAX); i++)
+  if (request->cookie == 0 || request->cookie > node->refused_newest)
+    return FALSE;
+  for (guint i = 0; i < MIN(node->n_refused, REFUSED_MAX); i++)
     if (node->refused[i] == request->cookie)
       return TRUE;
   return FALSE;
@@ -434,7 +437,6 @@ static gboolean serve_one(QfsNode *node, const QfsMessage *request, QfsMessage *
   if (is_stale(node, request)) {
     reply->status = QFS_STALE;
     reply->epoch = node->next.promised_epoch; /* what the coordinator has to go beyond */
-    reply->epoch = node->next.promised_epoch;
     return TRUE;
   }
   if (brings_data(request) && was_refused(node, request)) {
@@ -496,8 +498,10 @@ static void refuse(QfsNode *node, const QfsMessage *request, QfsStatus status, c
   reply->status = status;
   reply->reason = g_strdup(reason);
   reply->corrupt = status == QFS_IO && node->corrupt;
-  if (status == QFS_NO_SPACE)
+  if (status == QFS_NO_SPACE) {
     node->refused[node->n_refused++ % REFUSED_MAX] = request->cookie;
+    raise_to(&node->refused_newest, request->cookie);
+  }
   g_ptr_array_add(replies, reply);
 }
 

@@ -347,6 +347,9 @@ void qfs_recovery_view_done(QfsCoordinator *c);
 void qfs_recovery_free(QfsCoordinator *c);
 void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer);
 void qfs_catchup_stop(QfsCoordinator *c, QfsPeer *peer);
+void qfs_catchup_restart_all(QfsCoordinator *c); /* all begin anew when they are considered next */
+/* Notes that what `message` carries is copied to a node that lacks it. */
+void qfs_count_copied(QfsCoordinator *c, const QfsMessage *message);
 void qfs_catchup_consider(QfsCoordinator *c);
 gboolean qfs_catchup_ready(const QfsCoordinator *c, const QfsPeer *peer);
 guint qfs_catchup_progress(const QfsPeer *peer);
@@ -471,7 +474,7 @@ struct QfsCoordinator {
   gboolean purge_forced;          /* by command, whatever the age, once operations up to */
   guint64 purge_forced_seq;       /* ... this one are settled */
   guint64 hints_dropped_epoch;    /* view since which stand-ins kept nothing that is settled */
-  guint64 stat_purged, purge_last_removed;
+  guint64 purge_last_removed;
   gint64 purge_last_ms;           /* wall clock; 0: no run ended yet */
   gint64 view_changed_us;         /* when S changed last */
   gint64 wake_us;                 /* wish that the environment knows of; 0: none */

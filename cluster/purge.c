@@ -56,24 +56,45 @@ static gboolean intents_are_left(const QfsCoordinator *c) {
   return c->intents_leaving > 0 || qfs_garbage_has_intents(c);
 }
 
-char *qfs_purge_reason(const QfsCoordinator *c) {
+typedef enum { WAIT_NOTHING, WAIT_START, WAIT_NODE, WAIT_QUORUM, WAIT_MOVE, WAIT_RENAMES } Wait;
+
+static QfsNodeSet not_in_sync(const QfsCoordinator *c) {
+  return qfs_set_all(c->config.nodes) & ~(c->view.in_sync & qfs_peers_in(c, PEER_TRUSTED));
+}
+
+static Wait waits_for(const QfsCoordinator *c) {
   if (!c->serving || c->recovery != NULL)
-    return g_strdup("the end of the start");
-  QfsNodeSet away = qfs_set_all(c->config.nodes) & ~(c->view.in_sync & qfs_peers_in(c, PEER_TRUSTED));
-  if (away != 0)
-    return g_strdup_printf("node %u, which is not in sync", (guint)__builtin_ctzll(away) + 1);
+    return WAIT_START;
+  if (not_in_sync(c) != 0)
+    return WAIT_NODE;
   if (!c->view_stable || !c->quorum || c->blocked)
-    return g_strdup("a quorum");
+    return WAIT_QUORUM;
   if (c->view.base != c->view.in_sync || c->rebase != NULL)
+    return WAIT_MOVE;
+  return intents_are_left(c) ? WAIT_RENAMES : WAIT_NOTHING;
+}
+
+char *qfs_purge_reason(const QfsCoordinator *c) {
+  switch (waits_for(c)) {
+  case WAIT_NOTHING:
+    return NULL;
+  case WAIT_START:
+    return g_strdup("the end of the start");
+  case WAIT_NODE:
+    return g_strdup_printf("node %u, which is not in sync",
+                           (guint)__builtin_ctzll(not_in_sync(c)) + 1);
+  case WAIT_QUORUM:
+    return g_strdup("a quorum");
+  case WAIT_MOVE:
     return g_strdup("data on the move");
-  if (intents_are_left(c))
+  case WAIT_RENAMES:
     return g_strdup("the end of renames");
-  return NULL;
+  }
+  g_assert_not_reached();
 }
 
 static gboolean may_run(const QfsCoordinator *c) {
-  g_autofree char *reason = c->closing ? g_strdup("") : qfs_purge_reason(c);
-  return reason == NULL;
+  return !c->closing && waits_for(c) == WAIT_NOTHING;
 }
 
 static gboolean anything_to_do(const QfsCoordinator *c) {
@@ -135,7 +156,7 @@ static void removed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointe
   if (p == NULL || !usable(c, peer, reply) || --p->waiting > 0)
     return;
   p->removed += p->batch->len;
-  c->stat_purged += p->batch->len;
+  c->stat.tombstones_collected += p->batch->len;
   g_clear_pointer(&p->batch, g_ptr_array_unref);
   purge_step(c);
 }

@@ -76,10 +76,7 @@ static void give(QfsCoordinator *c, QfsRebase *r, QfsMessage **messages) {
   for (guint i = 1; i <= c->config.nodes; i++)
     if (messages[i] != NULL) {
       r->left++;
-      if (messages[i]->chunks != NULL)
-        c->stat.copied_chunks += messages[i]->chunks->len;
-      else
-        c->stat.copied_records += messages[i]->records->len;
+      qfs_count_copied(c, messages[i]);
       qfs_rpc_send(c, &c->peer[i], messages[i], given, ticket(r));
     }
   if (--r->left == 0)

@@ -633,11 +633,7 @@ static void found_intent_free(gpointer data) {
 
 static void recovery_start(QfsCoordinator *c, QfsNodeSet members) {
   static guint64 generations; /* only compared for equality */
-  for (guint i = 1; i <= c->config.nodes; i++)
-    if (c->peer[i].catchup != NULL) { /* begins anew afterwards: nobody is trusted meanwhile */
-      qfs_catchup_stop(c, &c->peer[i]);
-      c->peer[i].state = PEER_KNOWN;
-    }
+  qfs_catchup_restart_all(c); /* afterwards: nobody is trusted meanwhile */
   QfsRecovery *r = g_new0(QfsRecovery, 1);
   r->generation = ++generations;
   r->members = members;

@@ -110,23 +110,12 @@ static void note_phase(QfsCoordinator *c) {
 
 /* ---- proposals ---- */
 
-/* Others took over from nodes that are away: who is catching up must hold keys that it never had, and looked
- * only for what it missed. */
-static void restart_catchups(QfsCoordinator *c) {
-  for (guint i = 1; i <= c->config.nodes; i++) {
-    QfsPeer *peer = &c->peer[i];
-    if (peer->catchup == NULL)
-      continue;
-    qfs_catchup_stop(c, peer);
-    if (peer->state == PEER_JOINING)
-      peer->state = PEER_KNOWN;
-  }
-}
-
 static void proposal_done(QfsCoordinator *c) {
   QfsNodeSet old = c->view.in_sync;
+  /* Others took over from nodes that are away: who is catching up must hold keys that it never had, and looked
+   * only for what it missed. */
   if ((c->view.base & ~c->proposal.base) != 0)
-    restart_catchups(c);
+    qfs_catchup_restart_all(c);
   c->view = c->proposal;
   c->view_known = TRUE;
   c->view_stable = TRUE;

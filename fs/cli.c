@@ -186,18 +186,20 @@ int cli_write_control(const char *root, const char *name, const char *text) {
   return error;
 }
 
-/* The object that status.json holds, or NULL; `parser` owns it. */
-static JsonObject *read_status(const char *root, JsonParser *parser) {
-  g_autofree char *text = cli_read_control(root, "status.json", NULL);
-  if (text == NULL || !json_parser_load_from_data(parser, text, -1, NULL))
+JsonObject *cli_read_status(const char *root, JsonParser *parser, GError **error) {
+  g_autofree char *text = cli_read_control(root, "status.json", error);
+  if (text == NULL || !json_parser_load_from_data(parser, text, -1, error))
     return NULL;
   JsonNode *node = json_parser_get_root(parser);
-  return node != NULL && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+  if (node != NULL && JSON_NODE_HOLDS_OBJECT(node))
+    return json_node_get_object(node);
+  g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "status.json is not an object");
+  return NULL;
 }
 
 gboolean cli_read_nodes(const char *root, guint *out_nodes) {
   g_autoptr(JsonParser) parser = json_parser_new();
-  JsonObject *object = read_status(root, parser);
+  JsonObject *object = cli_read_status(root, parser, NULL);
   if (object == NULL)
     return FALSE;
   *out_nodes = (guint)json_object_get_int_member_with_default(object, "nodes", 0);
@@ -206,7 +208,7 @@ gboolean cli_read_nodes(const char *root, guint *out_nodes) {
 
 gboolean cli_read_daemon(const char *root, int *out_pid, char **out_store) {
   g_autoptr(JsonParser) parser = json_parser_new();
-  JsonObject *object = read_status(root, parser);
+  JsonObject *object = cli_read_status(root, parser, NULL);
   if (object == NULL)
     return FALSE;
   if (out_pid != NULL)

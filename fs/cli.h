@@ -7,6 +7,7 @@
 #pragma once
 
 #include <glib.h>
+#include <json-glib/json-glib.h>
 
 G_BEGIN_DECLS
 
@@ -56,6 +57,8 @@ gboolean cli_read_daemon(const char *root, int *out_pid, char **out_store);
 char *cli_choose_mount(const char *command);
 /* Writes `text` and a line end to ROOT/.quorumfs/NAME; 0 or an errno. */
 int cli_write_control(const char *root, const char *name, const char *text);
+/* The object that status.json holds; `parser` owns it. NULL and *error: it can't be had. */
+JsonObject *cli_read_status(const char *root, JsonParser *parser, GError **error);
 /* The number of nodes, from status.json. FALSE: it can't be had. */
 gboolean cli_read_nodes(const char *root, guint *out_nodes);
 

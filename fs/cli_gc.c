@@ -1,9 +1,6 @@
 /* cli_gc.c - quorumfs gc: forgets what was deleted, now. */
 #include "fs/cli.h"
 
-#include <json-glib/json-glib.h>
-#include <string.h>
-
 #define POLL_US (50 * 1000)
 /* A node that just returned, or a rename that just ended, is not worth a refusal. */
 #define PATIENCE_US (5 * G_USEC_PER_SEC)
@@ -15,16 +12,10 @@ typedef struct {
 } Progress;
 
 static gboolean read_progress(const char *root, Progress *out, GError **error) {
-  g_autofree char *text = cli_read_control(root, "status.json", error);
   g_autoptr(JsonParser) parser = json_parser_new();
-  if (text == NULL || !json_parser_load_from_data(parser, text, -1, error))
+  JsonObject *object = cli_read_status(root, parser, error);
+  if (object == NULL)
     return FALSE;
-  JsonNode *node = json_parser_get_root(parser);
-  if (node == NULL || !JSON_NODE_HOLDS_OBJECT(node)) {
-    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "status.json is not an object");
-    return FALSE;
-  }
-  JsonObject *object = json_node_get_object(node);
   out->running = json_object_get_boolean_member_with_default(object, "gc_running", FALSE);
   out->collected = json_object_get_int_member_with_default(object, "gc_last_collected", 0);
   g_free(out->waits_for);

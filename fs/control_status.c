@@ -100,7 +100,7 @@ char *control_gc_text(const QfsEngineStatus *status) {
     g_string_append_printf(out, "last run %s, %" G_GUINT64_FORMAT " collected\n",
                            text != NULL ? text : "at an unknown time", status->purge_last_removed);
   }
-  g_string_append_printf(out, "%" G_GUINT64_FORMAT " collected since the mount\n", status->purged);
+  g_string_append_printf(out, "%" G_GUINT64_FORMAT " collected since the mount\n", status->count.tombstones_collected);
   return g_string_free(out, FALSE);
 }
 
@@ -164,7 +164,7 @@ char *control_status_json(const QfsEngineStatus *status, const QfsEngineConfig *
   add_text(json, "gc_waits_for", status->purge_waits_for);
   add_number(json, "gc_last_ms", (guint64)MAX(status->purge_last_ms, 0));
   add_number(json, "gc_last_collected", status->purge_last_removed);
-  add_number(json, "gc_collected", status->purged);
+  add_number(json, "gc_collected", status->count.tombstones_collected);
   add_number(json, "puts", status->count.puts);
   add_number(json, "gets", status->count.gets);
   add_number(json, "deletes", status->count.deletes);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cluster/engine.h"
+#include "tests/unit/remove_tree.h"
 
 #include <glib/gstdio.h>
 #include <pthread.h>
@@ -34,16 +35,6 @@ static void set_up(Fixture *f, gconstpointer faults) {
       (QfsEngineConfig){.nodes = 5, .replicas = 3, .timeout_ms = 2000, .faults = faults != NULL};
   f->config.store = g_build_filename(f->top, "store", NULL);
   open_engine(f);
-}
-
-static void remove_tree(const char *path) {
-  g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-  const char *name = NULL;
-  while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
-    g_autofree char *child = g_build_filename(path, name, NULL);
-    remove_tree(child);
-  }
-  g_remove(path);
 }
 
 static void tear_down(Fixture *f, gconstpointer data) {

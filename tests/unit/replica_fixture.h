@@ -3,6 +3,7 @@
 #pragma once
 
 #include "storage/replica.h"
+#include "tests/unit/remove_tree.h"
 
 #include <glib/gstdio.h>
 #include <sqlite3.h>
@@ -29,15 +30,6 @@ static inline void fixture_set_up(Fixture *fixture, gconstpointer data) {
 
 static inline void fixture_close(Fixture *fixture) {
   g_clear_pointer(&fixture->replica, qfs_replica_close);
-}
-
-static inline void remove_tree(const char *path) {
-  g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-  for (const char *name; dir != NULL && (name = g_dir_read_name(dir)) != NULL;) {
-    g_autofree char *child = g_build_filename(path, name, NULL);
-    remove_tree(child);
-  }
-  g_remove(path);
 }
 
 static inline void fixture_tear_down(Fixture *fixture, gconstpointer data) {

@@ -1,6 +1,7 @@
 /* The threaded environment with real nodes and replicas, under a coordinator that is only a puppet:
  * its functions are defined here, so the linker leaves the real one out. */
 #include "cluster/env_thread.h"
+#include "tests/unit/remove_tree.h"
 
 #include <glib/gstdio.h>
 #include <pthread.h>
@@ -212,16 +213,6 @@ static void set_up(Fixture *f, gconstpointer data) {
   f->threads = qfs_env_thread_new(NODES, f->dirs, FALSE, NULL, NULL);
   qfs_env_thread_allow_faults(f->threads);
   qfs_env_thread_run(f->threads, &(QfsCoordinatorConfig){.nodes = NODES, .replicas = NODES});
-}
-
-static void remove_tree(const char *path) {
-  g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-  const char *name = NULL;
-  while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
-    g_autofree char *child = g_build_filename(path, name, NULL);
-    remove_tree(child);
-  }
-  g_remove(path);
 }
 
 static void tear_down(Fixture *f, gconstpointer data) {
