@@ -93,7 +93,7 @@ static void catchup_restart(QfsCoordinator *c, QfsCatchup *u) {
 }
 
 void qfs_catchup_restart_all(QfsCoordinator *c) {
-  for (guint i = 1; i <= c->config.nodes; i++) {
+  for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
     if (peer->catchup == NULL)
       continue;
@@ -124,7 +124,7 @@ guint qfs_catchup_progress(const QfsPeer *peer) {
 
 static gboolean should_hold(QfsCoordinator *c, QfsCatchup *u, guint64 hash) {
   QfsNodeSet with = c->view.in_sync | QFS_NODE_BIT(u->node);
-  return qfs_set_has(qfs_placement_holders(hash, with, c->config.replicas), u->node);
+  return qfs_set_has(qfs_placement_holders(hash, with, qfs_replicas(c)), u->node);
 }
 
 /* ---- (1) what it has beyond the others ---- */
@@ -246,7 +246,7 @@ static void extra_chunks_next(QfsCoordinator *c, QfsCatchup *u) {
   if (!u->more) {
     u->stage = STAGE_CHUNKS;
     /* When others took over from nodes that are still away it must hold keys that it never had. */
-    if ((c->view.base | QFS_NODE_BIT(u->node)) != qfs_set_all(c->config.nodes))
+    if ((c->view.base | QFS_NODE_BIT(u->node)) != qfs_view_all(c))
       u->from = 0;
     u->at_seq = u->from;
     g_clear_pointer(&u->at_chunk, qfs_chunk_free);
@@ -549,9 +549,9 @@ static gboolean sources_suffice(QfsCoordinator *c, guint node, QfsNodeSet truste
   if (!c->phase_known)
     return FALSE;
   for (guint i = 0; i < c->n_phase; i++) {
-    guint holders = MIN(c->config.replicas, qfs_set_size(c->phase[i].set));
-    if (!qfs_set_has(c->phase[i].set, node) &&
-        qfs_set_size(c->phase[i].set & ~trusted) >= holders)
+    QfsViewSet set = c->phase[i].set;
+    guint holders = MIN(set.replicas, qfs_set_size(set.nodes));
+    if (!qfs_set_has(set.nodes, node) && qfs_set_size(set.nodes & ~trusted) >= holders)
       return FALSE;
   }
   return TRUE;
@@ -561,7 +561,7 @@ void qfs_catchup_consider(QfsCoordinator *c) {
   if (!c->serving || c->recovery != NULL || !c->view_stable || c->closing)
     return;
   QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
-  for (guint i = 1; i <= c->config.nodes; i++) {
+  for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
     if (peer->catchup != NULL && peer->catchup->stage == STAGE_READY &&
         peer->catchup->mark < c->settled) {

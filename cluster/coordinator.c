@@ -43,8 +43,8 @@ QfsCoordinator *qfs_coordinator_new(QfsEnv *env, const QfsCoordinatorConfig *con
   QfsCoordinator *c = g_new0(QfsCoordinator, 1);
   c->env = env;
   c->config = *config;
-  c->write_quorum = config->replicas / 2 + 1;
-  for (guint i = 1; i <= config->nodes; i++)
+  c->n_peers = config->nodes;
+  for (guint i = 1; i <= c->n_peers; i++)
     c->peer[i].index = i;
   c->rpcs = g_hash_table_new(g_int64_hash, g_int64_equal);
   c->keys = g_hash_table_new(g_str_hash, g_str_equal);
@@ -58,7 +58,7 @@ QfsCoordinator *qfs_coordinator_new(QfsEnv *env, const QfsCoordinatorConfig *con
 }
 
 void qfs_coordinator_start(QfsCoordinator *c) {
-  for (guint i = 1; i <= c->config.nodes; i++) {
+  for (guint i = 1; i <= c->n_peers; i++) {
     c->peer[i].wanted = TRUE;
     qfs_peer_start(c, &c->peer[i]);
   }
@@ -89,7 +89,7 @@ void qfs_coordinator_free(QfsCoordinator *c) {
   qfs_reads_clear(c);
   g_ptr_array_unref(c->suspects);
   g_array_unref(c->taken_back);
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     g_free(c->peer[i].reason);
   g_free(c->failure);
   g_free(c);
@@ -234,11 +234,6 @@ static void hello_done(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpoi
     qfs_peer_fail(c, peer, "belongs to another store", FALSE);
     return;
   }
-  if (peer->meta.has_view && (peer->meta.view.nodes != c->config.nodes ||
-                              peer->meta.view.replicas != c->config.replicas)) {
-    qfs_peer_fail(c, peer, "was written with another number of nodes or replicas", FALSE);
-    return;
-  }
   c->epoch_seen = MAX(c->epoch_seen, peer->meta.promised_epoch);
   g_clear_pointer(&peer->reason, g_free);
   peer->retries = 0;
@@ -353,7 +348,7 @@ QfsNodeSet qfs_coordinator_holders(const QfsCoordinator *c, const char *key) {
 }
 
 QfsNodeSet qfs_coordinator_owners(const QfsCoordinator *c, const char *key) {
-  return qfs_placement_holders(qfs_key_hash(key), qfs_set_all(c->config.nodes), c->config.replicas);
+  return qfs_placement_holders(qfs_key_hash(key), qfs_view_all(c), qfs_replicas(c));
 }
 
 static const char *silence(const QfsPeer *peer) {
@@ -406,12 +401,12 @@ static void node_status(const QfsCoordinator *c, const QfsPeer *peer, QfsNodeSta
 
 void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
   memset(out, 0, sizeof *out);
-  out->nodes = c->config.nodes;
-  out->replicas = c->config.replicas;
-  out->write_quorum = c->write_quorum;
+  out->nodes = c->n_peers;
+  out->replicas = c->view_known ? qfs_replicas(c) : c->config.replicas;
+  out->write_quorum = qfs_write_quorum(out->replicas);
   out->epoch = c->view.epoch;
   QfsNodeSet answer = qfs_peers_alive(c) & ~qfs_peers_silent(c);
-  out->quorum = c->serving && c->quorum && qfs_set_size(answer) >= qfs_view_majority(c);
+  out->quorum = c->serving && c->quorum && qfs_view_has_majority(c, answer);
   out->recovering = !c->serving || c->recovery != NULL;
   out->unsettled = c->n_issued - MIN(c->n_settled, c->n_issued);
   out->purge_running = c->purge != NULL || c->purge_forced || c->purge_again;
@@ -420,6 +415,6 @@ void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
   out->purge_last_removed = c->purge_last_removed;
   out->count = c->stat;
   g_strlcpy(out->store, c->view.store, sizeof out->store);
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     node_status(c, &c->peer[i], &out->node[i - 1]);
 }

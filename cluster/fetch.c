@@ -36,7 +36,7 @@ static void fetch_end(QfsCoordinator *c, Fetch *fetch, QfsStatus status, QfsReco
 QfsNodeSet qfs_readable(const QfsCoordinator *c, guint64 hash) {
   if (!c->serving)
     return 0;
-  return qfs_placement_holders(hash, c->view.base, c->config.replicas) & c->view.in_sync &
+  return qfs_placement_holders(hash, c->view.base, qfs_replicas(c)) & c->view.in_sync &
          qfs_peers_in(c, PEER_TRUSTED);
 }
 
@@ -75,7 +75,7 @@ static void fetch_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
   if (read->record != NULL && read->record->seq > c->settled && !fetch->any) {
     /* Perhaps recovered and never acknowledged: too few are left to make it so before it is shown. */
     QfsNodeSet holders = qfs_holders(c, fetch->hash) & qfs_peers_in(c, PEER_TRUSTED);
-    if (qfs_set_size(holders) < c->write_quorum) {
+    if (qfs_set_size(holders) < qfs_write_quorum(qfs_replicas(c))) {
       fetch_end(c, fetch, QFS_NO_QUORUM, NULL);
       return;
     }
@@ -100,10 +100,7 @@ static gboolean majority_is_enough(QfsCoordinator *c, Fetch *fetch) {
   for (guint i = 0; i < c->n_phase; i++) {
     if (i + 1 < c->n_phase && c->phase[i + 1].after < fetch->best->seq)
       continue; /* over before it was written */
-    QfsNodeSet holders = qfs_placement_holders(fetch->hash, c->phase[i].set, c->config.replicas);
-    guint size = qfs_set_size(holders);
-    if (size >= c->write_quorum &&
-        qfs_set_size(holders & fetch->answered) < size - c->write_quorum + 1)
+    if (!qfs_set_was_met(&c->phase[i].set, fetch->hash, fetch->answered))
       return FALSE;
   }
   return TRUE;

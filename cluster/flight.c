@@ -13,7 +13,7 @@ static QfsNodeSet joining(QfsCoordinator *c, guint64 hash) {
   for (QfsNodeSet rest = qfs_peers_in(c, PEER_JOINING); rest != 0; rest &= rest - 1) {
     guint node = (guint)__builtin_ctzll(rest) + 1;
     QfsNodeSet with = c->view.in_sync | QFS_NODE_BIT(node);
-    result |= qfs_placement_holders(hash, with, c->config.replicas) & QFS_NODE_BIT(node);
+    result |= qfs_placement_holders(hash, with, qfs_replicas(c)) & QFS_NODE_BIT(node);
   }
   return result;
 }
@@ -51,7 +51,8 @@ static QfsMessage *message_for(QfsCoordinator *c, QfsFlight *flight, guint node)
 
 static gboolean flight_has_quorum(QfsCoordinator *c, QfsFlight *flight) {
   for (guint i = 0; i < flight->n_hashes; i++)
-    if (qfs_set_size(qfs_holders(c, flight->hashes[i]) & flight->acked) < c->write_quorum)
+    if (qfs_set_size(qfs_holders(c, flight->hashes[i]) & flight->acked) <
+        qfs_write_quorum(qfs_replicas(c)))
       return FALSE;
   return TRUE;
 }
@@ -61,7 +62,8 @@ static gboolean flight_is_refused(QfsCoordinator *c, QfsFlight *flight) {
   /* Chunks that cannot reach W are taken back: no record names them yet. */
   if (flight->on_refused != NULL && flight->message->chunks != NULL && flight->full != 0 &&
       flight->outstanding == 0 &&
-      qfs_set_size(qfs_holders(c, flight->hashes[0]) & ~flight->full) < c->write_quorum)
+      qfs_set_size(qfs_holders(c, flight->hashes[0]) & ~flight->full) <
+          qfs_write_quorum(qfs_replicas(c)))
     return TRUE;
   return flight->on_refused != NULL && !flight->tainted && flight->acked == 0 && flight->outstanding == 0 &&
          flight->full != 0 && (qfs_flight_targets(c, flight) & ~flight->full) == 0;
@@ -250,7 +252,7 @@ static gboolean give_up_full(QfsCoordinator *c, const QfsFlight *flight) {
     QfsNodeSet alive = qfs_peers_alive(c) & ~QFS_NODE_BIT(node);
     if (c->peer[node].state == PEER_JOINING ||
         (c->peer[node].state == PEER_TRUSTED && qfs_view_allows(c, trusted) &&
-         qfs_set_size(alive) >= qfs_view_majority(c))) {
+         qfs_view_has_majority(c, alive))) {
       qfs_peer_fail(c, &c->peer[node], "disk full", FALSE);
       return TRUE;
     }

@@ -178,13 +178,14 @@ static gboolean key_has_quorum(QfsCoordinator *c, const QfsKey *key) {
   if (key == NULL)
     return TRUE;
   QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED) & ~qfs_peers_silent(c);
-  return qfs_set_size(qfs_holders(c, key->hash) & trusted) >= c->write_quorum &&
+  return qfs_set_size(qfs_holders(c, key->hash) & trusted) >=
+             qfs_write_quorum(qfs_replicas(c)) &&
          !qfs_is_blocked(c, key->hash);
 }
 
 gboolean qfs_op_may_write(QfsCoordinator *c, QfsOp *op) {
   QfsNodeSet silent = qfs_peers_silent(c);
-  if (silent != 0 && qfs_set_size(qfs_peers_alive(c) & ~silent) < qfs_view_majority(c)) {
+  if (silent != 0 && !qfs_view_has_majority(c, qfs_peers_alive(c) & ~silent)) {
     qfs_op_finish(c, op, QFS_NO_QUORUM); /* cut off from a majority, and known before it is sent */
     return FALSE;
   }

@@ -51,7 +51,7 @@ static void chunks_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
   QfsRecord *record = request->record;
   if (read->status != QFS_OK) {
     gboolean others = qfs_read_failed(c, record->object.placement, read);
-    if (++op->tries > c->config.nodes || (!others && read->status == QFS_IO))
+    if (++op->tries > c->n_peers || (!others && read->status == QFS_IO))
       qfs_op_finish(c, op, read->status);
     else
       read_step(c, op);

@@ -154,7 +154,7 @@ QfsNodeSet qfs_listable(const QfsCoordinator *c) {
 
 static void page_start(QfsCoordinator *c, Page *page) {
   QfsNodeSet trusted = qfs_listable(c) & ~page->failed & ~qfs_peers_mute(c);
-  guint base = qfs_set_size(c->view.base), need = base - MIN(base, c->config.replicas) + 1;
+  guint base = qfs_set_size(c->view.base), need = base - MIN(base, qfs_replicas(c)) + 1;
   if (c->blocked || qfs_set_size(trusted) < need || ++page->tries > 10000) {
     QfsStatus status = page->status == QFS_IO ? QFS_IO : QFS_NO_QUORUM;
     page->done(c, status, NULL, FALSE, page->data);

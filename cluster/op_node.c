@@ -83,7 +83,7 @@ static gboolean node_step(QfsCoordinator *c, QfsOp *op) {
 void qfs_op_node(QfsCoordinator *c, QfsRequest *request) {
   QfsOp *op = qfs_op_new(c, request, no_step);
   op->sent = TRUE; /* nothing to unwind */
-  if (request->node < 1 || request->node > c->config.nodes) {
+  if (request->node < 1 || request->node > c->n_peers) {
     qfs_op_finish(c, op, QFS_INVALID);
     return;
   }
@@ -120,19 +120,20 @@ typedef struct {
 static void sync_step(QfsCoordinator *c, QfsOp *op);
 
 static gboolean sync_enough(QfsCoordinator *c, const Sync *sync) {
+  guint quorum = qfs_write_quorum(qfs_replicas(c));
   for (guint i = 0; i < sync->lagging->len; i++) {
     const Lagging *lag = &g_array_index(sync->lagging, Lagging, i);
-    if (qfs_set_size(lag->holders & lag->acked & sync->synced) < c->write_quorum)
+    if (qfs_set_size(lag->holders & lag->acked & sync->synced) < quorum)
       return FALSE;
   }
   if (sync->everywhere) {
     /* W of any holders that a key can have within S. */
-    guint holders = MIN(c->config.replicas, qfs_set_size(c->view.in_sync));
+    guint holders = MIN(qfs_replicas(c), qfs_set_size(c->view.in_sync));
     guint missing = qfs_set_size(c->view.in_sync & ~sync->synced);
-    return missing + c->write_quorum <= holders;
+    return missing + quorum <= holders;
   }
   for (guint i = 0; i < sync->n_hashes; i++)
-    if (qfs_set_size(qfs_holders(c, sync->hashes[i]) & sync->synced) < c->write_quorum)
+    if (qfs_set_size(qfs_holders(c, sync->hashes[i]) & sync->synced) < quorum)
       return FALSE;
   return TRUE;
 }

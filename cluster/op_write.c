@@ -379,7 +379,7 @@ static void chunk_base_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
     return;
   }
   if (read->status != QFS_OK) {
-    if (++op->tries > c->config.nodes ||
+    if (++op->tries > c->n_peers ||
         (!qfs_read_failed(c, op->base->object.placement, read) && read->status == QFS_IO))
       qfs_op_finish(c, op, read->status);
     else

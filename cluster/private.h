@@ -325,7 +325,18 @@ gboolean qfs_view_allows(const QfsCoordinator *c, QfsNodeSet in_sync);
 /* Why the node's file does not belong to this view and must be rebuilt; NULL: it does. */
 const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, guint64 settled);
 void qfs_view_update_blocked(QfsCoordinator *c);
-guint qfs_view_majority(const QfsCoordinator *c);
+/* N and K of the view in force, and its nodes. W of K replicas acknowledge. */
+guint qfs_view_nodes(const QfsCoordinator *c);
+guint qfs_replicas(const QfsCoordinator *c);
+QfsNodeSet qfs_view_all(const QfsCoordinator *c);
+static inline guint qfs_write_quorum(guint replicas) { return replicas / 2 + 1; }
+gboolean qfs_view_is_majority(const QfsView *view, QfsNodeSet nodes);
+/* Are there enough nodes in `nodes` for a decision on the view? */
+gboolean qfs_view_has_majority(const QfsCoordinator *c, QfsNodeSet nodes);
+/* Who held the key under such a set; and: have so many of them been seen that every write that they may have
+ * acknowledged was? */
+QfsNodeSet qfs_set_holders(const QfsViewSet *set, guint64 hash);
+gboolean qfs_set_was_met(const QfsViewSet *set, guint64 hash, QfsNodeSet seen);
 QfsNodeSet qfs_peers_in(const QfsCoordinator *c, QfsPeerState state);
 QfsNodeSet qfs_peers_alive(const QfsCoordinator *c); /* answer messages */
 gboolean qfs_can_write(const QfsCoordinator *c);
@@ -392,7 +403,7 @@ void qfs_after_event(QfsCoordinator *c);
 struct QfsCoordinator {
   QfsEnv *env;
   QfsCoordinatorConfig config;
-  guint write_quorum;             /* W */
+  guint n_peers;                  /* node processes; N is the view's */
   QfsPeer peer[QFS_NODES_MAX + 1]; /* from 1 */
   char *failure;
   gboolean serving, closing;
@@ -415,7 +426,7 @@ struct QfsCoordinator {
   gboolean phase_known;           /* the sets since S was last equal to B are all in `phase` */
   guint n_phase;
   struct {
-    QfsNodeSet set;
+    QfsViewSet set;
     guint64 after;                /* operations above this were sent under it or a later one */
   } phase[QFS_VIEW_SETS_MAX];
 

@@ -59,7 +59,7 @@ static gboolean intents_are_left(const QfsCoordinator *c) {
 typedef enum { WAIT_NOTHING, WAIT_START, WAIT_NODE, WAIT_QUORUM, WAIT_MOVE, WAIT_RENAMES } Wait;
 
 static QfsNodeSet not_in_sync(const QfsCoordinator *c) {
-  return qfs_set_all(c->config.nodes) & ~(c->view.in_sync & qfs_peers_in(c, PEER_TRUSTED));
+  return qfs_view_all(c) & ~(c->view.in_sync & qfs_peers_in(c, PEER_TRUSTED));
 }
 
 static Wait waits_for(const QfsCoordinator *c) {
@@ -98,7 +98,7 @@ static gboolean may_run(const QfsCoordinator *c) {
 }
 
 static gboolean anything_to_do(const QfsCoordinator *c) {
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     if (c->peer[i].stats.tombstones > 0)
       return TRUE;
   return c->hints_dropped_epoch != c->view.epoch;
@@ -123,8 +123,8 @@ static gboolean usable(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply) {
 }
 
 static void to_all(QfsCoordinator *c, QfsPurge *p, QfsMessage *message, QfsRpcDone done) {
-  p->waiting = c->config.nodes;
-  for (guint i = 1; i <= c->config.nodes; i++)
+  p->waiting = qfs_view_nodes(c);
+  for (guint i = 1; i <= qfs_view_nodes(c); i++)
     qfs_rpc_send(c, &c->peer[i], qfs_message_copy(message, i), done, ticket(p));
   qfs_message_free(message);
 }
@@ -237,8 +237,8 @@ static void purge_step(QfsCoordinator *c) {
     return;
   }
   if (!p->hints_dropped) {
-    p->waiting = c->config.nodes;
-    for (guint i = 1; i <= c->config.nodes; i++)
+    p->waiting = qfs_view_nodes(c);
+    for (guint i = 1; i <= qfs_view_nodes(c); i++)
       drop_hints(c, p, &c->peer[i]);
     return;
   }

@@ -48,10 +48,10 @@ static gpointer ticket(const QfsRebase *r) { return g_memdup2(&r->id, sizeof r->
 
 /* The nodes that lack what `source` is to give them. */
 static QfsNodeSet takers(QfsCoordinator *c, const QfsRebase *r, guint64 hash) {
-  QfsNodeSet have = qfs_placement_holders(hash, c->view.base, c->config.replicas) & r->set;
+  QfsNodeSet have = qfs_placement_holders(hash, c->view.base, qfs_replicas(c)) & r->set;
   if (qfs_pick(c, hash, have) != r->source)
     return 0;
-  return qfs_placement_holders(hash, r->set, c->config.replicas) & ~have;
+  return qfs_placement_holders(hash, r->set, qfs_replicas(c)) & ~have;
 }
 
 static gboolean usable(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply) {
@@ -73,7 +73,7 @@ static void given(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer 
 
 static void give(QfsCoordinator *c, QfsRebase *r, QfsMessage **messages) {
   r->left = 1;
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     if (messages[i] != NULL) {
       r->left++;
       qfs_count_copied(c, messages[i]);
@@ -168,8 +168,8 @@ static void rebase_step(QfsCoordinator *c) {
 }
 
 gboolean qfs_rebase_is_due(const QfsCoordinator *c) {
-  guint minority = (c->config.nodes - 1) / 2;
-  return c->config.replicas > 1 && c->config.replicas - 1 < minority && c->serving &&
+  guint minority = (qfs_view_nodes(c) - 1) / 2;
+  return c->serving && qfs_replicas(c) > 1 && qfs_replicas(c) - 1 < minority &&
          c->view.in_sync != c->view.base && c->quorum && !c->closing;
 }
 

@@ -97,7 +97,7 @@ void qfs_recovery_free(QfsCoordinator *c) {
 
 static gboolean somebody_opens(QfsCoordinator *c) {
   gint64 now = c->env->now_us(c->env), patience = (gint64)c->config.timeout_ms * 1000;
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     if (c->peer[i].state == PEER_OPENING && now - c->peer[i].opening_since_us < patience) {
       qfs_wake_at(c, c->peer[i].opening_since_us + patience);
       return TRUE;
@@ -109,7 +109,7 @@ static void adopt_view(QfsCoordinator *c, const QfsView *view) {
   c->view = *view;
   c->view_known = c->view_stable = TRUE;
   guint64 ceiling = 0;
-  for (guint i = 1; i <= c->config.nodes; i++) {
+  for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
     if (peer->state != PEER_KNOWN || !peer->meta.has_view)
       continue;
@@ -120,7 +120,7 @@ static void adopt_view(QfsCoordinator *c, const QfsView *view) {
   c->settled_told = c->settled;
   c->last_seq = MAX(c->last_seq, c->settled);
   qfs_clock_init(&c->clock, c->config.coordinator_id, ceiling, ceiling);
-  for (guint i = 1; i <= c->config.nodes; i++) {
+  for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
     if (peer->state == PEER_KNOWN)
       qfs_peer_judge(c, peer);
@@ -128,14 +128,14 @@ static void adopt_view(QfsCoordinator *c, const QfsView *view) {
 }
 
 static gboolean choose_new_store(QfsCoordinator *c) {
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     if (c->peer[i].state != PEER_KNOWN || c->peer[i].meta.has_view)
       return FALSE;
   QfsView view = {.nodes = c->config.nodes, .replicas = c->config.replicas};
-  view.in_sync = view.base = qfs_set_all(c->config.nodes);
+  view.in_sync = view.base = qfs_set_all(view.nodes);
   g_strlcpy(view.store, c->config.store, sizeof view.store);
   adopt_view(c, &view);
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     c->peer[i].rebuild = FALSE;
   return TRUE;
 }
@@ -143,17 +143,17 @@ static gboolean choose_new_store(QfsCoordinator *c) {
 static gboolean choose_view(QfsCoordinator *c) {
   if (c->config.create && choose_new_store(c))
     return TRUE;
-  guint n = 0;
+  QfsNodeSet remember = 0;
   const QfsView *newest = NULL;
-  for (guint i = 1; i <= c->config.nodes; i++) {
+  for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
     if (peer->state != PEER_KNOWN || !peer->meta.has_view)
       continue;
-    n++;
+    remember |= QFS_NODE_BIT(i);
     if (newest == NULL || peer->meta.view.epoch > newest->epoch)
       newest = &peer->meta.view;
   }
-  if (n < qfs_view_majority(c))
+  if (newest == NULL || !qfs_view_is_majority(newest, remember))
     return FALSE;
   adopt_view(c, newest);
   return TRUE;
@@ -192,11 +192,7 @@ static gboolean is_abandoned(QfsCoordinator *c, const FoundIntent *found) {
   for (guint i = 0; i < found->records->len; i++) {
     guint64 hash = qfs_key_hash(((QfsRecord *)found->records->pdata[i])->key);
     for (guint j = 0; j < c->view.n_unsettled; j++) {
-      QfsNodeSet holders =
-          qfs_placement_holders(hash, c->view.unsettled[j], c->config.replicas);
-      guint size = qfs_set_size(holders);
-      guint others = qfs_set_size(holders & r->scanned & ~found->at);
-      if (size >= c->write_quorum && others < size - c->write_quorum + 1)
+      if (!qfs_set_was_met(&c->view.unsettled[j], hash, r->scanned & ~found->at))
         return FALSE;
     }
   }
@@ -230,7 +226,7 @@ static void intent_compared(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply,
 static void compare_intent(QfsCoordinator *c, QfsRecord *record) {
   QfsRecovery *r = c->recovery;
   guint64 hash = qfs_key_hash(record->key);
-  QfsNodeSet whole = qfs_placement_holders(hash, c->view.base, c->config.replicas) & r->members;
+  QfsNodeSet whole = qfs_placement_holders(hash, c->view.base, qfs_replicas(c)) & r->members;
   guint node = qfs_pick(c, hash, whole);
   if (node == 0) {
     take_record(r, record);
@@ -405,7 +401,7 @@ static void recovery_end(QfsCoordinator *c) {
     const QfsChunk *row = &((const FoundChunk *)r->superseded->pdata[i])->id;
     qfs_garbage_add(c, c->last_seq, QFS_DISCARD_VERSION, row->object, chunk_name(row));
   }
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     if (qfs_set_has(r->members, i)) {
       c->peer[i].state = PEER_TRUSTED;
       c->peer[i].trusted_since_us = c->env->now_us(c->env);
@@ -595,16 +591,16 @@ static void write_more(QfsCoordinator *c) {
 
 void qfs_recovery_view_done(QfsCoordinator *c) {
   QfsRecovery *r = c->recovery;
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     if (qfs_set_has(r->members, i))
       c->peer[i].state = PEER_JOINING;
-  for (guint i = 1; i <= c->config.nodes; i++) {
+  for (guint i = 1; i <= c->n_peers; i++) {
     gboolean known = c->peer[i].state == PEER_KNOWN && !c->peer[i].rebuild;
     if (qfs_set_has(r->members, i) || known)
       r->scanned |= QFS_NODE_BIT(i);
   }
   r->left = qfs_set_size(r->scanned);
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     if (qfs_set_has(r->scanned, i))
       scan_records(c, &c->peer[i], c->settled, NULL);
 }
@@ -614,7 +610,7 @@ void qfs_recovery_peer_changed(QfsCoordinator *c, QfsPeer *peer) {
   QfsRecovery *r = c->recovery;
   if (r == NULL || !qfs_set_has(r->members | r->scanned, peer->index))
     return;
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     if (c->peer[i].state == PEER_JOINING && qfs_set_has(r->members, i))
       c->peer[i].state = PEER_KNOWN;
   qfs_recovery_free(c);
@@ -650,7 +646,7 @@ static void recovery_start(QfsCoordinator *c, QfsNodeSet members) {
 
 /* While keys are blocked, a node whose unsettled operations were not seen yet is a reason to begin again. */
 static gboolean somebody_unseen(QfsCoordinator *c) {
-  for (guint i = 1; c->blocked && i <= c->config.nodes; i++)
+  for (guint i = 1; c->blocked && i <= c->n_peers; i++)
     if (c->peer[i].state == PEER_KNOWN && !c->peer[i].rebuild && !qfs_set_has(c->seen, i))
       return TRUE;
   return FALSE;
@@ -665,13 +661,13 @@ void qfs_recovery_consider(QfsCoordinator *c) {
   if (c->serving && qfs_view_allows(c, trusted) && !somebody_unseen(c))
     return;
   QfsNodeSet members = trusted;
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     if (c->peer[i].state == PEER_KNOWN && !c->peer[i].rebuild)
       members |= QFS_NODE_BIT(i);
   members &= c->view.in_sync;
   if (!qfs_view_allows(c, members) || somebody_opens(c))
     return;
-  if (qfs_set_size(qfs_peers_alive(c)) < qfs_view_majority(c))
+  if (!qfs_view_has_majority(c, qfs_peers_alive(c)))
     return;
   recovery_start(c, members);
 }

@@ -48,8 +48,8 @@ void qfs_rpc_send(QfsCoordinator *c, QfsPeer *peer, QfsMessage *message, QfsRpcD
   message->node = peer->index;
   message->incarnation = peer->incarnation;
   /* The newest epoch ever proposed: a node that promised it must not refuse what is sent beside it. */
-  message->nodes = c->config.nodes;
-  message->replicas = c->config.replicas;
+  message->nodes = qfs_view_nodes(c);
+  message->replicas = qfs_replicas(c);
   message->epoch = c->epoch_seen;
   if (done != NULL) {
     QfsRpc *rpc = g_slice_new0(QfsRpc);
@@ -80,7 +80,7 @@ static void note_time(QfsCoordinator *c, QfsPeer *peer, const QfsRpc *rpc, gint6
 }
 
 void qfs_rpc_receive(QfsCoordinator *c, QfsMessage *reply) {
-  g_assert(reply->is_reply && reply->node >= 1 && reply->node <= c->config.nodes);
+  g_assert(reply->is_reply && reply->node >= 1 && reply->node <= c->n_peers);
   QfsPeer *peer = &c->peer[reply->node];
   gint64 now_us = c->env->now_us(c->env);
   c->stat.received[reply->type]++;
@@ -121,7 +121,7 @@ static void repeat_lost(QfsCoordinator *c, gint64 now_us) {
     return;
   }
   gint64 next_us = G_MAXINT64;
-  for (guint i = 1; i <= c->config.nodes; i++) {
+  for (guint i = 1; i <= c->n_peers; i++) {
     const QfsPeer *peer = &c->peer[i];
     for (GList *link = peer->rpcs.head; link != NULL; link = link->next) {
       QfsRpc *rpc = link->data;
@@ -147,7 +147,7 @@ static gboolean is_silent(const QfsPeer *peer, gint64 for_us, gint64 now_us) {
 QfsNodeSet qfs_peers_silent(const QfsCoordinator *c) {
   QfsNodeSet silent = 0;
   gint64 now_us = 0;
-  for (guint i = 1; i <= c->config.nodes; i++) {
+  for (guint i = 1; i <= c->n_peers; i++) {
     const QfsPeer *peer = &c->peer[i];
     if (peer->state != PEER_TRUSTED || peer->silent_since_us == 0)
       continue;
@@ -163,7 +163,7 @@ QfsNodeSet qfs_peers_silent(const QfsCoordinator *c) {
 QfsNodeSet qfs_peers_mute(const QfsCoordinator *c) {
   QfsNodeSet mute = 0;
   gint64 now_us = 0;
-  for (guint i = 1; i <= c->config.nodes; i++) {
+  for (guint i = 1; i <= c->n_peers; i++) {
     const QfsPeer *peer = &c->peer[i];
     if (peer->state != PEER_TRUSTED || peer->silent_since_us == 0 || peer->unread_since_us == 0)
       continue;
@@ -180,7 +180,7 @@ QfsNodeSet qfs_peers_mute(const QfsCoordinator *c) {
  * choice. */
 static gboolean can_do_without(const QfsCoordinator *c, const QfsPeer *peer) {
   QfsNodeSet bit = QFS_NODE_BIT(peer->index);
-  return qfs_set_size(qfs_peers_alive(c) & ~bit) >= qfs_view_majority(c) &&
+  return qfs_view_has_majority(c, qfs_peers_alive(c) & ~bit) &&
          qfs_view_allows(c, qfs_peers_in(c, PEER_TRUSTED) & ~bit);
 }
 
@@ -195,7 +195,7 @@ static void suspect(QfsCoordinator *c, QfsPeer *peer, const char *why, gint64 no
 }
 
 static void suspect_silent(QfsCoordinator *c, gint64 now_us) {
-  for (guint i = 1; i <= c->config.nodes; i++) {
+  for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
     if (!is_silent(peer, patience_us(c), now_us))
       continue;
@@ -220,7 +220,7 @@ static void suspect_laggard(QfsCoordinator *c, gint64 now_us) {
   qfs_wake_at(c, now_us + LAGGARD_LOOK_US);
   QfsPeer *worst = NULL;
   gint64 age = 0, second = 0;
-  for (guint i = 1; i <= c->config.nodes; i++) {
+  for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
     gint64 oldest = oldest_us(peer, now_us);
     if (peer->state != PEER_TRUSTED && peer->state != PEER_JOINING)
@@ -269,7 +269,7 @@ void qfs_rpc_tick(QfsCoordinator *c, gint64 now_us) {
     repeat_lost(c, now_us);
   suspect_silent(c, now_us);
   suspect_laggard(c, now_us);
-  for (guint i = 1; i <= c->config.nodes; i++) {
+  for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
     gboolean silent = peer->state == PEER_SUSPECT;
     gboolean failed = peer->state == PEER_CLOSED && peer->wanted && !peer->stopping &&

@@ -113,21 +113,23 @@ void qfs_settle_tick(QfsCoordinator *c, gint64 now_us) {
 
 typedef struct {
   guint refs;
-  guint acked;
+  QfsNodeSet acked;
   guint64 ceiling;
 } Raise;
 
 static void ceiling_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
   Raise *raise = data;
   if (reply != NULL && qfs_peer_reply_ok(c, peer, reply)) {
-    if (++raise->acked == qfs_view_majority(c)) {
+    gboolean had = qfs_view_has_majority(c, raise->acked);
+    raise->acked |= QFS_NODE_BIT(peer->index);
+    if (!had && qfs_view_has_majority(c, raise->acked)) {
       c->clock.ceiling = MAX(c->clock.ceiling, raise->ceiling);
       c->raising_ceiling = FALSE;
       qfs_ops_resume(c);
     }
   }
   if (--raise->refs == 0) {
-    if (raise->acked < qfs_view_majority(c)) {
+    if (!qfs_view_has_majority(c, raise->acked)) {
       c->raising_ceiling = FALSE;
       qfs_ops_resume(c);
     }
@@ -139,7 +141,7 @@ void qfs_ceiling_raise(QfsCoordinator *c) {
   if (c->raising_ceiling)
     return;
   QfsNodeSet alive = qfs_peers_alive(c);
-  if (qfs_set_size(alive) < qfs_view_majority(c))
+  if (!qfs_view_has_majority(c, alive))
     return;
   c->raising_ceiling = TRUE;
   Raise *raise = g_new0(Raise, 1);

@@ -8,11 +8,30 @@
  */
 #include "cluster/private.h"
 
-guint qfs_view_majority(const QfsCoordinator *c) { return c->config.nodes / 2 + 1; }
+guint qfs_view_nodes(const QfsCoordinator *c) { return c->view.nodes; }
+
+guint qfs_replicas(const QfsCoordinator *c) { return c->view.replicas; }
+
+QfsNodeSet qfs_view_all(const QfsCoordinator *c) {
+  return qfs_set_all(c->view.nodes);
+}
+
+static gboolean is_majority_of(guint nodes, QfsNodeSet set) {
+  return nodes > 0 && qfs_set_size(set & qfs_set_all(nodes)) >= nodes / 2 + 1;
+}
+
+gboolean qfs_view_is_majority(const QfsView *view, QfsNodeSet nodes) {
+  return is_majority_of(view->nodes, nodes) &&
+         (view->former_nodes == 0 || is_majority_of(view->former_nodes, nodes));
+}
+
+gboolean qfs_view_has_majority(const QfsCoordinator *c, QfsNodeSet nodes) {
+  return qfs_view_is_majority(&c->view, nodes);
+}
 
 QfsNodeSet qfs_peers_in(const QfsCoordinator *c, QfsPeerState state) {
   QfsNodeSet set = 0;
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     if (c->peer[i].state == state)
       set |= QFS_NODE_BIT(i);
   return set;
@@ -23,11 +42,21 @@ QfsNodeSet qfs_peers_alive(const QfsCoordinator *c) {
 }
 
 QfsNodeSet qfs_holders(const QfsCoordinator *c, guint64 hash) {
-  return qfs_placement_holders(hash, c->view.in_sync, c->config.replicas);
+  return qfs_placement_holders(hash, c->view.in_sync, qfs_replicas(c));
+}
+
+QfsNodeSet qfs_set_holders(const QfsViewSet *set, guint64 hash) {
+  return qfs_placement_holders(hash, set->nodes, set->replicas);
+}
+
+gboolean qfs_set_was_met(const QfsViewSet *set, guint64 hash, QfsNodeSet seen) {
+  QfsNodeSet holders = qfs_set_holders(set, hash);
+  guint size = qfs_set_size(holders), quorum = qfs_write_quorum(set->replicas);
+  return size < quorum || qfs_set_size(holders & seen) >= size - quorum + 1;
 }
 
 gboolean qfs_view_allows(const QfsCoordinator *c, QfsNodeSet in_sync) {
-  return qfs_set_size(c->view.base & ~in_sync) <= c->config.replicas - 1;
+  return qfs_set_size(c->view.base & ~in_sync) <= qfs_replicas(c) - 1;
 }
 
 const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, guint64 settled) {
@@ -54,24 +83,20 @@ gboolean qfs_can_write(const QfsCoordinator *c) {
 gboolean qfs_is_blocked(const QfsCoordinator *c, guint64 hash) {
   if (!c->blocked)
     return FALSE;
-  for (guint i = 0; i < c->view.n_unsettled; i++) {
-    QfsNodeSet holders = qfs_placement_holders(hash, c->view.unsettled[i], c->config.replicas);
-    guint size = qfs_set_size(holders);
-    if (c->view.unsettled[i] == 0)
-      return TRUE; /* too many sets to remember: no claim can be made */
-    if (size >= c->write_quorum && qfs_set_size(holders & c->seen) < size - c->write_quorum + 1)
+  for (guint i = 0; i < c->view.n_unsettled; i++)
+    if (c->view.unsettled[i].nodes == 0 || /* too many sets to remember: no claim can be made */
+        !qfs_set_was_met(&c->view.unsettled[i], hash, c->seen))
       return TRUE;
-  }
   return FALSE;
 }
 
 void qfs_view_update_blocked(QfsCoordinator *c) {
   gboolean blocked = FALSE;
   for (guint i = 0; i < c->view.n_unsettled; i++) {
-    QfsNodeSet set = c->view.unsettled[i];
-    guint size = MIN(qfs_set_size(set), c->config.replicas);
-    guint missing = qfs_set_size(set & ~c->seen);
-    if (set == 0 || (size >= c->write_quorum && missing >= c->write_quorum))
+    QfsViewSet set = c->view.unsettled[i];
+    guint size = MIN(qfs_set_size(set.nodes), set.replicas), quorum = qfs_write_quorum(set.replicas);
+    guint missing = qfs_set_size(set.nodes & ~c->seen);
+    if (set.nodes == 0 || (size >= quorum && missing >= quorum))
       blocked = TRUE;
   }
   if (c->blocked && !blocked)
@@ -83,14 +108,14 @@ void qfs_view_update_blocked(QfsCoordinator *c) {
   c->blocked = blocked;
 }
 
-static void add_set(QfsNodeSet *sets, guint *n, QfsNodeSet set) {
-  for (guint i = 0; i < *n; i++)
-    if (sets[i] == set)
+static void add_set(QfsView *view, QfsViewSet set) {
+  for (guint i = 0; i < view->n_unsettled; i++)
+    if (view->unsettled[i].nodes == set.nodes && view->unsettled[i].replicas == set.replicas)
       return;
-  if (*n == QFS_VIEW_SETS_MAX)
-    sets[QFS_VIEW_SETS_MAX - 1] = 0;
+  if (view->n_unsettled == QFS_VIEW_SETS_MAX)
+    view->unsettled[QFS_VIEW_SETS_MAX - 1] = (QfsViewSet){.nodes = 0, .replicas = view->replicas};
   else
-    sets[(*n)++] = set;
+    view->unsettled[view->n_unsettled++] = set;
 }
 
 static void note_phase(QfsCoordinator *c) {
@@ -98,13 +123,15 @@ static void note_phase(QfsCoordinator *c) {
     c->phase_known = TRUE;
     c->n_phase = 0;
   }
-  if (c->n_phase > 0 && c->phase[c->n_phase - 1].set == c->view.in_sync)
+  QfsViewSet set = {.nodes = c->view.in_sync, .replicas = qfs_replicas(c)};
+  const QfsViewSet *last = c->n_phase > 0 ? &c->phase[c->n_phase - 1].set : NULL;
+  if (last != NULL && last->nodes == set.nodes && last->replicas == set.replicas)
     return;
   if (c->n_phase == QFS_VIEW_SETS_MAX) {
     c->phase_known = FALSE; /* too many changes to remember: no claims until S is whole again */
     return;
   }
-  c->phase[c->n_phase].set = c->view.in_sync;
+  c->phase[c->n_phase].set = set;
   c->phase[c->n_phase++].after = c->last_seq;
 }
 
@@ -121,7 +148,7 @@ static void proposal_done(QfsCoordinator *c) {
   c->view_stable = TRUE;
   c->purge_wants_epoch = FALSE;
   c->clock.ceiling = MAX(c->clock.ceiling, c->proposal_ceiling);
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     if (qfs_set_has(c->view.in_sync, i) && c->peer[i].state == PEER_JOINING) {
       qfs_catchup_stop(c, &c->peer[i]);
       c->peer[i].state = PEER_TRUSTED;
@@ -146,7 +173,8 @@ static void proposal_done(QfsCoordinator *c) {
 static void proposal_check(QfsCoordinator *c) {
   if (c->view_stable || c->proposal_id == 0)
     return;
-  if (qfs_set_size(c->proposal_acked) < qfs_view_majority(c))
+  if (!qfs_view_has_majority(c, c->proposal_acked) ||
+      !qfs_view_is_majority(&c->proposal, c->proposal_acked))
     return;
   if ((c->proposal.in_sync & ~c->proposal_acked) != 0)
     return;
@@ -173,7 +201,7 @@ static void proposal_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, 
  * remembers is a lower bound, and a file that shows less is an older copy. */
 static void set_generations(QfsCoordinator *c, QfsView *view) {
   QfsNodeSet alive = qfs_peers_alive(c);
-  for (guint i = 1; i <= c->config.nodes; i++) {
+  for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
     if (!qfs_set_has(alive, i))
       continue;
@@ -189,16 +217,16 @@ void qfs_view_propose(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base) {
   view->epoch = ++c->epoch_seen;
   view->in_sync = in_sync;
   view->base = base;
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     if (qfs_set_has(c->view.in_sync & ~in_sync, i))
       view->left_mark[i - 1] = c->settled;
   set_generations(c, view);
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     if (qfs_set_has(in_sync, i)) /* whatever was said of it before, now it is whole */
       view->left_mark[i - 1] = c->settled;
   if (qfs_is_settled(c) && !c->blocked && c->recovery == NULL)
     view->n_unsettled = 0;
-  add_set(view->unsettled, &view->n_unsettled, in_sync);
+  add_set(view, (QfsViewSet){.nodes = in_sync, .replicas = view->replicas});
 
   if (c->first_epoch == 0)
     c->first_epoch = view->epoch;
@@ -225,7 +253,7 @@ void qfs_view_propose(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base) {
 /* Nodes that have caught up and wait to be members. */
 static QfsNodeSet ready_nodes(QfsCoordinator *c) {
   QfsNodeSet ready = 0;
-  for (guint i = 1; i <= c->config.nodes; i++)
+  for (guint i = 1; i <= c->n_peers; i++)
     if (c->peer[i].state == PEER_JOINING && qfs_catchup_ready(c, &c->peer[i]))
       ready |= QFS_NODE_BIT(i);
   return ready;
@@ -237,12 +265,12 @@ void qfs_view_evaluate(QfsCoordinator *c) {
   QfsNodeSet ready = ready_nodes(c);
   QfsNodeSet want = (c->view.in_sync & qfs_peers_in(c, PEER_TRUSTED)) | ready;
   QfsNodeSet alive = qfs_peers_alive(c);
-  gboolean majority = qfs_set_size(alive) >= qfs_view_majority(c);
+  gboolean majority = qfs_view_has_majority(c, alive);
   gboolean had = c->quorum;
   c->quorum = majority && qfs_view_allows(c, want);
   if (had && !c->quorum)
     qfs_log(c, G_LOG_LEVEL_WARNING, "no quorum: %u of %u nodes answer, %u in sync: writes are refused",
-            qfs_set_size(alive), c->config.nodes, qfs_set_size(want));
+            qfs_set_size(alive), qfs_view_nodes(c), qfs_set_size(want));
   else if (!had && c->quorum)
     qfs_log(c, G_LOG_LEVEL_MESSAGE, "quorum: writes are possible");
   if (!c->quorum) {

@@ -1,13 +1,16 @@
 /* meta.c - what a node knows about itself, in rows that people can read.
  *
- *   meta            name, value: node, generation, promised_epoch, mark, settled, ceiling; with a
- * view also view_store, view_nodes, view_replicas, view_epoch; checksum; and count_records,
- * count_tombstones, count_chunks, which are not summed view_node       a row for each node of the
- * view that has anything to say view_unsettled  the sets of unsettled epochs, in order
+ *   meta            name, value: node, generation, promised_epoch, mark, settled, ceiling, wiped; with a
+ *                   view also view_store, view_nodes, view_replicas, view_epoch, view_former_nodes,
+ *                   view_tidy; checksum; and count_records, count_tombstones, count_chunks, which are
+ *                   not summed
+ *   view_node       a row for each node of the view that has anything to say
+ *   view_unsettled  the sets of unsettled epochs, in order
  *
  * The checksum is XXH3 over a flat encoding of everything (encode() below), so a row that was lost,
  * added or changed is found at loading. The encoding that is in the file is kept in memory, and a
- * store writes only what differs: marks move often, the view hardly ever.
+ * store writes only what differs: marks move often, the view hardly ever. What files of schema version
+ * 2 do not have is encoded only where it says something, so that their checksums hold.
  *
  * One thread at a time, like the connection.
  */
@@ -17,13 +20,14 @@
 
 #include <string.h>
 
-/* Encoding: the scalars, then the view if there is one. */
+/* Encoding: the scalars, then the view if there is one, then what came with schema version 3. */
 #define SCALAR_COUNT 6
 static const char *const scalar_names[SCALAR_COUNT] = {"node", "generation", "promised_epoch",
                                                        "mark", "settled",    "ceiling"};
 #define SCALAR_BYTES (SCALAR_COUNT * 8)
 #define ENCODING_MAX_BYTES                                                                         \
-  (SCALAR_BYTES + 37 + 2 * 4 + 3 * 8 + QFS_NODES_MAX * 3 * 8 + 4 + QFS_VIEW_SETS_MAX * 8)
+  (SCALAR_BYTES + 37 + 2 * 4 + 3 * 8 + QFS_NODES_MAX * 3 * 8 + 4 + QFS_VIEW_SETS_MAX * 8 +       \
+   2 * 8 + 4 + QFS_VIEW_SETS_MAX * 4)
 
 static void scalars_of(const QfsNodeMeta *meta, guint64 out[SCALAR_COUNT]) {
   out[0] = meta->node;
@@ -32,6 +36,24 @@ static void scalars_of(const QfsNodeMeta *meta, guint64 out[SCALAR_COUNT]) {
   out[3] = meta->mark;
   out[4] = meta->settled;
   out[5] = meta->ceiling;
+}
+
+/* Does the metadata say what schema version 2 could not? */
+static gboolean has_later_facts(const QfsNodeMeta *meta) {
+  gboolean later = meta->wiped != 0 || meta->view.former_nodes != 0 || meta->view.tidy != 0;
+
+  for (guint i = 0; i < meta->view.n_unsettled; i++)
+    later = later || meta->view.unsettled[i].replicas != meta->view.replicas;
+  return later;
+}
+
+static guint8 *encode_later_facts(guint8 *out, const QfsNodeMeta *meta) {
+  out = qfs_put_u64(out, meta->wiped);
+  out = qfs_put_u64(out, meta->view.tidy);
+  out = qfs_put_u32(out, meta->view.former_nodes);
+  for (guint i = 0; i < meta->view.n_unsettled; i++)
+    out = qfs_put_u32(out, meta->view.unsettled[i].replicas);
+  return out;
 }
 
 static GBytes *encode(const QfsNodeMeta *meta) {
@@ -56,8 +78,10 @@ static GBytes *encode(const QfsNodeMeta *meta) {
     }
     out = qfs_put_u32(out, view->n_unsettled);
     for (guint i = 0; i < view->n_unsettled; i++)
-      out = qfs_put_u64(out, view->unsettled[i]);
+      out = qfs_put_u64(out, view->unsettled[i].nodes);
   }
+  if (has_later_facts(meta))
+    out = encode_later_facts(out, meta);
   g_assert(out <= bytes + ENCODING_MAX_BYTES);
   return g_bytes_new_take(bytes, (gsize)(out - bytes));
 }
@@ -120,6 +144,8 @@ static gboolean store_view(QfsConnection *connection, const QfsView *view, GErro
   if (!set_text(connection, "view_store", store, error) ||
       !set_number(connection, "view_nodes", view->nodes, error) ||
       !set_number(connection, "view_replicas", view->replicas, error) ||
+      !set_number(connection, "view_former_nodes", view->former_nodes, error) ||
+      !set_number(connection, "view_tidy", view->tidy, error) ||
       !set_number(connection, "view_epoch", view->epoch, error) ||
       !clear_table(connection, QFS_SQL_VIEW_NODE_CLEAR, error) ||
       !clear_table(connection, QFS_SQL_VIEW_UNSETTLED_CLEAR, error))
@@ -133,7 +159,8 @@ static gboolean store_view(QfsConnection *connection, const QfsView *view, GErro
     if (statement == NULL)
       return FALSE;
     sqlite3_bind_int(statement, 1, (int)i);
-    qfs_bind_u64(statement, 2, view->unsettled[i]);
+    qfs_bind_u64(statement, 2, view->unsettled[i].nodes);
+    sqlite3_bind_int(statement, 3, (int)view->unsettled[i].replicas);
     if (!qfs_connection_run(connection, statement, error))
       return FALSE;
   }
@@ -163,8 +190,9 @@ static gboolean store_changes(QfsConnection *connection, const QfsNodeMeta *meta
       return FALSE;
   gboolean is_same_view = old != NULL && len == old_len &&
                           memcmp(old + SCALAR_BYTES, bytes + SCALAR_BYTES, len - SCALAR_BYTES) == 0;
-  if (!is_same_view && !(meta->has_view ? store_view(connection, &meta->view, error)
-                                        : forget_view(connection, error)))
+  if (!is_same_view && !((meta->has_view ? store_view(connection, &meta->view, error)
+                                         : forget_view(connection, error)) &&
+                         set_number(connection, "wiped", meta->wiped, error)))
     return FALSE;
   return set_number(connection, "checksum", digest_of(encoding), error);
 }
@@ -210,6 +238,12 @@ static void take_row(QfsNodeMeta *meta, guint64 *checksum, sqlite3_stmt *row) {
     meta->view.replicas = (guint32)number;
   else if (g_strcmp0(name, "view_epoch") == 0)
     meta->view.epoch = number;
+  else if (g_strcmp0(name, "view_former_nodes") == 0)
+    meta->view.former_nodes = (guint32)number;
+  else if (g_strcmp0(name, "view_tidy") == 0)
+    meta->view.tidy = number;
+  else if (g_strcmp0(name, "wiped") == 0)
+    meta->wiped = number;
   else if (g_strcmp0(name, "view_store") == 0) {
     const char *text = (const char *)sqlite3_column_text(row, 1);
     meta->has_view = TRUE;
@@ -260,7 +294,11 @@ static gboolean load_view(QfsConnection *connection, QfsView *view, GError **err
     if (view->n_unsettled == QFS_VIEW_SETS_MAX)
       return qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_CORRUPT, error,
                                       "the view has too many unsettled sets");
-    view->unsettled[view->n_unsettled++] = qfs_column_u64(sets, 1);
+    QfsViewSet *set = &view->unsettled[view->n_unsettled++];
+    set->nodes = qfs_column_u64(sets, 1);
+    set->replicas = (guint32)sqlite3_column_int(sets, 2);
+    if (set->replicas == 0) /* of schema version 2: the number never changed */
+      set->replicas = view->replicas;
   }
 }
 

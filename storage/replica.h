@@ -49,18 +49,26 @@ typedef enum {
 #define QFS_MARK_UNUSABLE G_MAXUINT64
 typedef guint64 QfsNodeSet; /* bit i-1 stands for node i */
 
+/* An in-sync set and the number of replicas of its time: together they say who held a key. */
+typedef struct {
+  QfsNodeSet nodes;              /* 0: too many sets to remember */
+  guint32 replicas;
+} QfsViewSet;
+
 /* Configuration and membership that a majority of nodes remembers; see cluster/view.h for meaning. */
 typedef struct {
   char store[37];                /* UUID text of the store */
   guint32 nodes;                 /* N */
   guint32 replicas;              /* K */
+  guint32 former_nodes;          /* N before it: a majority of those must know of the change, too; 0: no change */
   guint64 epoch;
   QfsNodeSet in_sync;            /* S */
   QfsNodeSet base;               /* B: the set for which in-sync nodes hold everything */
   guint64 left_mark[QFS_NODES_MAX];     /* node i-1: settled mark when it left S; or QFS_MARK_UNUSABLE */
   guint64 generation[QFS_NODES_MAX];    /* least generation that node i-1's file shows */
   guint32 n_unsettled;           /* sets of the epochs since the settled mark, without repeats */
-  QfsNodeSet unsettled[QFS_VIEW_SETS_MAX];
+  QfsViewSet unsettled[QFS_VIEW_SETS_MAX];
+  guint64 tidy;                  /* of operations up to here only a key's owners have rows */
 } QfsView;
 
 /* Durable facts of one node beside its data. */
@@ -71,6 +79,7 @@ typedef struct {
   guint64 mark;                  /* every operation up to here that concerned this node is durable here */
   guint64 settled;               /* known: every operation up to here is durable on all its holders */
   guint64 ceiling;               /* the clock issued no timestamp above this */
+  guint64 wiped;                 /* epoch in which it was emptied last; 0: never */
   gboolean has_view;
   QfsView view;
 } QfsNodeMeta;

@@ -71,6 +71,9 @@
 #define TOMBSTONE_INDEX                                                                            \
   "CREATE INDEX record_tombstone ON record (seq, " QFS_SCHEMA_KEY ") WHERE kind = 0;\n"
 
+/* N and K may change. Since version 3; 0: from before, the store's own. */
+#define UNSETTLED_REPLICAS "replicas INTEGER NOT NULL DEFAULT 0 /* of each key, at that time */"
+
 static const char create_sql[] =
     /* Every key's newest version, tombstones included. */
     "CREATE TABLE record (\n"
@@ -123,7 +126,8 @@ static const char create_sql[] =
     ");\n"
     "CREATE TABLE view_unsettled (\n"
     "  pos INTEGER PRIMARY KEY,         -- from 0\n"
-    "  nodes INTEGER NOT NULL           -- bit i-1 stands for node i\n"
+    "  nodes INTEGER NOT NULL,          -- bit i-1 stands for node i\n"
+    "  " UNSETTLED_REPLICAS "\n"
     ");\n"
 
     /* For people. */
@@ -146,7 +150,10 @@ static const char create_sql[] =
                                                                        "FROM chunk;\n";
 
 /* migrations[i] brings version i + 1 to version i + 2. */
-static const char *const migrations[QFS_SCHEMA_VERSION - 1] = {TOMBSTONE_INDEX};
+static const char *const migrations[QFS_SCHEMA_VERSION - 1] = {
+    TOMBSTONE_INDEX,
+    "ALTER TABLE view_unsettled ADD COLUMN " UNSETTLED_REPLICAS,
+};
 
 gboolean qfs_schema_inspect(QfsConnection *connection, QfsSchemaState *out_state, GError **error) {
   gint64 application_id, version, tables;

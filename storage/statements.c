@@ -49,8 +49,8 @@ const char *const qfs_sql_text[QFS_SQL_COUNT] = {
     [QFS_SQL_VIEW_NODE_ALL] =
         "SELECT node, in_sync, base, left_mark, generation FROM view_node",
     [QFS_SQL_VIEW_NODE_CLEAR] = "DELETE FROM view_node",
-    [QFS_SQL_VIEW_UNSETTLED_SET] = "INSERT INTO view_unsettled (pos, nodes) VALUES (?1, ?2)",
-    [QFS_SQL_VIEW_UNSETTLED_ALL] = "SELECT pos, nodes FROM view_unsettled ORDER BY pos",
+    [QFS_SQL_VIEW_UNSETTLED_SET] = "INSERT INTO view_unsettled (pos, nodes, replicas) VALUES (?1, ?2, ?3)",
+    [QFS_SQL_VIEW_UNSETTLED_ALL] = "SELECT pos, nodes, replicas FROM view_unsettled ORDER BY pos",
     [QFS_SQL_VIEW_UNSETTLED_CLEAR] = "DELETE FROM view_unsettled",
 
     [QFS_SQL_RECORD_GET] = "SELECT " HEAD ", data FROM record WHERE dir = ?1 AND name = ?2",

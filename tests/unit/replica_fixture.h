@@ -100,6 +100,12 @@ static inline void commit(QfsReplica *replica) {
   g_assert_no_error(error);
 }
 
+static inline void store_meta(QfsReplica *replica, const QfsNodeMeta *meta) {
+  begin(replica);
+  g_assert_true(replica->ops->meta_store(replica, meta, NULL));
+  commit(replica);
+}
+
 /* Within an open transaction. */
 static inline QfsApplyResult apply(QfsReplica *replica, const QfsRecord *record, gboolean hint,
                                    gboolean force) {

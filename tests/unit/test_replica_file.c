@@ -86,10 +86,10 @@ static void second_writer_is_refused(Fixture *fixture, gconstpointer data) {
 /* A file of a newer format, or of another program, is refused and not changed. */
 static void foreign_files_are_refused(Fixture *fixture, gconstpointer data) {
   fixture_close(fixture);
-  raw_sql(fixture, "PRAGMA user_version = 3");
-  assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FORMAT, "has schema version 3");
+  raw_sql(fixture, "PRAGMA user_version = 4");
+  assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FORMAT, "has schema version 4");
   g_autofree char *version = raw_text(fixture, "PRAGMA user_version");
-  g_assert_cmpstr(version, ==, "3");
+  g_assert_cmpstr(version, ==, "4");
 
   raw_sql(fixture, "PRAGMA user_version = 1; PRAGMA application_id = 77");
   assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FORMAT, "another program");
@@ -98,6 +98,29 @@ static void foreign_files_are_refused(Fixture *fixture, gconstpointer data) {
   g_assert_cmpint(g_remove(path), ==, 0);
   raw_sql(fixture, "CREATE TABLE mine (x)");
   assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FORMAT, "another program");
+}
+
+/* A file of schema version 2 is brought up, and its metadata is what it was. */
+static void old_schema_is_migrated(Fixture *fixture, gconstpointer data) {
+  QfsNodeMeta meta = {.node = 3, .mark = 7, .has_view = TRUE};
+  meta.view = (QfsView){.nodes = 5, .replicas = 3, .epoch = 9, .n_unsettled = 2};
+  meta.view.unsettled[0] = (QfsViewSet){0x1f, 3};
+  meta.view.unsettled[1] = (QfsViewSet){0x0f, 3};
+  store_meta(fixture->replica, &meta);
+  fixture_close(fixture);
+  raw_sql(fixture, "ALTER TABLE view_unsettled DROP COLUMN replicas;"
+                   "DELETE FROM meta WHERE name IN ('wiped', 'view_tidy', 'view_former_nodes');"
+                   "PRAGMA user_version = 2");
+  fixture_open(fixture);
+  QfsNodeMeta found;
+  g_assert_true(fixture->replica->ops->meta_load(fixture->replica, &found, NULL));
+  g_assert_cmpmem(&found, sizeof found, &meta, sizeof meta);
+  meta.view.unsettled[1].replicas = 2;
+  store_meta(fixture->replica, &meta);
+  fixture_close(fixture);
+  fixture_open(fixture);
+  g_assert_true(fixture->replica->ops->meta_load(fixture->replica, &found, NULL));
+  g_assert_cmpuint(found.view.unsettled[1].replicas, ==, 2);
 }
 
 /* What is no database at all is corrupt. */
@@ -464,6 +487,7 @@ int main(int argc, char **argv) {
   ADD("/storage/replica/orphaned-log-is-ignored", orphaned_log_is_ignored);
   ADD("/storage/replica/second-writer-is-refused", second_writer_is_refused);
   ADD("/storage/replica/newer-and-foreign-files-are-refused", foreign_files_are_refused);
+  ADD("/storage/replica/schema-version-2-is-brought-up", old_schema_is_migrated);
   ADD("/storage/replica/garbage-is-refused", garbage_is_refused);
   ADD("/storage/replica/damaged-record-is-found", damaged_record_is_found);
   ADD("/storage/replica/damaged-timestamp-is-found-by-apply", damaged_timestamp_is_found);

@@ -182,12 +182,6 @@ static void intents_round_trip(Fixture *fixture, gconstpointer data) {
   g_assert_null(gone);
 }
 
-static void store_meta(QfsReplica *replica, const QfsNodeMeta *meta) {
-  begin(replica);
-  g_assert_true(replica->ops->meta_store(replica, meta, NULL));
-  commit(replica);
-}
-
 static void assert_meta(QfsReplica *replica, const QfsNodeMeta *expected) {
   g_autoptr(GError) error = NULL;
   QfsNodeMeta found;
@@ -212,7 +206,10 @@ static void assert_meta(QfsReplica *replica, const QfsNodeMeta *expected) {
   g_assert_cmpmem(a->generation, sizeof a->generation, b->generation, sizeof b->generation);
   g_assert_cmpuint(a->n_unsettled, ==, b->n_unsettled);
   for (guint i = 0; i < b->n_unsettled; i++)
-    g_assert_cmpuint(a->unsettled[i], ==, b->unsettled[i]);
+    g_assert_cmpmem(&a->unsettled[i], sizeof a->unsettled[i], &b->unsettled[i], sizeof b->unsettled[i]);
+  g_assert_cmpuint(a->former_nodes, ==, b->former_nodes);
+  g_assert_cmpuint(a->tidy, ==, b->tidy);
+  g_assert_cmpuint(found.wiped, ==, expected->wiped);
 }
 
 /* Metadata comes back as it was stored, also by a reader, and after changes of every part. */
@@ -241,11 +238,14 @@ static void meta_round_trip(Fixture *fixture, gconstpointer data) {
   }
   meta.view.n_unsettled = QFS_VIEW_SETS_MAX;
   for (guint i = 0; i < QFS_VIEW_SETS_MAX; i++)
-    meta.view.unsettled[i] = ~(QfsNodeSet)i;
+    meta.view.unsettled[i] = (QfsViewSet){.nodes = ~(QfsNodeSet)i, .replicas = 1 + i};
   store_meta(replica, &meta);
   assert_meta(reader, &meta);
 
   meta.view.n_unsettled = 1;
+  meta.view.former_nodes = 3;
+  meta.view.tidy = G_MAXUINT64;
+  meta.wiped = 5;
   memset(meta.view.generation, 0, sizeof meta.view.generation);
   meta.view.in_sync = 0;
   store_meta(replica, &meta);
