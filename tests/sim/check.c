@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include "cluster/clock.h"
+#include "cluster/placement.h"
 
 #include <string.h>
 
@@ -135,12 +136,21 @@ gboolean sim_may_exist(const SimKey *key, const SimFloor *floor, const SimOp *ex
 
 typedef QfsRecord *(*Look)(SimDisk *disk, const char *key);
 
+static gboolean holds(Sim *sim, guint node, const char *key, const QfsRecord *record, Look look) {
+  if (sim->disk[node].lost)
+    return TRUE;
+  g_autoptr(QfsRecord) held = look(&sim->disk[node], key);
+  return sim_record_order(held, record) >= 0;
+}
+
+/* Counts no further than W. Looking costs: those first that are most likely to have it. */
 static guint count_holders(Sim *sim, const char *key, const QfsRecord *record, Look look) {
+  QfsNodeSet likely = sim->coordinator != NULL ? qfs_coordinator_holders(sim->coordinator, key) : 0;
   guint n = 0;
-  for (guint i = 1; i <= sim->nodes_n; i++) {
-    g_autoptr(QfsRecord) held = look(&sim->disk[i], key);
-    n += sim->disk[i].lost || sim_record_order(held, record) >= 0;
-  }
+  for (guint pass = 0; pass < 2; pass++)
+    for (guint i = 1; i <= sim->nodes_n && n < sim->write_quorum; i++)
+      if (qfs_set_has(likely, i) == (pass == 0))
+        n += holds(sim, i, key, record, look);
   return n;
 }
 

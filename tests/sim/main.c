@@ -1,23 +1,14 @@
-/* main.c - many seeds: one process each, so that a crash is that seed's failure and nothing is
- * shared.
+/* main.c - the command line, and what is printed of many seeds (jobs.h).
  *
  * Prints a line per seed with -v; for a failure the seed, the broken invariant, the end of the
  * trace (from a second run of the same seed with the trace on) and the command that replays it.
  * With --tap the same as test points over chunks of seeds.
  */
 #include "faults.h"
-#include "sim.h"
+#include "jobs.h"
 
-#include <glib/gstdio.h>
-#include <malloc.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#define JOBS_MAX 64
 static struct {
   gint64 seeds, start, seed;
   gboolean unlimited, verbose, trace, until_failure;
@@ -28,18 +19,6 @@ static struct {
 } arguments = {.seeds = 100, .start = 1, .seed = -1, .jobs = 2, .tail = 60, .timeout_s = 120};
 
 typedef struct {
-  SimResult result;
-  SimTraceRing ring;
-} Shared;
-
-typedef struct {
-  pid_t pid; /* 0: free */
-  guint64 seed;
-  Shared *shared;
-  int log_fd; /* what the seed wrote to standard error */
-} Job;
-
-typedef struct {
   guint64 seeds, failed, sqlite;
   guint64 operations, acked_puts, gets, crashes, node_crashes, lost, faults, events, hedged;
   guint64 linear_checked, linear_open;
@@ -48,97 +27,20 @@ typedef struct {
   guint64 fault_count[SIM_FAULT_KINDS_MAX];
 } Totals;
 
-/* ---- one seed ---- */
-
 static SimStorage storage_wanted(void) {
   if (g_strcmp0(arguments.storage, "sqlite") == 0)
     return SIM_STORAGE_SQLITE;
   return g_strcmp0(arguments.storage, "memory") == 0 ? SIM_STORAGE_MEMORY : SIM_STORAGE_AUTO;
 }
 
-/* Where the seeds of the process `owner` keep their files. */
-static char *scratch_dir(pid_t owner, guint64 seed) {
-  const char *base = g_file_test("/dev/shm", G_FILE_TEST_IS_DIR) ? "/dev/shm" : g_get_tmp_dir();
-  return g_strdup_printf("%s/qfs-sim-%d-%" G_GUINT64_FORMAT, base, (int)owner, seed);
-}
-
-static void remove_tree(const char *path) {
-  GDir *dir = g_dir_open(path, 0, NULL);
-  for (const char *name; dir != NULL && (name = g_dir_read_name(dir)) != NULL;) {
-    g_autofree char *child = g_build_filename(path, name, NULL);
-    if (g_file_test(child, G_FILE_TEST_IS_DIR))
-      remove_tree(child);
-    else
-      g_unlink(child);
-  }
-  if (dir != NULL)
-    g_dir_close(dir);
-  g_rmdir(path);
-}
-
-/* In the child process. */
-static void run_seed(guint64 seed, Shared *shared, gboolean trace, gboolean print) {
-  g_autofree char *scratch = scratch_dir(getppid(), seed);
-  remove_tree(scratch);
-  SimOptions options = {.seed = seed,
-                        .unlimited = arguments.unlimited,
-                        .storage = storage_wanted(),
-                        .nodes = (guint)arguments.nodes,
-                        .replicas = (guint)arguments.replicas,
-                        .scratch = scratch};
-  SimTrace tracing = {
-      .on = trace, .out = print ? stdout : NULL, .ring = trace ? &shared->ring : NULL};
-  memset(&shared->result, 0, sizeof shared->result);
-  g_mkdir_with_parents(scratch, 0700);
-  alarm((guint)arguments.timeout_s);
-  mallopt(M_MMAP_THRESHOLD, 1 << 26); /* files of simulated disks come and go */
-  mallopt(M_TRIM_THRESHOLD, 1 << 28);
-  sim_run_seed(&options, &tracing, &shared->result);
-  remove_tree(scratch);
-}
-
-static pid_t start_seed(Job *job, guint64 seed, gboolean trace, gboolean print) {
-  fflush(NULL);
-  job->seed = seed;
-  if (ftruncate(job->log_fd, 0) != 0 || lseek(job->log_fd, 0, SEEK_SET) != 0)
-    g_error("cannot reset a log");
-  job->pid = fork();
-  if (job->pid < 0)
-    g_error("cannot fork");
-  if (job->pid == 0) {
-    dup2(job->log_fd, STDERR_FILENO);
-    run_seed(seed, job->shared, trace, print);
-    fflush(NULL);
-    _exit(0);
-  }
-  return job->pid;
-}
-
-static void job_init(Job *job) {
-  *job = (Job){.log_fd = memfd_create("sim-log", 0)};
-  job->shared =
-      mmap(NULL, sizeof *job->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (job->log_fd < 0 || job->shared == MAP_FAILED)
-    g_error("no memory to share");
-}
-
-static void print_log(const Job *job) {
-  char buffer[4096];
-  lseek(job->log_fd, 0, SEEK_SET);
-  for (ssize_t n; (n = read(job->log_fd, buffer, sizeof buffer)) > 0;)
-    fwrite(buffer, 1, (size_t)n, stdout);
-}
-
-/* What ended the seed's process; NULL: it is fine. */
-static char *verdict(const Job *job, int wait_status) {
-  if (WIFSIGNALED(wait_status))
-    return g_strdup_printf("%s (signal %d)", WTERMSIG(wait_status) == SIGALRM ? "hangs" : "crashed",
-                           WTERMSIG(wait_status));
-  if (job->shared->result.failed)
-    return g_strdup(job->shared->result.message);
-  if (WEXITSTATUS(wait_status) != 0 || !job->shared->result.finished)
-    return g_strdup_printf("ended with status %d", WEXITSTATUS(wait_status));
-  return NULL;
+static SimJobsConfig jobs_config(void) {
+  return (SimJobsConfig){.options = {.unlimited = arguments.unlimited,
+                                     .storage = storage_wanted(),
+                                     .nodes = (guint)arguments.nodes,
+                                     .replicas = (guint)arguments.replicas},
+                         .timeout_s = arguments.timeout_s,
+                         .until_failure = arguments.until_failure,
+                         .jobs = (guint)CLAMP(arguments.jobs, 1, SIM_JOBS_MAX)};
 }
 
 static const char *replay_options(void) {
@@ -152,24 +54,22 @@ static const char *replay_options(void) {
   return text;
 }
 
-static void report_failure(Job *job, const char *why) {
-  guint64 seed = job->seed;
+/* A failing seed is run again with the trace on: the same happens. */
+static void report_failure(guint64 seed, const char *why, const char *log) {
   printf("# seed %" G_GUINT64_FORMAT " FAILED: %s\n", seed, why);
-  print_log(job);
-  g_autofree char *scratch = scratch_dir(getpid(), seed);
+  if (log != NULL)
+    fputs(log, stdout);
   if (arguments.tail > 0) {
-    int wait_status;
-    memset(job->shared, 0, sizeof *job->shared);
-    waitpid(start_seed(job, seed, TRUE, FALSE), &wait_status, 0);
-    g_autofree char *again = verdict(job, wait_status);
+    SimJobsConfig config = jobs_config();
+    SimTraceRing *ring = sim_jobs_ring_new();
+    g_autofree char *again = sim_jobs_trace(&config, seed, NULL, ring, NULL);
     if (g_strcmp0(again, why) != 0)
       printf("# the second run: %s\n", again != NULL ? again : "passed");
-    sim_trace_print_ring(&job->shared->ring, (guint)arguments.tail, stdout);
+    sim_trace_print_ring(ring, (guint)arguments.tail, stdout);
+    sim_jobs_ring_free(ring);
   }
   printf("# replay: tests/sim/run.sh --seed %" G_GUINT64_FORMAT " --trace%s\n", seed,
          replay_options());
-  remove_tree(scratch);
-  job->pid = 0;
 }
 
 /* ---- many seeds ---- */
@@ -204,45 +104,22 @@ static void print_seed(guint64 seed, const SimResult *r) {
          (double)r->virtual_us / SIM_SECOND);
 }
 
-static void finish_job(Job *job, int wait_status, Totals *totals) {
-  g_autofree char *why = verdict(job, wait_status);
-  job->pid = 0;
+static void on_seed_done(guint64 seed, const SimResult *result, const char *why, const char *log,
+                         gpointer data) {
+  Totals *totals = data;
   totals->seeds++;
-  add_totals(totals, &job->shared->result);
+  add_totals(totals, result);
   if (arguments.verbose)
-    print_seed(job->seed, &job->shared->result);
+    print_seed(seed, result);
   if (why != NULL) {
     totals->failed++;
-    report_failure(job, why);
+    report_failure(seed, why, log);
   }
 }
 
 static void run_seeds(guint64 first, guint64 n, Totals *totals) {
-  Job jobs[JOBS_MAX];
-  guint n_jobs = (guint)CLAMP(arguments.jobs, 1, JOBS_MAX), running = 0;
-  for (guint i = 0; i < n_jobs; i++)
-    job_init(&jobs[i]);
-  guint64 next = first;
-  while (next < first + n || running > 0) {
-    if (arguments.until_failure && totals->failed > 0)
-      n = next - first; /* begin no more */
-    for (guint i = 0; i < n_jobs && next < first + n; i++)
-      if (jobs[i].pid == 0) {
-        start_seed(&jobs[i], next++, FALSE, FALSE);
-        running++;
-      }
-    int wait_status;
-    pid_t pid = running > 0 ? wait(&wait_status) : -1;
-    for (guint i = 0; i < n_jobs && pid > 0; i++)
-      if (jobs[i].pid == pid) {
-        running--;
-        finish_job(&jobs[i], wait_status, totals);
-      }
-  }
-  for (guint i = 0; i < n_jobs; i++) {
-    close(jobs[i].log_fd);
-    munmap(jobs[i].shared, sizeof *jobs[i].shared);
-  }
+  SimJobsConfig config = jobs_config();
+  sim_jobs_run(&config, first, n, on_seed_done, totals);
 }
 
 static void print_fault_counts(const Totals *t) {
@@ -312,23 +189,11 @@ static int test_points(void) {
 }
 
 static int trace_one(void) {
-  Job job;
-  job_init(&job);
-  close(job.log_fd);
-  job.log_fd = dup(STDERR_FILENO);
-  fflush(NULL);
-  pid_t pid = fork();
-  if (pid == 0) {
-    run_seed((guint64)arguments.seed, job.shared, TRUE, arguments.trace);
-    fflush(NULL);
-    _exit(0);
-  }
-  int wait_status;
-  waitpid(pid, &wait_status, 0);
-  g_autofree char *why = verdict(&job, wait_status);
-  g_autofree char *scratch = scratch_dir(getpid(), (guint64)arguments.seed);
-  remove_tree(scratch);
-  print_seed((guint64)arguments.seed, &job.shared->result);
+  SimJobsConfig config = jobs_config();
+  SimResult result;
+  g_autofree char *why = sim_jobs_trace(&config, (guint64)arguments.seed,
+                                        arguments.trace ? stdout : NULL, NULL, &result);
+  print_seed((guint64)arguments.seed, &result);
   printf("# %s\n", why != NULL ? why : "passed");
   return why != NULL;
 }

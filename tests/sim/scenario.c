@@ -102,6 +102,12 @@ static void draw_size(Sim *sim) {
   sim->write_quorum = sim->replicas_k / 2 + 1;
 }
 
+SimStorage sim_storage_of(const SimOptions *options, guint64 seed) {
+  if (options->storage != SIM_STORAGE_AUTO)
+    return options->storage;
+  return seed % 20 == 7 ? SIM_STORAGE_SQLITE : SIM_STORAGE_MEMORY;
+}
+
 static Sim *sim_new(const SimOptions *options, const SimTrace *trace, SimResult *result) {
   Sim *sim = g_new0(Sim, 1);
   sim->options = *options;
@@ -109,8 +115,7 @@ static Sim *sim_new(const SimOptions *options, const SimTrace *trace, SimResult 
   sim->result = result;
   sim->random.state = sim_mix(options->seed * G_GUINT64_CONSTANT(0x9e3779b97f4a7c15) + 1);
   draw_size(sim);
-  sim->sqlite = options->storage == SIM_STORAGE_SQLITE ||
-                (options->storage == SIM_STORAGE_AUTO && options->seed % 20 == 7);
+  sim->sqlite = sim_storage_of(options, options->seed) == SIM_STORAGE_SQLITE;
   sim->reorder = sim_random_percent(&sim->random, 20);
   sim->fast = sim_random_percent(&sim->random, 25);
   sim->latency_us = sim_random_spread(&sim->random, 10, 2 * SIM_MS);

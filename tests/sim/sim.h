@@ -38,7 +38,7 @@ typedef struct {
   gboolean unlimited; /* faults beyond what the store must survive */
   SimStorage storage;
   guint nodes, replicas; /* 0: drawn from the seed */
-  const char *scratch;   /* directory for SQLite files */
+  const char *scratch;   /* directory of SQLite replicas; their files are in memory */
 } SimOptions;
 
 /* Lies in memory shared with the parent process; plain data. */
@@ -163,5 +163,7 @@ void sim_node_crash(Sim *sim, guint number, const char *reason);
 
 /* ---- scenario.c ---- */
 
+/* Which storage a seed runs on. */
+SimStorage sim_storage_of(const SimOptions *options, guint64 seed);
 /* The whole course of one seed; returns when every check has passed. */
 void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *result);

@@ -41,6 +41,7 @@ typedef struct {
 static struct {
   GPtrArray *volumes;
   gboolean quiet;
+  SimRandom salts; /* of logs */
 } vfs;
 
 /* ---- files ---- */
@@ -505,9 +506,8 @@ static int on_full_path(sqlite3_vfs *self, const char *path, int size, char *out
 }
 
 static int on_randomness(sqlite3_vfs *self, int n, char *out) {
-  static SimRandom salts; /* of logs */
   for (int i = 0; i < n; i++)
-    out[i] = (char)sim_random_u64(&salts);
+    out[i] = (char)sim_random_u64(&vfs.salts);
   return n;
 }
 
@@ -539,11 +539,17 @@ void sim_vfs_init(void) {
       .xCurrentTime = on_time,
       .xGetLastError = on_last_error,
   };
-  if (vfs.volumes != NULL)
+  if (vfs.volumes == NULL) {
+    vfs.volumes = g_ptr_array_new();
+    int code = sqlite3_vfs_register(&table, 1);
+    g_assert(code == SQLITE_OK);
+  }
+  if (vfs.volumes->len > 0)
     return;
-  vfs.volumes = g_ptr_array_new();
-  int code = sqlite3_vfs_register(&table, 1);
-  g_assert(code == SQLITE_OK);
+  /* A new world: what a former one left in this process must not show. */
+  vfs.salts = (SimRandom){0};
+  vfs.quiet = FALSE;
+  sqlite3_randomness(0, NULL);
 }
 
 void sim_vfs_set_quiet(gboolean quiet) {
