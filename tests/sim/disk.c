@@ -316,6 +316,14 @@ static void close_peeks(SimDisk *disk) {
   g_clear_pointer(&disk->stable, sim_volume_free);
 }
 
+/* A new file of the same name is another one: whoever looks at the deleted one must not be in its way. */
+static void drop_orphans(SimDisk *disk) {
+  if (disk->volume == NULL || disk->orphans == disk->volume->n_orphans)
+    return;
+  close_peeks(disk);
+  disk->orphans = disk->volume->n_orphans;
+}
+
 void sim_disk_init(SimDisk *disk, Sim *sim, guint node, char *dir) {
   *disk = (SimDisk){.sim = sim, .node = node, .dir = dir};
   if (dir == NULL) {
@@ -352,6 +360,7 @@ QfsReplica *sim_disk_open(SimDisk *disk, gboolean create, GError **error) {
   }
   disk->failed = disk->crashed = FALSE;
   disk->crash_point = SIM_CRASH_NONE;
+  drop_orphans(disk);
   if (disk->volume != NULL && !disk->volume->stay) /* a disk that broke, and was replaced */
     disk->volume->fail_in = 0;
   QfsReplica *real = disk->mem != NULL
@@ -401,7 +410,7 @@ gboolean sim_disk_damage(SimDisk *disk, SimDamage damage) {
     return FALSE;
   SIM_TRACE(disk->sim, "disk %u: damage %d", disk->node, damage);
   disk->lost = disk->rolled_back = TRUE;
-  if (damage == SIM_DAMAGE_DELETE)
+  if (damage == SIM_DAMAGE_DELETE || damage == SIM_DAMAGE_NO_FILE)
     disk->rotten = FALSE;
   else if (damage != SIM_DAMAGE_OLD_COPY)
     disk->rotten = disk->rotten || disk->mem == NULL;
@@ -449,6 +458,7 @@ static QfsReplica *open_peek(SimDisk *disk, const char *dir) {
 }
 
 static QfsReplica *peek(SimDisk *disk) {
+  drop_orphans(disk);
   if (disk->peek == NULL)
     disk->peek = open_peek(disk, disk->dir);
   return disk->peek;

@@ -30,6 +30,7 @@ typedef struct {
   SimVolume *stable; /* SQLite: what is certainly on stable storage, as of `stable_syncs` */
   QfsReplica *stable_peek;
   guint64 stable_syncs;
+  guint64 orphans;   /* SQLite: volume->n_orphans when `peek` was opened */
   gboolean writer_open;
 
   /* faults asked for */

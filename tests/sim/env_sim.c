@@ -6,7 +6,7 @@
  * coordinator; an answered request is an event. So everything else can happen between any two of
  * these.
  */
-#include "faults.h"
+#include "moments.h"
 #include "sim.h"
 
 /* Rarely a hop takes this much longer than usual, in usual latencies. */
@@ -166,12 +166,11 @@ static void on_request_arrives(Sim *sim, gpointer data) {
   sim_env_poke(sim, node);
 }
 
-static void deliver(Sim *sim, SimNode *node, const QfsMessage *message, guint copy) {
+static void deliver(Sim *sim, SimNode *node, const QfsMessage *message, gint64 delay_us) {
   Delivery *delivery = g_new(Delivery, 1);
   *delivery =
       (Delivery){.message = qfs_message_copy(message, message->node), .process = node->process};
-  sim_after_in_run(sim, copy_delay_us(sim, &node->to, copy), on_request_arrives, delivery,
-                   delivery_drop);
+  sim_after_in_run(sim, delay_us, on_request_arrives, delivery, delivery_drop);
 }
 
 static void env_send(QfsEnv *env, QfsMessage *message) {
@@ -180,9 +179,12 @@ static void env_send(QfsEnv *env, QfsMessage *message) {
   trace_message(sim, "send to", message);
   guint n = copies(sim, &node->to);
   for (guint i = 0; i < n; i++)
-    deliver(sim, node, message, i);
+    deliver(sim, node, message, copy_delay_us(sim, &node->to, i));
   if (n == 0)
     trace_message(sim, "lost to", message);
+  gint64 late_us = sim_moments_copy_us(sim, message);
+  if (late_us > 0)
+    deliver(sim, node, message, late_us);
   qfs_message_free(message);
 }
 
@@ -231,7 +233,7 @@ static void on_node_works(Sim *sim, gpointer data) {
     for (guint i = 0; i < n; i++)
       types |= 1u << ((const QfsMessage *)g_ptr_array_index(batch, i))->type;
     qfs_node_handle(node->node, batch);
-    sim_faults_handled(sim, node->number, types);
+    sim_moments_handled(sim, node->number, types);
     sim_env_poke(sim, node);
   }
   if (sim->disk[node->number].crashed)

@@ -3,6 +3,7 @@
 
 #include "cluster/placement.h"
 #include "history.h"
+#include "moments.h"
 
 /* How often broken nodes are looked after. */
 #define CARE_US (200 * SIM_MS)
@@ -18,6 +19,8 @@ typedef enum {
   FAULT_KILL_AT_MESSAGE,
   FAULT_KILL_AT_ACK,
   FAULT_CLOCK_AT_START,
+  FAULT_KILL_AND_AWAY,
+  FAULT_LATE_COPY,
   /* of one node */
   FAULT_CRASH_AT_MESSAGE,
   FAULT_CRASH,
@@ -49,6 +52,8 @@ static const char *const kind_names[FAULT_KINDS] = {
     [FAULT_KILL_AT_MESSAGE] = "kill at a message",
     [FAULT_KILL_AT_ACK] = "kill at an acknowledgement",
     [FAULT_CLOCK_AT_START] = "clock jump between lives",
+    [FAULT_KILL_AND_AWAY] = "kill at a message, its node away at the start",
+    [FAULT_LATE_COPY] = "late copy of a message",
     [FAULT_CRASH_AT_MESSAGE] = "crash at a message",
     [FAULT_CRASH] = "crash",
     [FAULT_CRASH_REQUEST] = "crash request",
@@ -85,9 +90,6 @@ struct SimFaults {
   QfsNodeSet held; /* of those: the fault itself is not over */
   gboolean caring, starting;
   guint64 heal_id[QFS_NODES_MAX + 1]; /* an older plan to heal is void */
-  /* The n-th batch with such a message from now on, or the n-th acknowledgement, ends something. */
-  guint trap_types, trap_left, ack_trap_left;
-  gboolean trap_node; /* the node; else the daemon */
 };
 
 static SimRandom *dice(Sim *sim) {
@@ -107,6 +109,7 @@ static const guint usual_weight[FAULT_KINDS] = {
     [FAULT_CRASH_AT_MESSAGE] = 4, [FAULT_ONE_WAY] = 6,
     [FAULT_DISK_LOST] = 3,    [FAULT_OLD_COPY] = 5,
     [FAULT_ROT] = 4,          [FAULT_DAMAGE] = 4,
+    [FAULT_KILL_AND_AWAY] = 7, [FAULT_LATE_COPY] = 9,
 };
 
 SimFaults *sim_faults_new(Sim *sim) {
@@ -266,48 +269,36 @@ static void lose_power(Sim *sim) {
   restart_later(sim);
 }
 
-/* ---- faults that wait for their moment ---- */
-
-static void set_trap(Sim *sim, gboolean node) {
-  static const guint types[] = {
-      1u << QFS_MESSAGE_APPLY,  1u << QFS_MESSAGE_CHUNKS, 1u << QFS_MESSAGE_INTENT,
-      1u << QFS_MESSAGE_COMMIT, 1u << QFS_MESSAGE_VIEW,   1u << QFS_MESSAGE_SYNC,
-      1u << QFS_MESSAGE_WIPE,   1u << QFS_MESSAGE_REMOVE, 1u << QFS_MESSAGE_DISCARD,
-      1u << QFS_MESSAGE_SCAN_RECORDS,
-  };
-  SimFaults *faults = sim->faults;
-  faults->trap_types = types[sim_random_below(dice(sim), G_N_ELEMENTS(types))];
-  faults->trap_left = 1 + sim_random_below(dice(sim), 5);
-  faults->trap_node = node;
+gboolean sim_faults_are_active(const Sim *sim) {
+  return sim->faults->active;
 }
 
-static void on_trapped(Sim *sim, gpointer unused) {
-  if (sim->coordinator == NULL || !sim->faults->active)
+gboolean sim_faults_holds(const Sim *sim, guint node) {
+  return qfs_set_has(sim->faults->held, node);
+}
+
+static gboolean may_break(const Sim *sim, guint node) {
+  const SimFaults *faults = sim->faults;
+  return sim->options.unlimited || qfs_set_has(faults->broken, node) ||
+         qfs_set_size(faults->broken) < sim_faults_survivable(sim);
+}
+
+void sim_faults_end_daemon(Sim *sim, guint away) {
+  if (sim->coordinator == NULL)
     return;
-  gboolean power = sim->faults->enabled[FAULT_POWER] > 0 && sim_random_percent(dice(sim), 50);
-  SIM_TRACE(sim, "fault: the moment has come");
-  if (power)
+  if (sim->faults->enabled[FAULT_POWER] > 0 && sim_random_percent(dice(sim), 50))
     lose_power(sim);
   else
     kill_daemon(sim);
-}
-
-void sim_faults_handled(Sim *sim, guint number, guint types) {
-  SimFaults *faults = sim->faults;
-  if (!faults->active || faults->trap_left == 0 || (types & faults->trap_types) == 0 ||
-      --faults->trap_left > 0)
+  if (away == 0 || !may_break(sim, away))
     return;
-  if (!faults->trap_node)
-    sim_after(sim, 0, on_trapped, NULL);
-  else if (qfs_set_has(faults->held, number))
-    sim->disk[number].crashed = TRUE; /* found by whoever let it work */
+  sim->disk[away].absent = TRUE;
+  sim->faults->broken |= QFS_NODE_BIT(away);
+  sim->faults->held |= QFS_NODE_BIT(away);
+  heal_later(sim, away);
 }
 
-void sim_faults_acknowledged(Sim *sim) {
-  SimFaults *faults = sim->faults;
-  if (faults->active && faults->ack_trap_left > 0 && --faults->ack_trap_left == 0)
-    sim_after(sim, 0, on_trapped, NULL);
-}
+/* ---- shutting down ---- */
 
 typedef struct {
   guint run;
@@ -386,7 +377,8 @@ static gboolean may_lose(Sim *sim, guint number) {
 }
 
 static SimDamage damage_of(Sim *sim, FaultKind kind) {
-  static const SimDamage other[] = {SIM_DAMAGE_NO_LOG, SIM_DAMAGE_TRUNCATE, SIM_DAMAGE_GARBAGE};
+  static const SimDamage other[] = {SIM_DAMAGE_NO_LOG, SIM_DAMAGE_NO_FILE, SIM_DAMAGE_TRUNCATE,
+                                    SIM_DAMAGE_GARBAGE};
   switch (kind) {
   case FAULT_OLD_COPY:
     return SIM_DAMAGE_OLD_COPY;
@@ -458,7 +450,7 @@ static void break_node(Sim *sim, FaultKind kind, guint number) {
     cut_one_way(sim, node);
     break;
   case FAULT_CRASH_AT_MESSAGE:
-    set_trap(sim, TRUE);
+    sim_moments_set(sim, SIM_MOMENT_CRASH);
     break;
   case FAULT_SLOW:
     node->to.delay_us = sim_random_spread(dice(sim), SIM_MS, 4 * SIM_SECOND);
@@ -510,14 +502,34 @@ static FaultKind pick_kind(Sim *sim) {
   }
 }
 
+static void happen_at(Sim *sim, FaultKind kind, guint number);
+
+/* The copy that is restored is this young: what it lacks need not be settled yet. */
+static void on_restore(Sim *sim, gpointer data) {
+  guint number = GPOINTER_TO_UINT(data);
+  if (sim->faults->active && sim->coordinator != NULL && may_break(sim, number) &&
+      may_lose(sim, number))
+    happen_at(sim, FAULT_OLD_COPY, number);
+}
+
 static void happen(Sim *sim, FaultKind kind) {
   guint number = 0;
   if (sim->coordinator == NULL)
     return;
   if (kind >= FAULT_CRASH_AT_MESSAGE && (number = pick_node(sim)) == 0)
     return;
+  if (kind == FAULT_OLD_COPY && sim_random_percent(dice(sim), 50)) {
+    sim_disk_keep_copy(&sim->disk[number]);
+    sim_after(sim, sim_random_spread(dice(sim), 1 * SIM_MS, 3 * SIM_SECOND), on_restore,
+              GUINT_TO_POINTER(number));
+    return;
+  }
   if (kind >= FAULT_DISK_LOST && !may_lose(sim, number))
     return;
+  happen_at(sim, kind, number);
+}
+
+static void happen_at(Sim *sim, FaultKind kind, guint number) {
   SIM_TRACE(sim, "fault: %s%s%.0u", kind_names[kind], number != 0 ? " at node " : "", number);
   count(sim, kind);
   switch (kind) {
@@ -538,10 +550,16 @@ static void happen(Sim *sim, FaultKind kind) {
     disturb_links(sim, kind);
     break;
   case FAULT_KILL_AT_MESSAGE:
-    set_trap(sim, FALSE);
+    sim_moments_set(sim, SIM_MOMENT_KILL);
+    break;
+  case FAULT_KILL_AND_AWAY:
+    sim_moments_set(sim, SIM_MOMENT_KILL_AND_AWAY);
     break;
   case FAULT_KILL_AT_ACK:
-    sim->faults->ack_trap_left = 1 + sim_random_below(dice(sim), 6);
+    sim_moments_set(sim, SIM_MOMENT_KILL_AT_ACK);
+    break;
+  case FAULT_LATE_COPY:
+    sim_moments_set(sim, SIM_MOMENT_LATE_COPY);
     break;
   default:
     break_node(sim, kind, number);

@@ -27,10 +27,11 @@ void sim_faults_break(Sim *sim, guint n);
 /* One node more than that, if there is another. */
 void sim_faults_break_one_more(Sim *sim);
 
-/* For the faults that wait for their moment: a node has handled messages of these types (as bits);
- * a change was acknowledged. */
-void sim_faults_handled(Sim *sim, guint node, guint types);
-void sim_faults_acknowledged(Sim *sim);
+gboolean sim_faults_are_active(const Sim *sim);
+gboolean sim_faults_holds(const Sim *sim, guint node); /* a fault of this node is not over */
+/* kill -9 or a loss of power, and a start soon after. `away`: a node that is not there then, if that may be; 0:
+ * none. */
+void sim_faults_end_daemon(Sim *sim, guint away);
 
 const char *sim_fault_name(guint kind); /* NULL: no such kind */
 

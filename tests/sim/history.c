@@ -2,7 +2,7 @@
 #include "history.h"
 
 #include "check.h"
-#include "faults.h"
+#include "moments.h"
 
 static const char *const kind_names[] = {
     "get",    "list",  "sync",    "write",  "append", "patch",  "truncate",
@@ -288,7 +288,7 @@ static void end_change(Sim *sim, SimOp *op, const QfsRequest *request) {
     op->record = request->record != NULL ? qfs_record_ref(request->record) : NULL;
     op->offset = request->offset;
     sim_check_acknowledged(sim, op, request);
-    sim_faults_acknowledged(sim);
+    sim_moments_acknowledged(sim);
     SimFloor made = {.record = op->record, .invoke_us = op->invoke_us};
     if ((op->durable || sim->config.sync) && op->outcome == SIM_APPLIED)
       raise_durable(op->kind == SIM_OP_RENAME ? op->key2 : op->key, &made);

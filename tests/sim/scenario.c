@@ -90,8 +90,8 @@ void sim_run_for(Sim *sim, gint64 time_us) {
 static void draw_size(Sim *sim) {
   static const struct {
     guint nodes, replicas, weight;
-  } sizes[] = {{5, 3, 50}, {3, 2, 10}, {3, 3, 10}, {4, 2, 6}, {7, 4, 6},
-               {1, 1, 4},  {2, 1, 4},  {5, 5, 5},  {7, 3, 5}};
+  } sizes[] = {{5, 3, 46}, {3, 2, 10}, {3, 3, 10}, {4, 2, 6}, {7, 4, 6},
+               {1, 1, 4},  {2, 1, 4},  {5, 5, 5},  {7, 3, 5},  {7, 5, 4}};
   guint roll = sim_random_below(&sim->random, 100);
   guint i = 0;
   while (roll >= sizes[i].weight)

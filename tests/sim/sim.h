@@ -4,7 +4,7 @@
  *   env_sim.c   QfsEnv: clocks, links between coordinator and nodes, direct reads
  *   daemon.c    lives of the daemon and of node processes: start, kill -9, power loss, crash of a
  * node disk.c      storage with faults                    mem_disk.c, mem_replica.c  the storage
- * model workload.c  clients                                faults.c   what goes wrong, and when
+ * model workload.c  clients                                faults.c, moments.c  what goes wrong, and when
  *   history.c   what was asked and answered            check*.c, linear.c  whether that was right
  *   scenario.c  the course of one seed                 main.c     many seeds
  *
@@ -80,6 +80,12 @@ typedef struct SimHistory SimHistory;
 typedef struct SimClients SimClients;
 typedef struct SimFaults SimFaults;
 
+/* The n-th event of these kinds from now on (moments.h). */
+typedef struct {
+  guint types, left;
+} SimAwaited;
+#define SIM_MOMENTS_MAX 8
+
 struct Sim {
   QfsEnv env; /* first: effects find the world by it */
   SimOptions options;
@@ -115,6 +121,7 @@ struct Sim {
   SimHistory *history;
   SimClients *clients;
   SimFaults *faults;
+  SimAwaited awaited[SIM_MOMENTS_MAX];
 };
 
 /* ---- events ---- */

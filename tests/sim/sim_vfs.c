@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define SECTOR 512
+#define PAGE 4096
 #define SHM_LOCKS SQLITE_SHM_NLOCK
 
 /* Something that is not stable yet. */
@@ -487,6 +488,7 @@ static int on_delete(sqlite3_vfs *self, const char *path, int sync_directory) {
     return SQLITE_IOERR_DELETE_NOENT;
   if (volume->dead)
     return SQLITE_IOERR_DELETE;
+  volume->n_orphans += file->open > 0;
   forget_now(file);
   if (sync_directory)
     forget_deleted(volume);
@@ -630,8 +632,14 @@ static File *some_file(SimVolume *volume, gboolean log) {
 
 static void flip_bits(SimVolume *volume, File *file) {
   SimRandom *random = &volume->random;
-  for (gint64 i = sim_random_spread(random, 1, 2000); i > 0; i--) {
-    gsize at = (gsize)(sim_random_u64(random) % file->now->len);
+  gsize from = 0, len = file->now->len;
+  gboolean one_page = sim_random_percent(random, 50);
+  if (one_page) {
+    from = (gsize)(sim_random_u64(random) % len) / PAGE * PAGE;
+    len = MIN(PAGE, len - from);
+  }
+  for (gint64 i = sim_random_spread(random, 1, one_page ? 20 : 2000); i > 0; i--) {
+    gsize at = from + (gsize)(sim_random_u64(random) % len);
     guint8 bit = (guint8)(1u << sim_random_below(random, 8));
     file->now->data[at] ^= bit;
     if (at < file->stable->len)
@@ -662,6 +670,10 @@ gboolean sim_volume_damage(SimVolume *volume, SimDamage damage) {
     if (log != NULL)
       delete_file(log);
     return log != NULL;
+  case SIM_DAMAGE_NO_FILE:
+    if (file != NULL)
+      delete_file(file);
+    return file != NULL;
   case SIM_DAMAGE_TRUNCATE:
     if (either == NULL)
       return FALSE;

@@ -36,15 +36,17 @@ struct SimVolume {
 
   /* what happened */
   guint64 n_torn, n_failed, n_dropped;
+  guint64 n_orphans; /* files that were deleted while somebody had them open */
 };
 
 typedef enum {
   SIM_DAMAGE_DELETE,   /* all files */
   SIM_DAMAGE_NO_LOG,   /* only the log */
+  SIM_DAMAGE_NO_FILE,  /* all but the log */
   SIM_DAMAGE_TRUNCATE, /* the file or the log ends somewhere else */
   SIM_DAMAGE_GARBAGE,  /* the file is random bytes */
   SIM_DAMAGE_OLD_COPY, /* as sim_volume_keep_copy found them */
-  SIM_DAMAGE_FLIP,     /* some bits of the file or the log */
+  SIM_DAMAGE_FLIP,     /* some bits of the file or the log, or of one page of it */
 } SimDamage;
 
 void sim_vfs_init(void);

@@ -19,6 +19,8 @@ struct SimClients {
   GPtrArray *tokens, *children;
   SimKey *directory;
   SimKeyClass focus; /* keys of this class come up five times as often */
+  guint gather_percent; /* of operations that go where the latest one went: clients meet at one key */
+  guint gathered;       /* its index */
 };
 
 static SimRandom *dice(Sim *sim) {
@@ -53,6 +55,7 @@ SimClients *sim_clients_new(Sim *sim) {
   clients->focus = sim_random_percent(dice(sim), 50)
                        ? (SimKeyClass)sim_random_below(dice(sim), SIM_KEY_CHILD)
                        : SIM_KEY_CHILD;
+  clients->gather_percent = sim_random_percent(dice(sim), 50) ? 0 : sim_random_below(dice(sim), 80);
   guint group = 0;
   add_keys(sim, "hot", 2 + sim_random_below(dice(sim), 2), SIM_KEY_VALUE, &group, FALSE, 6);
   add_keys(sim, "stamped", 2, SIM_KEY_STAMPED, &group, FALSE, 5);
@@ -248,9 +251,10 @@ static SimOp *choose(SimClient *client) {
   if (sim_random_percent(dice(sim), 4))
     return sim_history_begin_list(sim, client->id, COLD_DIR, NULL,
                                   (guint)sim_random_range(dice(sim), 2, 20));
-  guint index =
-      g_array_index(clients->targets, guint, sim_random_below(dice(sim), clients->targets->len));
-  SimKey *key = g_ptr_array_index(sim->history->keys, index);
+  if (!sim_random_percent(dice(sim), clients->gather_percent))
+    clients->gathered =
+        g_array_index(clients->targets, guint, sim_random_below(dice(sim), clients->targets->len));
+  SimKey *key = g_ptr_array_index(sim->history->keys, clients->gathered);
   switch (key->class) {
   case SIM_KEY_VALUE:
     return choose_value(client, key);
