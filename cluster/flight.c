@@ -365,6 +365,16 @@ void qfs_flights_settled(QfsCoordinator *c) {
   }
 }
 
+void qfs_flight_forget(QfsCoordinator *c, guint64 seq) {
+  for (GList *link = c->retained.head; link != NULL; link = link->next)
+    if (((const QfsFlight *)link->data)->seq == seq) {
+      QfsFlight *flight = link->data;
+      g_queue_unlink(&c->retained, link);
+      flight_free(c, flight);
+      return;
+    }
+}
+
 static void forget(GQueue *flights, QfsNodeSet bit, gboolean lost) {
   for (GList *link = flights->head; link != NULL; link = link->next) {
     QfsFlight *flight = link->data;

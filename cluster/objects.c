@@ -164,20 +164,24 @@ gboolean qfs_garbage_has_intents(const QfsCoordinator *c) {
   return FALSE;
 }
 
+/* Who was lost meanwhile is asked for its intents when it returns. A node that refused keeps its intent, and a
+ * later start would roll it forward, though its keys may be deleted and forgotten by then: it is asked again. */
 static void intent_left(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
-  c->intents_leaving--; /* who was lost meanwhile is asked for its intents when it returns */
-  if (reply != NULL)
-    qfs_peer_reply_ok(c, peer, reply);
+  g_autofree guint64 *id = data;
+  c->intents_leaving--;
+  if (reply != NULL && !qfs_peer_reply_ok(c, peer, reply))
+    qfs_garbage_add_intent(c, c->last_seq, *id);
 }
 
 static void intent_send(QfsCoordinator *c, guint64 id) {
+  qfs_flight_forget(c, id); /* or a node that becomes a holder later would be given the intent again */
   for (QfsNodeSet nodes = qfs_peers_alive(c); nodes != 0; nodes &= nodes - 1) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(nodes) + 1];
     QfsMessage *message = qfs_message_new(QFS_MESSAGE_COMMIT, peer->index);
     message->id = id;
     message->records = qfs_records_new();
     c->intents_leaving++;
-    qfs_rpc_send(c, peer, message, intent_left, NULL);
+    qfs_rpc_send(c, peer, message, intent_left, g_memdup2(&id, sizeof id));
   }
 }
 
@@ -220,6 +224,8 @@ void qfs_garbage_collect(QfsCoordinator *c) {
     Garbage *garbage = link->data;
     QfsObject *object = qfs_object_find(c, garbage->id);
     gboolean pinned = object != NULL && object->pins > 0;
+    if (garbage->intent != 0 && qfs_flight_is_under_way(c, garbage->intent))
+      garbage->round = 0; /* a new holder is being told of it */
     gboolean durable = garbage->round != 0 && garbage->round <= c->settle_done;
     if (durable && !pinned) {
       garbage_send(c, garbage);

@@ -127,6 +127,7 @@ QfsFlight *qfs_flight_start(QfsCoordinator *c, QfsMessage *message, const guint6
                             QfsFlightDone on_complete, QfsFlightDone on_refused);
 void qfs_flights_dispatch(QfsCoordinator *c);          /* after a view change or a new joiner */
 gboolean qfs_flight_is_under_way(QfsCoordinator *c, guint64 seq); /* not yet at all holders */
+void qfs_flight_forget(QfsCoordinator *c, guint64 seq); /* complete, and not to be sent again */
 void qfs_flights_tick(QfsCoordinator *c, gint64 now_us);
 void qfs_flights_revive(QfsCoordinator *c);            /* after S changed */
 void qfs_flights_join(QfsCoordinator *c);              /* after a node began to join */

@@ -343,8 +343,27 @@ static gboolean is_in_sync(Sim *sim, guint node) {
   return in_sync;
 }
 
+/* Not before its time; and a copy of any node's files as they are now must show, when it is restored, that it is
+ * older than the delete: by the settled operations that it knows of (purge.c). */
+static void check_purge_time(Sim *sim, guint node, const QfsRecord *tombstone) {
+  gint64 age_ms = sim->greatest_wall_ms - tombstone->attr.ctime_ns / 1000000;
+  SIM_CHECK(sim, sim->collect_forced || age_ms >= (gint64)sim->config.tombstone_grace_s * 1000,
+            "node %u collected the tombstone %s@%" G_GUINT64_FORMAT " after %" G_GINT64_FORMAT
+            " ms, before its grace of %u s was over",
+            node, tombstone->key, tombstone->timestamp, age_ms, sim->config.tombstone_grace_s);
+  for (guint i = 1; i <= sim->nodes_n; i++) {
+    g_autofree QfsNodeMeta *meta = g_new0(QfsNodeMeta, 1);
+    if (sim_disk_meta(&sim->disk[i], meta))
+      SIM_CHECK(sim, meta->settled >= tombstone->seq,
+                "node %u collected the tombstone %s@%" G_GUINT64_FORMAT
+                ", which node %u does not know to be settled",
+                node, tombstone->key, tombstone->timestamp, i);
+  }
+}
+
 /* A tombstone goes from a node: nothing older may be left anywhere that could bring the key back. */
 static void check_purge(Sim *sim, guint node, SimKey *key, const QfsRecord *tombstone) {
+  check_purge_time(sim, node, tombstone);
   for (guint i = 1; i <= sim->nodes_n; i++) {
     g_autoptr(QfsRecord) now = sim_disk_record(&sim->disk[i], key->name);
     g_autoptr(QfsRecord) durable = sim_disk_durable_record(&sim->disk[i], key->name);
@@ -394,6 +413,8 @@ void sim_check_wipe(Sim *sim, guint node) {
   SIM_CHECK(sim, !is_in_sync(sim, node), "node %u is in sync but was wiped", node);
   SIM_CHECK(sim, sim->disk[node].rolled_back,
             "node %u was wiped, but its replica never lost anything", node);
+  SIM_CHECK(sim, sim->disk[node].wiped_incarnation != sim->disk[node].wipe_incarnation,
+            "node %u was wiped twice by one request: what it was given after the first is gone", node);
 }
 
 void sim_check_promises(Sim *sim, guint node, const QfsNodeMeta *old, const QfsNodeMeta *new) {

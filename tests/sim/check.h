@@ -65,6 +65,8 @@ void sim_check_still_held(Sim *sim, const char *name);
 /* Every owner of every key holds the same record and the same bytes; nothing acknowledged is
  * missing. */
 void sim_check_converged(Sim *sim);
+/* How many intents some node still has. */
+guint sim_intents_left(Sim *sim, guint *out_node);
 /* No tombstone is left at any node. */
 void sim_check_collected(Sim *sim);
 /* The history of every group has a linear order. */

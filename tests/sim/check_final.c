@@ -66,6 +66,19 @@ static void check_owners_agree(Sim *sim, const SimKey *key, QfsNodeSet owners,
   *out_record = g_steal_pointer(&first);
 }
 
+/* Settled means: on stable storage at every owner (DESIGN 1.6). */
+static void check_settled(Sim *sim, const SimKey *key, QfsNodeSet owners, const QfsRecord *record) {
+  for (guint node = 1; node <= sim->nodes_n; node++) {
+    if (!qfs_set_has(owners, node))
+      continue;
+    g_autoptr(QfsRecord) durable = sim_disk_durable_record(&sim->disk[node], key->name);
+    SIM_CHECK(sim, sim_record_order(durable, record) >= 0,
+              "%s@%" G_GUINT64_FORMAT " counts as settled, but node %u has @%" G_GUINT64_FORMAT
+              " on stable storage",
+              key->name, record->timestamp, node, durable != NULL ? durable->timestamp : 0);
+  }
+}
+
 static void check_key(Sim *sim, const SimKey *key) {
   QfsNodeSet owners = qfs_coordinator_owners(sim->coordinator, key->name);
   SIM_CHECK(sim, qfs_set_size(owners) == sim->replicas_k, "%s has %u owners", key->name,
@@ -82,17 +95,32 @@ static void check_key(Sim *sim, const SimKey *key) {
               "%s: node %u, no owner, holds @%" G_GUINT64_FORMAT ", newer than the owners",
               key->name, node, other->timestamp);
   }
+  check_settled(sim, key, owners, record);
   if (record != NULL && record->kind == QFS_KIND_VALUE && record->tail_offset > 0)
     check_chunks(sim, key, record);
+}
+
+guint sim_intents_left(Sim *sim, guint *out_node) {
+  guint n = 0;
+  for (guint node = 1; node <= sim->nodes_n && n == 0; node++) {
+    n = sim_disk_intents(&sim->disk[node]);
+    *out_node = node;
+  }
+  return n;
 }
 
 void sim_check_collected(Sim *sim) {
   for (guint i = 0; i < sim->history->keys->len; i++) {
     const SimKey *key = g_ptr_array_index(sim->history->keys, i);
+    QfsNodeSet owners = qfs_coordinator_owners(sim->coordinator, key->name);
     for (guint node = 1; node <= sim->nodes_n; node++) {
       g_autoptr(QfsRecord) record = sim_disk_record(&sim->disk[node], key->name);
       SIM_CHECK(sim, record == NULL || record->kind != QFS_KIND_TOMBSTONE,
                 "node %u still has the tombstone %s@%" G_GUINT64_FORMAT, node, key->name,
+                record->timestamp);
+      /* What it held for others was handed back before. */
+      SIM_CHECK(sim, record == NULL || qfs_set_has(owners, node),
+                "node %u, no owner, still holds %s@%" G_GUINT64_FORMAT, node, key->name,
                 record->timestamp);
     }
   }

@@ -119,6 +119,8 @@ void sim_daemon_start(Sim *sim, gboolean create) {
   sim->run++;
   sim->wake_us = G_MAXINT64;
   sim->wake_id++;
+  for (guint i = 1; i <= sim->nodes_n; i++) /* incarnations are counted anew */
+    sim->disk[i].wiped_incarnation = 0;
   SIM_TRACE(sim, "daemon starts, life %u", sim->run);
   sim->coordinator = qfs_coordinator_new(&sim->env, &sim->config);
   qfs_coordinator_start(sim->coordinator);
@@ -172,6 +174,7 @@ static void on_collect_answered(QfsRequest *request, gpointer user_data) {
 }
 
 void sim_daemon_collect(Sim *sim) {
+  sim->collect_forced = TRUE;
   if (sim->coordinator != NULL)
     qfs_coordinator_submit(sim->coordinator,
                            qfs_request_new(QFS_REQUEST_GC, NULL, on_collect_answered, NULL));

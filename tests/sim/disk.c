@@ -12,6 +12,7 @@ typedef struct {
   gboolean reader;
   gboolean in_transaction;
   gboolean wrote;     /* something that needs space */
+  gboolean wiped;     /* in this transaction */
   GPtrArray *watched; /* keys of which rows went in this transaction (D2) */
 } FaultReplica;
 
@@ -89,7 +90,7 @@ static gboolean fault_begin(QfsReplica *self, GError **error) {
   if (!step(self, "begin", error) || !replica->inner->ops->begin(replica->inner, error))
     return FALSE;
   replica->in_transaction = TRUE;
-  replica->wrote = FALSE;
+  replica->wrote = replica->wiped = FALSE;
   g_ptr_array_set_size(replica->watched, 0);
   return TRUE;
 }
@@ -105,6 +106,8 @@ static gboolean commit_inner(FaultReplica *replica, gboolean durable, GError **e
   if (!replica->inner->ops->commit(replica->inner, durable, error))
     return FALSE;
   replica->in_transaction = FALSE;
+  if (replica->wiped)
+    replica->disk->wiped_incarnation = replica->disk->wipe_incarnation;
   for (guint i = 0; i < replica->watched->len; i++)
     sim_check_still_held(replica->disk->sim, g_ptr_array_index(replica->watched, i));
   return TRUE;
@@ -197,6 +200,7 @@ static gboolean fault_wipe(QfsReplica *self, GError **error) {
   if (!step(self, "wipe", error))
     return FALSE;
   sim_check_wipe(disk->sim, disk->node);
+  fault(self)->wiped = TRUE;
   return inner(self)->ops->wipe(inner(self), error);
 }
 
@@ -504,6 +508,30 @@ QfsRecord *sim_disk_durable_record(SimDisk *disk, const char *key) {
   }
   const QfsRecord *record = mem_disk_durable_record(disk->mem, key);
   return record != NULL ? qfs_record_ref(record) : NULL;
+}
+
+guint sim_disk_intents(SimDisk *disk) {
+  if (disk->mem != NULL)
+    return (guint)g_tree_nnodes(disk->mem->intents);
+  g_autoptr(GArray) ids = g_array_new(FALSE, FALSE, sizeof(guint64));
+  sim_vfs_set_quiet(TRUE);
+  QfsReplica *from = peek(disk);
+  if (from != NULL)
+    from->ops->intent_list(from, ids, NULL);
+  sim_vfs_set_quiet(FALSE);
+  return ids->len;
+}
+
+gboolean sim_disk_meta(SimDisk *disk, QfsNodeMeta *out_meta) {
+  if (disk->mem != NULL) {
+    *out_meta = disk->mem->meta;
+    return TRUE;
+  }
+  sim_vfs_set_quiet(TRUE);
+  QfsReplica *from = peek(disk);
+  gboolean ok = from != NULL && from->ops->meta_load(from, out_meta, NULL);
+  sim_vfs_set_quiet(FALSE);
+  return ok;
 }
 
 QfsChunk *sim_disk_chunk(SimDisk *disk, QfsObjectId object, guint64 index, guint64 max_version) {

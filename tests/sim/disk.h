@@ -49,6 +49,9 @@ typedef struct {
   gboolean dying;       /* its process is being killed: closing changes nothing */
   gboolean lost;        /* lost something that counts as there until the node is in sync again */
   gboolean rotten;      /* SQLite: damaged, and not replaced since */
+
+  guint64 wipe_incarnation;  /* of the node: asked for by the WIPE being handled */
+  guint64 wiped_incarnation; /* in which it was wiped last */
 } SimDisk;
 
 /* dir NULL: in memory; else SQLite in that directory (taken over). */
@@ -74,5 +77,9 @@ void sim_disk_heal(SimDisk *disk); /* ends the faults asked for */
 QfsRecord *sim_disk_record(SimDisk *disk, const char *key);
 /* What a power loss would certainly leave. */
 QfsRecord *sim_disk_durable_record(SimDisk *disk, const char *key);
+/* How many intents it holds. */
+guint sim_disk_intents(SimDisk *disk);
+/* What it knows of itself, as committed. FALSE: it cannot be read. */
+gboolean sim_disk_meta(SimDisk *disk, QfsNodeMeta *out_meta);
 /* The chunk row for (object, index) at greatest version <= max_version, or NULL. */
 QfsChunk *sim_disk_chunk(SimDisk *disk, QfsObjectId object, guint64 index, guint64 max_version);

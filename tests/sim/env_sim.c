@@ -230,8 +230,12 @@ static void on_node_works(Sim *sim, gpointer data) {
     g_ptr_array_set_free_func(node->inbox, message_drop);
     SIM_TRACE(sim, "node %u handles %u", node->number, n);
     guint types = 0;
-    for (guint i = 0; i < n; i++)
-      types |= 1u << ((const QfsMessage *)g_ptr_array_index(batch, i))->type;
+    for (guint i = 0; i < n; i++) {
+      const QfsMessage *message = g_ptr_array_index(batch, i);
+      types |= 1u << message->type;
+      if (message->type == QFS_MESSAGE_WIPE)
+        sim->disk[node->number].wipe_incarnation = message->incarnation;
+    }
     qfs_node_handle(node->node, batch);
     sim_moments_handled(sim, node->number, types);
     sim_env_poke(sim, node);

@@ -90,6 +90,8 @@ struct SimFaults {
   QfsNodeSet held; /* of those: the fault itself is not over */
   gboolean caring, starting;
   guint64 heal_id[QFS_NODES_MAX + 1]; /* an older plan to heal is void */
+  /* A node that was away is first seen by the start of another life: with what nobody else has. */
+  gboolean back_at_a_start[QFS_NODES_MAX + 1];
 };
 
 static SimRandom *dice(Sim *sim) {
@@ -195,8 +197,13 @@ typedef struct {
 
 static void on_heal(Sim *sim, gpointer data) {
   Heal *heal = data;
-  if (sim->faults->heal_id[heal->node] == heal->id)
+  SimFaults *faults = sim->faults;
+  if (faults->heal_id[heal->node] == heal->id) {
     heal_node(sim, heal->node);
+    if (faults->active && faults->back_at_a_start[heal->node])
+      sim_faults_end_daemon(sim, 0);
+    faults->back_at_a_start[heal->node] = FALSE;
+  }
   g_free(heal);
 }
 
@@ -296,6 +303,7 @@ void sim_faults_end_daemon(Sim *sim, guint away) {
   sim->faults->broken |= QFS_NODE_BIT(away);
   sim->faults->held |= QFS_NODE_BIT(away);
   heal_later(sim, away);
+  sim->faults->back_at_a_start[away] = sim_random_percent(dice(sim), 50);
 }
 
 /* ---- shutting down ---- */

@@ -17,8 +17,8 @@ static guint draw_type(Sim *sim) {
 
 void sim_moments_set(Sim *sim, SimMoment moment) {
   gboolean at_ack = moment == SIM_MOMENT_KILL_AT_ACK;
-  sim->awaited[moment] = (SimAwaited){.types = at_ack ? 0 : draw_type(sim),
-                                      .left = 1 + sim_random_below(&sim->random, at_ack ? 6 : 5)};
+  guint left = sim_random_percent(&sim->random, 40) ? 1 : 1 + sim_random_below(&sim->random, 6);
+  sim->awaited[moment] = (SimAwaited){.types = at_ack ? 0 : draw_type(sim), .left = left};
 }
 
 /* TRUE: this is the moment. */

@@ -194,6 +194,21 @@ static void describe(Sim *sim) {
   qfs_engine_status_free(status);
 }
 
+static gboolean no_intents(Sim *sim) {
+  guint node;
+  return sim_intents_left(sim, &node) == 0;
+}
+
+/* A batch that is over leaves no intent, or a later start would roll it forward once more. Removing them is not
+ * waited for where the coordinator says that it is quiet. */
+static void wait_for_intents(Sim *sim) {
+  guint node = 0;
+  if (sim_run_until(sim, no_intents, 5 * SIM_SECOND))
+    return;
+  guint n = sim_intents_left(sim, &node);
+  sim_fail(sim, "node %u still has %u intents of batches that are over", node, n);
+}
+
 /* All settled, all in sync, owners agree. */
 static void come_to_rest(Sim *sim, const char *when) {
   gint64 deadline_us = sim->now_us + QUIET_TIMEOUT_US;
@@ -207,6 +222,7 @@ static void come_to_rest(Sim *sim, const char *when) {
   SIM_TRACE(sim, "at rest after %s", when);
   sim_history_settled(sim);
   sim_check_converged(sim);
+  wait_for_intents(sim);
 }
 
 /* By command all tombstones go, whatever their age. */
