@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+/* What was acknowledged this long ago is not on its way any more to a node that answers. */
+#define JOINED_SETTLES_US (3 * SIM_SECOND)
+
 int sim_record_order(const QfsRecord *a, const QfsRecord *b) {
   if (a == NULL || b == NULL || a == b)
     return (a != NULL) - (b != NULL);
@@ -406,6 +409,33 @@ void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsReco
             "node %u is in sync but was forced back from %s@%" G_GUINT64_FORMAT
             " to @%" G_GUINT64_FORMAT,
             node, old->key, old->timestamp, new != NULL ? new->timestamp : 0);
+}
+
+void sim_check_merge(Sim *sim, guint node, const QfsRecord *old, const QfsRecord *new,
+                     QfsApplyResult result) {
+  int order = sim_record_order(new, old);
+  QfsApplyResult wanted = order > 0   ? QFS_APPLY_APPLIED
+                          : order < 0 ? QFS_APPLY_SUPERSEDED
+                                      : QFS_APPLY_SAME;
+  SIM_CHECK(sim, result == wanted,
+            "node %u merged %s@%" G_GUINT64_FORMAT " kind %d into @%" G_GUINT64_FORMAT
+            " kind %d: result %d, not %d",
+            node, new->key, new->timestamp, new->kind, old != NULL ? old->timestamp : 0,
+            old != NULL ? (int)old->kind : -1, result, wanted);
+}
+
+void sim_check_whole(Sim *sim, guint node) {
+  for (guint i = 0; i < sim->history->keys->len; i++) {
+    const SimKey *key = g_ptr_array_index(sim->history->keys, i);
+    if (key->acked == NULL || sim->now_us - key->acked_us < JOINED_SETTLES_US ||
+        sim_is_purged(key, key->acked) ||
+        !qfs_set_has(qfs_coordinator_owners(sim->coordinator, key->name), node))
+      continue;
+    SIM_CHECK(sim, holds(sim, node, key->name, key->acked, sim_disk_record),
+              "node %u counts as in sync again, but lacks %s@%" G_GUINT64_FORMAT
+              " that was acknowledged %" G_GINT64_FORMAT " ms ago",
+              node, key->name, key->acked->timestamp, (sim->now_us - key->acked_us) / SIM_MS);
+  }
 }
 
 void sim_check_wipe(Sim *sim, guint node) {

@@ -55,6 +55,12 @@ void sim_check_content(Sim *sim, SimOp *op, const QfsRecord *record, GBytes *dat
 void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsRecord *new,
                        gboolean force);
 void sim_check_wipe(Sim *sim, guint node);
+/* `new` met `old` (NULL: none) without force: merging is the greater one of a total order, so it is commutative,
+ * associative and idempotent. */
+void sim_check_merge(Sim *sim, guint node, const QfsRecord *old, const QfsRecord *new,
+                     QfsApplyResult result);
+/* A node has become a member of the in-sync set: it holds all that was acknowledged of the keys that it owns. */
+void sim_check_whole(Sim *sim, guint node);
 /* The node replaces what it knows of itself. */
 void sim_check_promises(Sim *sim, guint node, const QfsNodeMeta *old, const QfsNodeMeta *new);
 /* What was acknowledged of `name` (NULL: of every key) is on W replicas. */

@@ -164,6 +164,8 @@ static gboolean fault_record_apply(QfsReplica *self, const QfsRecord *record, gb
   if (!space(self, "record_apply", error) || !get_old(disk, real, record->key, &old, error) ||
       !real->ops->record_apply(real, record, hint, force, out_result, error))
     return FALSE;
+  if (!force && !disk->rotten)
+    sim_check_merge(disk->sim, disk->node, old, record, *out_result);
   if (*out_result != QFS_APPLY_SUPERSEDED && sim_record_order(record, old) < 0) {
     sim_check_regress(disk->sim, disk->node, old, record, force);
     watch(self, record->key);

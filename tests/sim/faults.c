@@ -2,7 +2,7 @@
 #include "faults.h"
 
 #include "cluster/placement.h"
-#include "history.h"
+#include "check.h"
 #include "moments.h"
 
 /* How often broken nodes are looked after. */
@@ -92,6 +92,7 @@ struct SimFaults {
   guint64 heal_id[QFS_NODES_MAX + 1]; /* an older plan to heal is void */
   /* A node that was away is first seen by the start of another life: with what nobody else has. */
   gboolean back_at_a_start[QFS_NODES_MAX + 1];
+  gboolean was_in_sync[QFS_NODES_MAX + 1]; /* when it was looked at last */
 };
 
 static SimRandom *dice(Sim *sim) {
@@ -159,11 +160,22 @@ static gboolean is_closed(const QfsNodeStatus *node) {
          node->state == QFS_NODE_STATE_FAILED;
 }
 
+/* A node on a bad link may be given what it lacks much later. */
+static void look_whether_whole(Sim *sim, guint node, const QfsNodeStatus *status) {
+  const SimLink *to = &sim->node[node].to;
+  gboolean good = !to->cut && to->loss_percent == 0 && to->delay_us == 0;
+  gboolean in_sync = status->in_sync && sim->node[node].node != NULL && sim_daemon_is_up(sim);
+  if (in_sync && !sim->faults->was_in_sync[node] && good)
+    sim_check_whole(sim, node);
+  sim->faults->was_in_sync[node] = in_sync;
+}
+
 static void on_care(Sim *sim, gpointer unused) {
   SimFaults *faults = sim->faults;
   if (sim->coordinator != NULL && !sim->closing) {
     QfsEngineStatus *status = status_new(sim);
     for (guint i = 1; i <= sim->nodes_n; i++) {
+      look_whether_whole(sim, i, &status->node[i - 1]);
       if (qfs_set_has(faults->held, i))
         continue;
       if (is_closed(&status->node[i - 1]))

@@ -239,6 +239,7 @@ void sim_history_acked(SimKey *key, const SimOp *op, const QfsRecord *record) {
   qfs_record_unref(key->acked);
   key->acked = qfs_record_ref(record);
   key->acked_invoke_us = op->invoke_us;
+  key->acked_us = op->end_us;
 }
 
 static void forget_up_to(QfsRecord **record, const QfsRecord *tombstone) {

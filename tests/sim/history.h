@@ -34,7 +34,7 @@ typedef struct {
   gint64 floor_invoke_us; /* when the operation that made the floor began; -1: none did */
   QfsRecord
       *acked; /* newest version of which the write was acknowledged, or a loss of power left */
-  gint64 acked_invoke_us;
+  gint64 acked_invoke_us, acked_us;
   QfsRecord *purged; /* newest tombstone that some node collected: up to it nothing need be known */
   guint64 purged_seq; /* greatest operation of a collected tombstone */
   gint64 purged_us;

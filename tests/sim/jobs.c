@@ -6,6 +6,7 @@
 #include <malloc.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +47,12 @@ static void remove_tree(const char *path) {
   g_rmdir(path);
 }
 
+/* Of the processor, which a busy machine does not change. 0: no limit. */
+static void limit_time(gint seconds) {
+  struct itimerval limit = {.it_value.tv_sec = seconds};
+  setitimer(ITIMER_PROF, &limit, NULL);
+}
+
 static void run_seed(const SimJobsConfig *config, guint64 seed, const SimTrace *trace,
                      SimResult *result) {
   g_autofree char *scratch = scratch_dir(getppid(), seed);
@@ -53,9 +60,9 @@ static void run_seed(const SimJobsConfig *config, guint64 seed, const SimTrace *
   options.seed = seed;
   options.scratch = scratch;
   memset(result, 0, sizeof *result);
-  alarm((guint)config->timeout_s);
+  limit_time(config->timeout_s);
   sim_run_seed(&options, trace, result);
-  alarm(0);
+  limit_time(0);
   if (result->sqlite)
     remove_tree(scratch);
 }
@@ -121,7 +128,7 @@ static void start(const SimJobsConfig *config, Job *job, guint64 first, guint n)
 /* What ended the process of a seed; NULL: it is fine. */
 static char *verdict(const SimResult *result, int wait_status) {
   if (WIFSIGNALED(wait_status))
-    return g_strdup_printf("%s (signal %d)", WTERMSIG(wait_status) == SIGALRM ? "hangs" : "crashed",
+    return g_strdup_printf("%s (signal %d)", WTERMSIG(wait_status) == SIGPROF ? "hangs" : "crashed",
                            WTERMSIG(wait_status));
   if (result->failed)
     return g_strdup(result->message);

@@ -15,7 +15,7 @@
 
 typedef struct {
   SimOptions options; /* the seed and the scratch directory are each job's own */
-  gint timeout_s;     /* a seed that takes longer, in real seconds, hangs */
+  gint timeout_s;     /* a seed that takes more seconds of the processor hangs */
   gboolean until_failure;
   guint jobs;
 } SimJobsConfig;

@@ -14,9 +14,9 @@ static struct {
   gboolean unlimited, verbose, trace, until_failure;
   char *storage;
   gint jobs, nodes, replicas, tail;
-  gint timeout_s; /* a seed that takes longer, in real seconds, hangs */
+  gint timeout_s; /* a seed that takes more seconds of the processor hangs */
   char *tap;
-} arguments = {.seeds = 100, .start = 1, .seed = -1, .jobs = 2, .tail = 60, .timeout_s = 120};
+} arguments = {.seeds = 100, .start = 1, .seed = -1, .jobs = 2, .tail = 60, .timeout_s = 60};
 
 typedef struct {
   guint64 seeds, failed, sqlite;
@@ -214,7 +214,7 @@ int main(int argc, char **argv) {
       {"until-failure", 0, 0, G_OPTION_ARG_NONE, &arguments.until_failure,
        "Begin no more seeds once one has failed", NULL},
       {"timeout", 0, 0, G_OPTION_ARG_INT, &arguments.timeout_s,
-       "Real seconds after which a seed counts as hanging (120)", "S"},
+       "Seconds of the processor after which a seed counts as hanging (60)", "S"},
       {"tail", 0, 0, G_OPTION_ARG_INT, &arguments.tail, "Trace lines to show of a failure (60)",
        "N"},
       {"verbose", 'v', 0, G_OPTION_ARG_NONE, &arguments.verbose, "A line per seed, and how often each kind of fault happened", NULL},

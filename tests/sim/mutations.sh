@@ -120,11 +120,11 @@ try() {
   local name=$1 start=$2 end=$(($2 + $3)) failure seed
   shift 3
   while [ "$start" -lt "$end" ]; do
-    failure=$("$work/$name/sim" --until-failure --tail 0 --timeout 30 --jobs 1 --start "$start" \
+    failure=$("$work/$name/sim" --until-failure --tail 0 --timeout 10 --jobs 1 --start "$start" \
       --seeds $((end - start)) "$@" 2>&1 | sed -n '/^# seed [0-9]* FAILED/,/^# replay/p')
     seed=$(sed -n 's/^# seed \([0-9]*\) FAILED.*/\1/p;T;q' <<<"$failure")
     [ -n "$seed" ] || return 1
-    if "$unchanged" --tail 0 --timeout 60 --start "$seed" --seeds 1 "$@" >/dev/null 2>&1; then
+    if "$unchanged" --tail 0 --start "$seed" --seeds 1 "$@" >/dev/null 2>&1; then
       printf '%s: %s\n' "$seed${*:+ $*}" "$(grep -v -e '^# replay' -e '^Bail out' <<<"$failure" |
         sed 's/^# seed [0-9]* FAILED: //' | cut -c 1-200 | paste -s -d ' ')"
       return 0
