@@ -92,6 +92,17 @@ static gboolean check_size(const QfsStore *store, const QfsStoreConf *conf,
 
 /* Directories and the lock. */
 
+static gboolean sync_dir(const char *path, GError **error) {
+  const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const gboolean ok = fd >= 0 && fsync(fd) == 0;
+  if (!ok)
+    set_errno_error(error, "sync", path, errno);
+  if (fd >= 0)
+    close(fd);
+  return ok;
+}
+
+/* Each name is durable in its parent: what is synced below it later must not be lost with it. */
 static gboolean make_dirs(QfsStore *store, const char *path, GError **error) {
   if (g_file_test(path, G_FILE_TEST_IS_DIR))
     return TRUE;
@@ -103,7 +114,7 @@ static gboolean make_dirs(QfsStore *store, const char *path, GError **error) {
     return FALSE;
   }
   g_ptr_array_add(store->made_dirs, g_strdup(path));
-  return TRUE;
+  return sync_dir(parent, error);
 }
 
 /* The file behind `fd` may have been removed by its holder between our open and our lock. */

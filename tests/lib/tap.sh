@@ -273,5 +273,25 @@ replicas_agree() { # K
 
 # agreement K NAME: waits until replicas_agree.
 agreement() {
-  if within 15 replicas_agree "$1"; then ok "$2"; else not_ok "$2" "$(cut -c1-300 "$work/disagree" | head -20)"; fi
+  if within 60 replicas_agree "$1"; then ok "$2"; else not_ok "$2" "$(cut -c1-300 "$work/disagree" | head -20)"; fi
+}
+
+# start_traffic MODE SEED: writers of all kinds (tests/lib/traffic.py) in $mnt; then `tell COMMAND` sets $answer.
+start_traffic() {
+  exec {traffic_err}>&1
+  coproc TRAFFIC { exec python3 "$top/tests/lib/traffic.py" "$mnt" "$1" "$2" 2>&"$traffic_err"; }
+  traffic_in=${TRAFFIC[1]} traffic_out=${TRAFFIC[0]}
+  # shellcheck disable=SC2153
+  traffic_pid=$TRAFFIC_PID
+  diag "traffic: $1, seed $2"
+  tell prepare
+}
+stop_traffic() {
+  exec {traffic_in}>&-
+  wait "$traffic_pid"
+}
+# shellcheck disable=SC2034
+tell() {
+  echo "$1" >&"$traffic_in"
+  read -r answer <&"$traffic_out" || { not_ok "the traffic goes on after: $1"; exit 1; }
 }
