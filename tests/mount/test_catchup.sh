@@ -26,7 +26,7 @@ END
 }
 
 catch_up() { # STORED NAME: sets messages, copied
-  local started=$1 before_messages before_copied before_settle
+  local started=$1 before_messages before_copied
   before_messages=$(metric messages_sent_total) before_copied=$(metric catchup_copied_total)
   started=$(now_ms)
   set_state 3 up
@@ -49,8 +49,8 @@ for stored in ${CATCHUP_STORES:-1000 100000}; do
   within 60 is_settled
   catch_up "$stored" "$stored keys" || exit 1
   messages_of[$stored]=$messages
-  # Three of five hold each key; the stand-ins that held the returning node's share give it up.
-  passes "$stored keys: it got what it missed, and little else" test "$copied" -ge $((keys / 3)) -a "$copied" -le $((keys + keys / 5))
+  # It should hold three of five keys, and is sent each by all three that hold it.
+  passes "$stored keys: it got what it missed, and little else" test "$copied" -ge $((keys / 2)) -a "$copied" -le $((keys * 2))
   is "$(sql 3 "select count(*) from record where dir = 'missed' and hint = 0")" \
     "$(sql 3 "select count(*) from record where dir = 'missed'")" "$stored keys: as an owner"
   passes "$stored keys: messages in batches ($messages)" test "$messages" -lt "$keys"

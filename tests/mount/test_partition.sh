@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Goal: under any partition keys with a quorum on the coordinator's side work, others fail clearly and soon; no
 # stale value is read; after healing all owners hold the same.
+WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-580}
 . "$(dirname "$0")/../lib/tap.sh"
 mount_store faults || exit 1
 keys=40
@@ -111,6 +112,53 @@ minority_fails '1 2 | 3 4 5'
 minority_fails '3 | 1 2 4 5'
 minority_fails '1>2 1>3 1>4'
 minority_fails '2>1 3>1 4>1 5>1'
+
+# Any grouping, one-way cuts, slow and lossy links at once, drawn by lot. The coordinator is with the lowest of the first
+# group; who it reaches in both directions counts.
+RANDOM=${SEED:-$RANDOM}
+seed=$RANDOM
+diag "seed $seed"
+RANDOM=$seed
+by_lot() {
+  local node coordinator='' cuts='' good=0 first='' second='' third='' slow=0
+  for node in 1 2 3 4 5; do
+    case $((RANDOM % 6)) in
+    0) second+=" $node" ;;
+    1) third+=" $node" ;;
+    *)
+      first+=" $node"
+      if [ -z "$coordinator" ]; then coordinator=$node good=1; continue; fi
+      case $((RANDOM % 5)) in
+      0) cuts+=" $coordinator>$node" ;;
+      1) cuts+=" $node>$coordinator" ;;
+      *)
+        good=$((good + 1))
+        # Slow but in time, and some loss: still of the quorum.
+        if [ $((RANDOM % 3)) -eq 0 ]; then
+          slow=1
+          if [ $((RANDOM % 2)) -eq 0 ]; then echo 100 >"$mnt/.quorumfs/nodes/$node/delay"; else echo 0.1 >"$mnt/.quorumfs/nodes/$node/drop"; fi
+        fi
+        ;;
+      esac
+      ;;
+    esac
+  done
+  groups=$first
+  [ -z "$second" ] || groups+=" |$second"
+  [ -z "$third" ] || groups+=" |$third"
+  groups=${groups# }
+  groups=${groups#| }
+  [ -n "$coordinator" ] || { groups='1 2 3 4 5' good=5; }
+  groups+=$cuts
+  diag "by lot: '$groups', $good reachable, slow or lossy: $slow"
+  if [ "$good" -ge 3 ]; then majority_holds "$groups"; else minority_fails "$groups"; fi
+  for node in 1 2 3 4 5; do
+    echo 0 >"$mnt/.quorumfs/nodes/$node/delay"
+    echo 0 >"$mnt/.quorumfs/nodes/$node/drop"
+  done
+}
+keys=12
+for ((lot = 0; lot < ${PARTITIONS:-8}; lot++)); do by_lot; done
 
 # Changing partitions under writers.
 stop=$work/stop
