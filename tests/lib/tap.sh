@@ -295,3 +295,23 @@ tell() {
   echo "$1" >&"$traffic_in"
   read -r answer <&"$traffic_out" || { not_ok "the traffic goes on after: $1"; exit 1; }
 }
+
+# Now and then, when all five are in sync, a node or two leave, or return in the middle of what follows;
+# `wait "$disturber"` when it is over.
+# shellcheck disable=SC2034
+disturb_nodes() {
+  local node=$((1 + RANDOM % 5))
+  disturber=
+  [ "$(grep -cE '^[1-5] +up +yes' "$mnt/.quorumfs/status")" -eq 5 ] || return 0
+  case $((RANDOM % 6)) in
+  0) set_state "$node" down ;;
+  1) set_state "$node" down && set_state $((1 + node % 5)) down ;;
+  2) set_state "$node" crash ;;
+  3)
+    # Back while writers are at work.
+    set_state "$node" crash
+    { sleep "0.$((RANDOM % 3))" && set_state "$node" up; } 2>/dev/null &
+    disturber=$!
+    ;;
+  esac
+}

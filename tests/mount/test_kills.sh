@@ -12,7 +12,9 @@ start_traffic crash "${SEED:-$RANDOM}"
 bad=0 operations=0
 for ((round = 1; round <= rounds; round++)); do
   # Sometimes within the first operations, when the start of the daemon has just ended.
+  disturb_nodes
   tell "round $daemon $((RANDOM % 4 == 0 ? RANDOM % 20 : 50 + RANDOM % 250))"
+  [ -z "$disturber" ] || wait "$disturber"
   operations=$((operations + ${answer#* }))
   kill_daemon
   : >"$work/log"

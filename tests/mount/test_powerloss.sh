@@ -66,7 +66,9 @@ traffic_rounds() { # MODE OPTIONS
   for ((round = 1; round <= rounds; round++)); do
     kind=torn
     [ $((RANDOM % 3)) -ne 0 ] || kind=drop
+    disturb_nodes
     tell "round $daemon $((RANDOM % 4 == 0 ? RANDOM % 20 : 50 + RANDOM % 250))"
+    [ -z "$disturber" ] || wait "$disturber"
     operations=$((operations + ${answer#* }))
     power_fails "$kind"
     for ((again = RANDOM % 3; again > 0; again--)); do
