@@ -38,8 +38,9 @@ returns() { # NODE NAME
 disk=$work/disk
 mkdir "$disk"
 if mount -t tmpfs -o size=8m none "$disk" 2>/dev/null; then
-  mount_store "node2=$disk/node" || exit 1
-  ln -s "$disk/node" "$store/node-2" # where the helpers of these tests look for replicas
+  mkdir "$disk/qfs"
+  mount_store "node2=$disk/qfs/node" || exit 1
+  ln -s "$disk/qfs/node" "$store/node-2" # where the helpers of these tests look for replicas
   passes "a small disk: keys are written" write_all small
   passes "more is written than fits on it" write_large 1 60
   within 20 is_failed 2
@@ -77,6 +78,18 @@ if mount -t tmpfs -o size=8m none "$disk" 2>/dev/null; then
   mount -o remount,rw "$disk"
   returns 2 "writable again"
   passes "it serves what it missed" read_all readonly
+
+  # Not mounted at all: nothing is made in its place.
+  unmount_store
+  mount -t tmpfs -o size=1m none "$disk"
+  mount_store || exit 1
+  within 20 is_failed 2
+  has "$(state 2)" "directory $disk/qfs is missing" "a disk that is not mounted: its node fails"
+  passes "writes go on without it" write_all unmounted
+  is "$(ls -A "$disk")" "" "nothing is made in its place"
+  umount "$disk"
+  returns 2 "mounted"
+  passes "it serves what it missed meanwhile" read_all unmounted
   rm "$store/node-2"
   unmount_store
   umount "$disk"
