@@ -27,7 +27,7 @@ typedef struct {
 
 /* ---- in the process of a seed ---- */
 
-/* Where the seeds of the process `owner` keep their files. */
+/* Where a seed of the process `owner` has its directories; it runs there, so that its trace does not tell. */
 static char *scratch_dir(pid_t owner, guint64 seed) {
   const char *base = g_file_test("/dev/shm", G_FILE_TEST_IS_DIR) ? "/dev/shm" : g_get_tmp_dir();
   return g_strdup_printf("%s/qfs-sim-%d-%" G_GUINT64_FORMAT, base, (int)owner, seed);
@@ -58,13 +58,18 @@ static void run_seed(const SimJobsConfig *config, guint64 seed, const SimTrace *
   g_autofree char *scratch = scratch_dir(getppid(), seed);
   SimOptions options = config->options;
   options.seed = seed;
-  options.scratch = scratch;
+  if (sim_storage_of(&options, seed) == SIM_STORAGE_SQLITE &&
+      (g_mkdir_with_parents(scratch, 0700) != 0 || chdir(scratch) != 0))
+    g_error("cannot use %s: %s", scratch, g_strerror(errno));
   memset(result, 0, sizeof *result);
   limit_time(config->timeout_s);
   sim_run_seed(&options, trace, result);
   limit_time(0);
-  if (result->sqlite)
+  if (result->sqlite) {
+    if (chdir("/") != 0)
+      g_error("cannot leave %s", scratch);
     remove_tree(scratch);
+  }
 }
 
 static void prepare_process(void) {
@@ -206,10 +211,9 @@ void sim_jobs_run(const SimJobsConfig *config, guint64 first, guint64 n, SimSeed
 
 /* ---- one, with its trace ---- */
 
-char *sim_jobs_trace(const SimJobsConfig *config, guint64 seed, FILE *out, SimTraceRing *ring,
-                     SimResult *out_result) {
+char *sim_jobs_trace(const SimJobsConfig *config, guint64 seed, FILE *out, SimResult *out_result) {
   SimResult *result = shared_new(sizeof *result);
-  SimTrace trace = {.on = TRUE, .out = out, .ring = ring};
+  SimTrace trace = {.on = TRUE, .out = out};
   pid_t pid = fork_or_die();
   if (pid == 0) {
     prepare_process();
@@ -225,12 +229,4 @@ char *sim_jobs_trace(const SimJobsConfig *config, guint64 seed, FILE *out, SimTr
   munmap(result, sizeof *result);
   remove_scratch(seed);
   return why;
-}
-
-SimTraceRing *sim_jobs_ring_new(void) {
-  return shared_new(sizeof(SimTraceRing));
-}
-
-void sim_jobs_ring_free(SimTraceRing *ring) {
-  munmap(ring, sizeof *ring);
 }

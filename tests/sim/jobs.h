@@ -14,7 +14,7 @@
 #define SIM_BATCH_MAX 16
 
 typedef struct {
-  SimOptions options; /* the seed and the scratch directory are each job's own */
+  SimOptions options; /* the seed is each job's own */
   gint timeout_s;     /* a seed that takes more seconds of the processor hangs */
   gboolean until_failure;
   guint jobs;
@@ -28,9 +28,5 @@ typedef void (*SimSeedDone)(guint64 seed, const SimResult *result, const char *w
 void sim_jobs_run(const SimJobsConfig *config, guint64 first, guint64 n, SimSeedDone done,
                   gpointer data);
 
-/* Runs one seed with a trace: to `out` if not NULL, and into `ring` (shared memory: sim_jobs_ring_new) if
- * not NULL. Returns why it failed, newly allocated, or NULL. */
-char *sim_jobs_trace(const SimJobsConfig *config, guint64 seed, FILE *out, SimTraceRing *ring,
-                     SimResult *out_result);
-SimTraceRing *sim_jobs_ring_new(void);
-void sim_jobs_ring_free(SimTraceRing *ring);
+/* Runs one seed with its trace going to `out` (NULL: nowhere). Returns why it failed, newly allocated, or NULL. */
+char *sim_jobs_trace(const SimJobsConfig *config, guint64 seed, FILE *out, SimResult *out_result);

@@ -6,6 +6,7 @@
  */
 #include "faults.h"
 #include "jobs.h"
+#include "story.h"
 
 #include <string.h>
 
@@ -16,7 +17,7 @@ static struct {
   gint jobs, nodes, replicas, tail;
   gint timeout_s; /* a seed that takes more seconds of the processor hangs */
   char *tap;
-} arguments = {.seeds = 100, .start = 1, .seed = -1, .jobs = 2, .tail = 60, .timeout_s = 60};
+} arguments = {.seeds = 100, .start = 1, .seed = -1, .jobs = 2, .tail = 40, .timeout_s = 60};
 
 typedef struct {
   guint64 seeds, failed, sqlite;
@@ -59,14 +60,15 @@ static void report_failure(guint64 seed, const char *why, const char *log) {
   printf("# seed %" G_GUINT64_FORMAT " FAILED: %s\n", seed, why);
   if (log != NULL)
     fputs(log, stdout);
-  if (arguments.tail > 0) {
+  FILE *trace = arguments.tail > 0 ? tmpfile() : NULL;
+  if (trace != NULL) {
     SimJobsConfig config = jobs_config();
-    SimTraceRing *ring = sim_jobs_ring_new();
-    g_autofree char *again = sim_jobs_trace(&config, seed, NULL, ring, NULL);
+    setvbuf(trace, NULL, _IOLBF, 0);
+    g_autofree char *again = sim_jobs_trace(&config, seed, trace, NULL);
     if (g_strcmp0(again, why) != 0)
       printf("# the second run: %s\n", again != NULL ? again : "passed");
-    sim_trace_print_ring(ring, (guint)arguments.tail, stdout);
-    sim_jobs_ring_free(ring);
+    sim_story_print(trace, why, (guint)arguments.tail, stdout);
+    fclose(trace);
   }
   printf("# replay: tests/sim/run.sh --seed %" G_GUINT64_FORMAT " --trace%s\n", seed,
          replay_options());
@@ -192,7 +194,7 @@ static int trace_one(void) {
   SimJobsConfig config = jobs_config();
   SimResult result;
   g_autofree char *why = sim_jobs_trace(&config, (guint64)arguments.seed,
-                                        arguments.trace ? stdout : NULL, NULL, &result);
+                                        arguments.trace ? stdout : NULL, &result);
   print_seed((guint64)arguments.seed, &result);
   printf("# %s\n", why != NULL ? why : "passed");
   return why != NULL;
@@ -215,7 +217,7 @@ int main(int argc, char **argv) {
        "Begin no more seeds once one has failed", NULL},
       {"timeout", 0, 0, G_OPTION_ARG_INT, &arguments.timeout_s,
        "Seconds of the processor after which a seed counts as hanging (60)", "S"},
-      {"tail", 0, 0, G_OPTION_ARG_INT, &arguments.tail, "Trace lines to show of a failure (60)",
+      {"tail", 0, 0, G_OPTION_ARG_INT, &arguments.tail, "Trace lines to show of a failure, of each sort (40)",
        "N"},
       {"verbose", 'v', 0, G_OPTION_ARG_NONE, &arguments.verbose, "A line per seed, and how often each kind of fault happened", NULL},
       {"tap", 0, 0, G_OPTION_ARG_STRING, &arguments.tap,

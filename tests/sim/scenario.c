@@ -139,7 +139,7 @@ static Sim *sim_new(const SimOptions *options, const SimTrace *trace, SimResult 
     sim->node[i].inbox = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_message_free);
     sim->node[i].service_us = sim_random_spread(&sim->random, 50, 4 * SIM_MS);
     sim_disk_init(&sim->disk[i], sim, i,
-                  sim->sqlite ? g_strdup_printf("%s/node-%u", options->scratch, i) : NULL);
+                  sim->sqlite ? g_strdup_printf("node-%u", i) : NULL);
   }
   result->nodes = sim->nodes_n;
   result->replicas = sim->replicas_k;

@@ -6,7 +6,7 @@
  * node disk.c      storage with faults                    mem_disk.c, mem_replica.c  the storage
  * model workload.c  clients                                faults.c, moments.c  what goes wrong, and when
  *   history.c   what was asked and answered            check*.c, linear.c  whether that was right
- *   scenario.c  the course of one seed                 main.c     many seeds
+ *   scenario.c  the course of one seed                 main.c, jobs.c, story.c  many seeds
  *
  * Invariants
  *  W1. Everything that happens is an event; nothing depends on real time, addresses or hash order,
@@ -38,7 +38,6 @@ typedef struct {
   gboolean unlimited; /* faults beyond what the store must survive */
   SimStorage storage;
   guint nodes, replicas; /* 0: drawn from the seed */
-  const char *scratch;   /* directory of SQLite replicas; their files are in memory */
 } SimOptions;
 
 /* Lies in memory shared with the parent process; plain data. */

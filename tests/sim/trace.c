@@ -18,12 +18,4 @@ void sim_trace_line(SimTrace *trace, gint64 now_us, const char *format, ...) {
   trace->lines++;
   if (trace->out != NULL)
     fprintf(trace->out, "%s\n", line);
-  if (trace->ring != NULL)
-    memcpy(trace->ring->text[trace->ring->lines++ % SIM_TRACE_RING_LINES], line, len + 1);
-}
-
-void sim_trace_print_ring(const SimTraceRing *ring, guint last, FILE *out) {
-  guint64 n = MIN(ring->lines, MIN(last, SIM_TRACE_RING_LINES));
-  for (guint64 i = ring->lines - n; i < ring->lines; i++)
-    fprintf(out, "  %s\n", ring->text[i % SIM_TRACE_RING_LINES]);
 }
