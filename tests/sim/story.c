@@ -29,7 +29,9 @@ static void find_keys(Story *story, const char *why) {
   g_auto(GStrv) words = g_strsplit_set(why, " \n", -1);
   for (guint i = 0; words[i] != NULL; i++) {
     const char *version = strchr(words[i], '@');
-    if (version != NULL && version > words[i])
+    gboolean in_directory = strchr(words[i], '/') != NULL && g_ascii_isalpha(words[i][0]) &&
+                            strstr(words[i], ".db") == NULL;
+    if ((version != NULL && version > words[i]) || in_directory)
       add_key(story, words[i]);
     if (strcmp(words[i], "by") != 0 || i < 3)
       continue;
@@ -50,7 +52,7 @@ static gboolean names_a_key(const Story *story, const char *line) {
   for (guint i = 0; i < story->n_keys; i++) {
     gsize len = strlen(story->key[i]);
     for (const char *at = strstr(line, story->key[i]); at != NULL; at = strstr(at + 1, story->key[i]))
-      if (!g_ascii_isalnum(at[len]) && at > line && !g_ascii_isalnum(at[-1]))
+      if (!g_ascii_isalnum(at[len]) && at[len] != '/' && at > line && !g_ascii_isalnum(at[-1]))
         return TRUE;
   }
   return FALSE;
