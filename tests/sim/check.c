@@ -146,26 +146,48 @@ static gboolean holds(Sim *sim, guint node, const char *key, const QfsRecord *re
   return sim_record_order(held, record) >= 0;
 }
 
-/* Counts no further than W. Looking costs: those first that are most likely to have it. */
-static guint count_holders(Sim *sim, const char *key, const QfsRecord *record, Look look) {
+/* Counts no further than W, and none of `except`. Looking costs: those first that are most likely to have it. */
+static guint count_holders(Sim *sim, const char *key, const QfsRecord *record, Look look,
+                           QfsNodeSet except) {
   QfsNodeSet likely = sim->coordinator != NULL ? qfs_coordinator_holders(sim->coordinator, key) : 0;
   guint n = 0;
   for (guint pass = 0; pass < 2; pass++)
     for (guint i = 1; i <= sim->nodes_n && n < sim->write_quorum; i++)
-      if (qfs_set_has(likely, i) == (pass == 0))
+      if (!qfs_set_has(except, i) && qfs_set_has(likely, i) == (pass == 0))
         n += holds(sim, i, key, record, look);
   return n;
 }
 
-static void check_held(Sim *sim, const char *key, const QfsRecord *record, Look look,
-                       const char *how, const char *when) {
+static void check_held_but(Sim *sim, const char *key, const QfsRecord *record, Look look,
+                           const char *how, const char *when, QfsNodeSet except) {
   const SimKey *known = sim_history_find_key(sim->history, key);
   if (record == NULL || (sim_is_purged(known, record) && known->acked != record))
     return;
-  guint n = count_holders(sim, key, record, look);
+  guint n = count_holders(sim, key, record, look, except);
   SIM_CHECK(sim, n >= sim->write_quorum,
             "%s@%" G_GUINT64_FORMAT " is %s on %u replicas, not on %u: %s", key, record->timestamp,
             how, n, sim->write_quorum, when);
+}
+
+static void check_held(Sim *sim, const char *key, const QfsRecord *record, Look look,
+                       const char *how, const char *when) {
+  check_held_but(sim, key, record, look, how, when, 0);
+}
+
+/* Nodes that are being given what they missed: nothing that they have counts yet. */
+static QfsNodeSet incomplete_nodes(Sim *sim) {
+  QfsNodeSet set = 0;
+  if (sim->coordinator == NULL)
+    return 0;
+  QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
+  qfs_coordinator_status(sim->coordinator, status);
+  /* When all begin anew together, what they had counted a moment ago. */
+  for (guint i = 1; i <= sim->nodes_n && !status->recovering; i++)
+    if (status->node[i - 1].state == QFS_NODE_STATE_CATCHING_UP ||
+        status->node[i - 1].state == QFS_NODE_STATE_REBUILDING)
+      set |= QFS_NODE_BIT(i);
+  qfs_engine_status_free(status);
+  return set;
 }
 
 void sim_check_durable(Sim *sim, const SimOp *op, const SimKey *key, const QfsRecord *record) {
@@ -260,7 +282,8 @@ void sim_check_acknowledged(Sim *sim, SimOp *op, const QfsRequest *request) {
   SIM_CHECK(sim, removal == (record->kind == QFS_KIND_TOMBSTONE), "%s made a version of kind %d",
             sim_op_text(op), record->kind);
   check_precondition(sim, op);
-  check_held(sim, key->name, record, sim_disk_record, "held", sim_op_text(op));
+  check_held_but(sim, key->name, record, sim_disk_record, "held", sim_op_text(op),
+                 incomplete_nodes(sim));
   if (op->durable || sim->config.sync)
     sim_check_durable(sim, op, key, record);
   if (op->has_timestamp)
