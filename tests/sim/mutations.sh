@@ -4,8 +4,8 @@
 # mutations/NAME.patch breaks one rule; its first line says which, in words. Each is applied to a copy of the
 # files that it changes, compiled and linked as the simulator itself is (the commands are ninja's), and run
 # until a seed fails. The second line may be a hint, "# hint: SEED OPTION...": a seed that caught it when
-# somebody last ran --hints. Hints only save time: when the code has changed they catch nothing, and the search
-# begins at seed 1.
+# somebody last ran --hints. Hints only save time: when the code has changed that seed may catch nothing, and the
+# search begins at seed 1 with the same options.
 set -u
 
 top=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -134,17 +134,18 @@ try() {
   return 1
 }
 
-# catch NAME: as try, by the hint or by searching.
+# catch NAME: as try, by the hint or by searching: where the hint was, then everywhere.
 catch() {
   local name=$1 n=$seeds first=60 storage=() hint
-  read -ra hint < <(hint_of "$name")
-  if [ "${#hint[@]}" -gt 0 ] && try "$name" "${hint[0]}" 1 "${hint[@]:1}"; then return 0; fi
   # Mutations of the SQLite replica do not show with the storage model.
   if files_of "$name" | grep -q '^storage/' && ! files_of "$name" | grep -q '^storage/record.c'; then
     storage=(--storage sqlite)
     n=$((seeds / 5)) first=20
   fi
   [ "$first" -lt "$n" ] || first=$n
+  read -ra hint < <(hint_of "$name")
+  if [ "${#hint[@]}" -gt 0 ] && { try "$name" "${hint[0]}" 1 "${hint[@]:1}" ||
+    try "$name" 1 "$n" "${hint[@]:1}"; }; then return 0; fi
   try "$name" 1 "$first" "${storage[@]}" || try "$name" 1 "$first" --unlimited "${storage[@]}" ||
     try "$name" $((first + 1)) $((n - first)) "${storage[@]}" ||
     try "$name" $((first + 1)) $((n - first)) --unlimited "${storage[@]}"
