@@ -1,5 +1,4 @@
-/* check.h - the invariants: what DESIGN section 1 promises, as code. Each failure ends the run
- * (sim_fail).
+/* check.h - the invariants: what DESIGN section 1 promises, as code. Each failure ends the run (sim_fail).
  *
  *   check.c          versions: freshness, invention, acknowledgement, timestamps; steps of nodes
  *   check_content.c  the bytes of a value belong to exactly its version
@@ -7,21 +6,50 @@
  *   check_final.c    after all faults: owners agree, nothing is owed
  *   linear.c         an independent search for a linear order of each group's history
  *
- * Checks when an operation ends (history.c)
- *  a. A get returns what some operation on the key really wrote, whole (never invented, never
- * mixed). b. It is not older than the key's floor when the get began; so it is not older than any
- * write acknowledged before, nor than what an earlier get returned. c. What was refused is never
- * seen. d. A deleted key stays deleted unless something newer was written. e. Issued timestamps are
- * unique and grow in the order of real time; and they are not dragged along by far-future explicit
- * ones. f. A superseded outcome names a version that is newer, or the same. g. Appended lines are
- * there, whole, once, in order, from acknowledgement until replaced. h. Exclusive creation succeeds
- * only when the key may have been absent, and fails only when it may have existed. i. A listing
- * holds what was there throughout, and nothing that was absent throughout. j. At its
- * acknowledgement a version, or a newer one, is on W replicas (on stable storage when so asked).
- * Checks at a node's steps (disk.c)
- *  k. Versions at a node do not go down, but by force on a node that is not in sync.
- *  l. What a node promised stays: a node that took part in an epoch refuses older ones.
- *  m. A tombstone is collected only when no node holds an older version, nor would after a loss of power.
+ * Each is checked at the event that can break it: the end of an operation (E), a node's step on its disk (N), the
+ * end of a process (P), a node's return (R), rest (Q); and proven by mutations that it catches.
+ *
+ *   invariant                                         when where                   mutations, such as
+ *   timestamps are unique and grow in real time;      E    check_issued            timestamps-reused, ceiling-forgotten,
+ *     far-future explicit ones do not drag them                                    clock-follows-wall, clock-dragged
+ *   an acknowledged version, or a newer one, is on    E    check_held_but          ack-below-quorum, ack-counts-joining
+ *     W complete replicas, and stays there            NP   sim_check_still_held    rebase-copies-nothing
+ *     on stable storage there, when so asked          E    sim_check_durable       sync-not-durable, durable-not-asked
+ *   a get is not older than any write acknowledged    E    sim_check_seen          read-joining, read-stand-in,
+ *     before it began, and never goes back                                         read-unacknowledged, blocked-ignored
+ *   it is one that some operation wrote, whole        E    sim_check_maker, _content read-counter-not-checked,
+ *                                                                                  chunks-read-anywhere
+ *   what was refused is never seen later              E    sim_check_maker         refused-after-sent
+ *   a deleted key stays deleted                       E    sim_check_seen          purge-with-nodes-away
+ *     a tombstone goes when nothing older is anywhere,N    check_purge, _purge_time purge-in-same-epoch, purge-in-grace,
+ *     also after a loss of power, and not before its                               purge-before-settled,
+ *     grace is over                                                                purge-without-checks
+ *   a superseded outcome names a version at least     E    check_superseded        superseded-before-acknowledged
+ *     as new
+ *   lines are there whole, once, in order; cells as   E    sim_check_content       append-at-old-end
+ *     the latest writer left them
+ *   exclusive and conditional changes, renames and    E    check_precondition, linear exclusive-ignored, rename-replaces,
+ *     removals of directories keep their conditions                                condition-ignored, rmdir-full
+ *   a listing has what was there throughout, and      E    sim_check_list          list-too-few, list-without-memory
+ *     nothing that was absent throughout
+ *   versions at a replica do not go down, but by forceN    sim_check_regress       storage-no-last-writer
+ *     on one that is not in sync
+ *   merging takes the greater of a total order: it is N    sim_check_merge         ties-reversed, timestamps-signed,
+ *     commutative, associative, idempotent                                         tombstone-loses-ties
+ *   epochs, views, generations, ceilings promised by aN    sim_check_promises      stale-epoch-accepted
+ *     node do not go back
+ *   a replica is wiped only if it lost something, and N    sim_check_wipe          wipe-repeated
+ *     once per request
+ *   corrupt bytes never reach a reader                E    sim_check_content       storage-record-unchecked,
+ *                                                                                  storage-chunk-unchecked
+ *   a node that was away or rebuilt counts when it is R    sim_check_whole         amnesia-ignored, catchup-skips-chunks,
+ *     whole                                                                        damage-not-rebuilt
+ *   at rest all owners hold the same bytes, on stable Q    sim_check_converged     settle-past-flights,
+ *     storage                                                                      storage-log-not-synced
+ *   at rest no debt is left: intents, hints,          Q    wait_for_intents,       intent-sent-again, purge-keeps-hints,
+ *     tombstones after collecting                          sim_check_collected     catchup-keeps-intents
+ *   the history of every group has a linear order     Q    sim_check_linear        rename-without-intent, rmdir-races
+ *   every request is answered by its deadline         E    client.c                (none: all paths share one queue)
  */
 #pragma once
 
