@@ -87,8 +87,10 @@ void qfs_catchup_stop(QfsCoordinator *c, QfsPeer *peer) {
 static void catchup_restart(QfsCoordinator *c, QfsCatchup *u) {
   QfsPeer *peer = &c->peer[u->node];
   qfs_catchup_stop(c, peer);
-  if (peer->state == PEER_JOINING)
+  if (peer->state == PEER_JOINING) {
     peer->state = PEER_KNOWN;
+    c->joiner_lost = TRUE;
+  }
   c->view_dirty = TRUE;
 }
 
@@ -98,8 +100,10 @@ void qfs_catchup_restart_all(QfsCoordinator *c) {
     if (peer->catchup == NULL)
       continue;
     qfs_catchup_stop(c, peer);
-    if (peer->state == PEER_JOINING)
+    if (peer->state == PEER_JOINING) {
       peer->state = PEER_KNOWN;
+      c->joiner_lost = TRUE;
+    }
   }
 }
 

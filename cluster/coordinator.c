@@ -102,6 +102,10 @@ void qfs_after_event(QfsCoordinator *c) {
     qfs_view_evaluate(c);
     qfs_catchup_consider(c);
     qfs_rebase_consider(c);
+    if (c->joiner_lost && c->view_stable) { /* else the next view looks at all flights */
+      c->joiner_lost = FALSE;
+      qfs_flights_dispatch(c);
+    }
   }
   if (c->purge != NULL || c->purge_forced || c->purge_again)
     qfs_purge_consider(c);
@@ -236,7 +240,6 @@ static void hello_done(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpoi
   }
   c->epoch_seen = MAX(c->epoch_seen, peer->meta.promised_epoch);
   g_clear_pointer(&peer->reason, g_free);
-  peer->retries = 0;
   peer->retry_at_us = 0;
   peer->state = PEER_KNOWN;
   if (c->view_known && !c->serving && peer->meta.has_view &&
@@ -274,6 +277,7 @@ void qfs_peer_start(QfsCoordinator *c, QfsPeer *peer) {
 
 void qfs_peer_lost(QfsCoordinator *c, QfsPeer *peer, QfsPeerState state) {
   qfs_catchup_stop(c, peer);
+  c->joiner_lost = c->joiner_lost || peer->state == PEER_JOINING;
   peer->state = state;
   c->proposal_sent &= ~QFS_NODE_BIT(peer->index); /* what was sent went to a life that ended */
   if (state == PEER_SUSPECT) {

@@ -67,6 +67,7 @@ static gboolean node_step(QfsCoordinator *c, QfsOp *op) {
     }
     g_clear_pointer(&peer->reason, g_free);
     peer->retry_at_us = 0;
+    peer->retries = 0;
     qfs_peer_start(c, peer);
     return FALSE;
   }

@@ -422,6 +422,7 @@ struct QfsCoordinator {
   guint64 first_epoch;            /* least epoch of this coordinator's life */
   guint64 epoch_seen;             /* greatest epoch ever seen or proposed */
   gboolean view_dirty;            /* peers changed: qfs_after_event looks again */
+  gboolean joiner_lost;           /* so are flights that waited only for it: they may be complete */
   QfsNodeSet seen;                /* nodes whose operations past the settled mark have been taken in */
   gboolean blocked;               /* some keys may have newer versions at nodes not seen */
   gboolean phase_known;           /* the sets since S was last equal to B are all in `phase` */

@@ -404,6 +404,7 @@ static void recovery_end(QfsCoordinator *c) {
   for (guint i = 1; i <= c->n_peers; i++)
     if (qfs_set_has(r->members, i)) {
       c->peer[i].state = PEER_TRUSTED;
+      c->peer[i].retries = 0;
       c->peer[i].trusted_since_us = c->env->now_us(c->env);
     }
   if (r->todo_records->len > 0 || r->todo_chunks->len > 0)

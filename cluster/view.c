@@ -152,6 +152,7 @@ static void proposal_done(QfsCoordinator *c) {
     if (qfs_set_has(c->view.in_sync, i) && c->peer[i].state == PEER_JOINING) {
       qfs_catchup_stop(c, &c->peer[i]);
       c->peer[i].state = PEER_TRUSTED;
+      c->peer[i].retries = 0; /* only opening well does not mean that it is well: its disk may be full */
       c->peer[i].trusted_since_us = c->env->now_us(c->env);
       c->seen |= QFS_NODE_BIT(i);
       qfs_log(c, G_LOG_LEVEL_MESSAGE, "node %u is in sync", i);
