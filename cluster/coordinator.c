@@ -207,7 +207,8 @@ void qfs_coordinator_shutdown(QfsCoordinator *c) {
 /* ---- peers ---- */
 
 void qfs_peer_judge(QfsCoordinator *c, QfsPeer *peer) {
-  const char *objection = qfs_view_objection(&c->view, &peer->meta, c->settled);
+  const char *objection = peer->evicted ? "it was evicted"
+                                        : qfs_view_objection(&c->view, &peer->meta, c->settled);
   if (objection == NULL || peer->rebuild)
     return;
   peer->rebuild = TRUE;
@@ -393,7 +394,9 @@ static void node_status(const QfsCoordinator *c, const QfsPeer *peer, QfsNodeSta
     out->reason = g_strdup(silence(peer));
     break;
   case PEER_CLOSED:
-    if (peer->reason != NULL)
+    if (peer->evicted && !peer->wanted)
+      out->state = QFS_NODE_STATE_EVICTED;
+    else if (peer->reason != NULL)
       out->state = QFS_NODE_STATE_FAILED;
     else if (peer->crashed)
       out->state = QFS_NODE_STATE_CRASHED;

@@ -33,6 +33,7 @@ typedef enum {
   QFS_NODE_STATE_REBUILDING,
   QFS_NODE_STATE_UP,           /* in sync */
   QFS_NODE_STATE_FAILED,       /* reason */
+  QFS_NODE_STATE_EVICTED,      /* closed and given up; comes up empty */
 } QfsNodeState;
 
 typedef struct {

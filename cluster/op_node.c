@@ -1,9 +1,9 @@
-/* op_node.c - NODE (up, down, crash) and SYNC. */
+/* op_node.c - NODE (up, down, crash, evict) and SYNC. */
 #include "cluster/private.h"
 
 /* ---- NODE ---- */
 
-enum { BEGIN, SETTLING, STOPPING, OPENING };
+enum { BEGIN, SETTLING, STOPPING, OPENING, EVICTING };
 
 static void no_step(QfsCoordinator *c, QfsOp *op) {}
 
@@ -25,6 +25,28 @@ static void stop(QfsCoordinator *c, QfsPeer *peer, gboolean crash) {
   }
 }
 
+/* FALSE: it was refused. */
+static gboolean begin_evicting(QfsCoordinator *c, QfsOp *op, QfsPeer *peer) {
+  QfsStatus status = qfs_evict(c, peer);
+  if (status != QFS_OK) {
+    qfs_op_finish(c, op, status);
+    qfs_op_unref(c, op);
+    return FALSE;
+  }
+  op->stage = EVICTING;
+  stop(c, peer, FALSE);
+  return TRUE;
+}
+
+static gboolean is_done(QfsCoordinator *c, const QfsOp *op, const QfsPeer *peer) {
+  if (op->stage == EVICTING)
+    return qfs_evict_is_done(c, peer);
+  if (op->stage == STOPPING)
+    return peer->process == 0;
+  return peer->state != PEER_CLOSED && peer->state != PEER_OPENING && c->recovery == NULL &&
+         c->view_stable && !c->view_dirty;
+}
+
 /* TRUE: the op is done and was answered. */
 static gboolean node_step(QfsCoordinator *c, QfsOp *op) {
   QfsRequest *request = op->request;
@@ -37,6 +59,9 @@ static gboolean node_step(QfsCoordinator *c, QfsOp *op) {
     if (request->action == QFS_NODE_UP) {
       peer->wanted = TRUE;
       op->stage = OPENING;
+    } else if (request->action == QFS_NODE_EVICT) {
+      if (!begin_evicting(c, op, peer))
+        return TRUE;
     } else {
       gboolean settle = request->action == QFS_NODE_DOWN && peer->state == PEER_TRUSTED;
       op->stage = settle ? SETTLING : STOPPING;
@@ -71,10 +96,7 @@ static gboolean node_step(QfsCoordinator *c, QfsOp *op) {
     qfs_peer_start(c, peer);
     return FALSE;
   }
-  gboolean done = op->stage == STOPPING ? peer->process == 0
-                                        : peer->state != PEER_CLOSED && peer->state != PEER_OPENING &&
-                                              c->recovery == NULL && c->view_stable && !c->view_dirty;
-  if (!done)
+  if (!is_done(c, op, peer))
     return FALSE;
   qfs_op_finish(c, op, QFS_OK);
   qfs_op_unref(c, op);

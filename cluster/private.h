@@ -7,7 +7,7 @@
  *   op.c           requests and deadlines        op_get.c, op_write.c, op_remove.c, op_rename.c, op_node.c
  *   objects.c      pins, garbage                 settle.c   durability in the background
  *   rebase.c       taking over from nodes that stay away
- *   purge.c        collecting tombstones
+ *   purge.c        collecting tombstones            evict.c    nodes given up by command
  *   recovery.c     start, and loss of all trusted nodes      catchup.c  one returning node
  *
  * Everything here runs under the environment's one-event-at-a-time rule; nothing blocks.
@@ -49,6 +49,7 @@ typedef struct {
   gint64 opening_since_us;
   gboolean wanted;        /* to be up: the operator did not close it */
   gboolean crashed;       /* closed by QFS_NODE_CRASH */
+  gboolean evicted;       /* given up by command, until it is in sync again */
   gboolean rebuild;       /* what it holds is not to be believed: wipe before joining */
   char *reason;           /* why it failed; NULL: it did not */
   gint64 retry_at_us;     /* failed: try to open again then */
@@ -369,6 +370,15 @@ void qfs_rebase_consider(QfsCoordinator *c);
 void qfs_rebase_stop(QfsCoordinator *c);
 gboolean qfs_rebase_is_due(const QfsCoordinator *c);  /* to be done or under way */
 gboolean qfs_rebase_is_done(const QfsCoordinator *c); /* B may become S */
+
+/* ---- evicted nodes ---- */
+QfsNodeSet qfs_evicted(const QfsCoordinator *c);
+QfsNodeSet qfs_evicted_away(const QfsCoordinator *c); /* of these, the ones that are closed */
+/* Has the operator accepted the loss of what only these nodes have? */
+gboolean qfs_is_given_up(const QfsCoordinator *c, QfsNodeSet missing);
+gboolean qfs_evictions_are_remembered(const QfsCoordinator *c); /* by the view */
+QfsStatus qfs_evict(QfsCoordinator *c, QfsPeer *peer); /* QFS_OK: decided, the node is to be closed */
+gboolean qfs_evict_is_done(const QfsCoordinator *c, const QfsPeer *peer);
 
 /* ---- tombstones ---- */
 void qfs_purge_consider(QfsCoordinator *c);

@@ -1,7 +1,7 @@
 /* purge.c - collecting tombstones: a deleted key is forgotten when nothing older of it can be anywhere.
  *
  * A run takes place only while every node is in sync and nothing moves (qfs_purge_reason): whoever is away may
- * hold an older version, and would bring it back. It looks at tombstones that all holders have on stable
+ * hold an older version, and would bring it back. Not so who was evicted: it is wiped before it returns. It looks at tombstones that all holders have on stable
  * storage and all nodes know to be so (c->settled_told): a file that was copied before the delete then shows a
  * smaller mark and is rebuilt, never merged. Per batch, at every node: (1) what earlier operations wrote of
  * these keys goes, durably: leftovers of a time as stand-in; (2) the tombstones go. If (2) does not reach
@@ -59,7 +59,7 @@ static gboolean intents_are_left(const QfsCoordinator *c) {
 typedef enum { WAIT_NOTHING, WAIT_START, WAIT_NODE, WAIT_QUORUM, WAIT_MOVE, WAIT_RENAMES } Wait;
 
 static QfsNodeSet not_in_sync(const QfsCoordinator *c) {
-  return qfs_view_all(c) & ~(c->view.in_sync & qfs_peers_in(c, PEER_TRUSTED));
+  return qfs_view_all(c) & ~(c->view.in_sync & qfs_peers_in(c, PEER_TRUSTED)) & ~qfs_evicted_away(c);
 }
 
 static Wait waits_for(const QfsCoordinator *c) {
@@ -69,7 +69,8 @@ static Wait waits_for(const QfsCoordinator *c) {
     return WAIT_NODE;
   if (!c->view_stable || !c->quorum || c->blocked)
     return WAIT_QUORUM;
-  if (c->view.base != c->view.in_sync || c->rebase != NULL)
+  if ((c->view.base & ~c->view.in_sync & ~qfs_evicted_away(c)) != 0 ||
+      (c->view.in_sync & ~c->view.base) != 0 || c->rebase != NULL)
     return WAIT_MOVE;
   return intents_are_left(c) ? WAIT_RENAMES : WAIT_NOTHING;
 }
@@ -97,11 +98,16 @@ static gboolean may_run(const QfsCoordinator *c) {
   return !c->closing && waits_for(c) == WAIT_NOTHING;
 }
 
+/* Stand-ins keep what they hold for evicted nodes, too. */
+static gboolean may_drop_hints(const QfsCoordinator *c) {
+  return c->view.in_sync == qfs_view_all(c);
+}
+
 static gboolean anything_to_do(const QfsCoordinator *c) {
   for (guint i = 1; i <= c->n_peers; i++)
-    if (c->peer[i].stats.tombstones > 0)
+    if (qfs_set_has(c->view.in_sync, i) && c->peer[i].stats.tombstones > 0)
       return TRUE;
-  return c->hints_dropped_epoch != c->view.epoch;
+  return may_drop_hints(c) && c->hints_dropped_epoch != c->view.epoch;
 }
 
 /* ---- requests ---- */
@@ -123,9 +129,10 @@ static gboolean usable(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply) {
 }
 
 static void to_all(QfsCoordinator *c, QfsPurge *p, QfsMessage *message, QfsRpcDone done) {
-  p->waiting = qfs_view_nodes(c);
-  for (guint i = 1; i <= qfs_view_nodes(c); i++)
-    qfs_rpc_send(c, &c->peer[i], qfs_message_copy(message, i), done, ticket(p));
+  p->waiting = qfs_set_size(c->view.in_sync);
+  for (guint i = 1; i <= c->n_peers; i++)
+    if (qfs_set_has(c->view.in_sync, i))
+      qfs_rpc_send(c, &c->peer[i], qfs_message_copy(message, i), done, ticket(p));
   qfs_message_free(message);
 }
 
@@ -236,7 +243,7 @@ static void purge_step(QfsCoordinator *c) {
     qfs_purge_stop(c);
     return;
   }
-  if (!p->hints_dropped) {
+  if (!p->hints_dropped && may_drop_hints(c)) {
     p->waiting = qfs_view_nodes(c);
     for (guint i = 1; i <= qfs_view_nodes(c); i++)
       drop_hints(c, p, &c->peer[i]);

@@ -111,10 +111,12 @@ static void adopt_view(QfsCoordinator *c, const QfsView *view) {
   guint64 ceiling = 0;
   for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
+    peer->evicted = peer->evicted || (!qfs_set_has(view->in_sync, i) &&
+                                      view->left_mark[i - 1] == QFS_MARK_EVICTED);
     if (peer->state != PEER_KNOWN || !peer->meta.has_view)
       continue;
     ceiling = MAX(ceiling, peer->meta.ceiling);
-    if (qfs_set_has(view->in_sync, i)) /* others may know of times that this view's members do not */
+    if (qfs_set_has(view->in_sync, i) && !peer->evicted) /* others may know of times that this view's members do not */
       c->settled = MAX(c->settled, peer->meta.settled);
   }
   c->settled_told = c->settled;
@@ -143,11 +145,11 @@ static gboolean choose_new_store(QfsCoordinator *c) {
 static gboolean choose_view(QfsCoordinator *c) {
   if (c->config.create && choose_new_store(c))
     return TRUE;
-  QfsNodeSet remember = 0;
+  QfsNodeSet remember = qfs_evicted(c); /* as if they had answered: what they alone know is given up */
   const QfsView *newest = NULL;
   for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
-    if (peer->state != PEER_KNOWN || !peer->meta.has_view)
+    if (peer->state != PEER_KNOWN || !peer->meta.has_view || peer->evicted)
       continue;
     remember |= QFS_NODE_BIT(i);
     if (newest == NULL || peer->meta.view.epoch > newest->epoch)

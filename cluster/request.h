@@ -40,7 +40,8 @@ typedef enum {
   /* Everything acknowledged so far for `key` (NULL: for all keys) is on stable storage on W replicas. */
   QFS_REQUEST_SYNC,
   /* Applies `action` to node `node`. QFS_NODE_DOWN settles first. Ends when done (UP: when opened; it
-   * then catches up in the background). */
+   * then catches up in the background). QFS_NODE_EVICT: see evict.c; QFS_BUSY: the node is in use, QFS_INVALID:
+   * no other node that has data is up. */
   QFS_REQUEST_NODE,
   /* Asks for a collection of tombstones of any age, as soon as it is possible; ends at once. The status of the
    * engine tells how it goes. */
@@ -86,7 +87,7 @@ enum {
   QFS_ATTR_XATTRS = 1 << 7,
 };
 
-typedef enum { QFS_NODE_UP, QFS_NODE_DOWN, QFS_NODE_CRASH } QfsNodeAction;
+typedef enum { QFS_NODE_UP, QFS_NODE_DOWN, QFS_NODE_CRASH, QFS_NODE_EVICT } QfsNodeAction;
 
 typedef struct QfsRequest QfsRequest;
 typedef void (*QfsRequestDone)(QfsRequest *request, gpointer user_data);

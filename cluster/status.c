@@ -36,6 +36,8 @@ const char *qfs_status_name(QfsStatus status) {
     return "cross";
   case QFS_CANCELED:
     return "canceled";
+  case QFS_BUSY:
+    return "busy";
   }
   return "?";
 }

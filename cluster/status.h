@@ -22,6 +22,7 @@ typedef enum {
   QFS_INVALID,
   QFS_CROSS,          /* rename that must be done by copying (EXDEV) */
   QFS_CANCELED,
+  QFS_BUSY,           /* a node that is in use cannot be evicted */
 } QfsStatus;
 
 const char *qfs_status_name(QfsStatus status); /* "no-quorum"; static */

@@ -4,7 +4,7 @@
  * acknowledged and nothing new is sent; when a majority of all nodes and every member of S have it on
  * stable storage it becomes the view, and what is in flight is looked at again under the new S.
  * S never shrinks so far that some key's base holders (H(key, B)) are all outside: then the old view
- * stays, writes are refused, and gets go on at the trusted nodes.
+ * stays, writes are refused, and gets go on at the trusted nodes; unless all who are missing were evicted.
  */
 #include "cluster/private.h"
 
@@ -56,7 +56,8 @@ gboolean qfs_set_was_met(const QfsViewSet *set, guint64 hash, QfsNodeSet seen) {
 }
 
 gboolean qfs_view_allows(const QfsCoordinator *c, QfsNodeSet in_sync) {
-  return qfs_set_size(c->view.base & ~in_sync) <= qfs_replicas(c) - 1;
+  QfsNodeSet missing = c->view.base & ~in_sync;
+  return qfs_set_size(missing) <= qfs_replicas(c) - 1 || (in_sync != 0 && qfs_is_given_up(c, missing));
 }
 
 const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, guint64 settled) {
@@ -68,6 +69,8 @@ const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, gui
   /* By its own account, too: a view that it never got promised nothing about its marks. */
   gboolean member = qfs_set_has(view->in_sync & meta->view.in_sync, meta->node);
   gboolean named = qfs_set_has(view->in_sync, meta->node);
+  if (!named && view->left_mark[i] == QFS_MARK_EVICTED)
+    return "it was evicted";
   if (!named && view->left_mark[i] == QFS_MARK_UNUSABLE)
     return "an earlier rebuild did not finish";
   if (meta->mark < (member ? settled : view->left_mark[i]))
@@ -79,32 +82,45 @@ gboolean qfs_can_write(const QfsCoordinator *c) {
   return c->serving && c->view_stable && c->quorum && c->recovery == NULL;
 }
 
-/* Fewer than enough holders of some epoch's set have been seen: an acknowledged version may be hidden. */
+/* May versions that these holders acknowledged under `set` be hidden from everybody who was seen? Any W of
+ * them may have been the ones that had it. What only evicted nodes had is lost, not hidden. */
+static gboolean hides(const QfsCoordinator *c, const QfsViewSet *set, QfsNodeSet holders) {
+  QfsNodeSet missing = holders & ~c->seen;
+  return qfs_set_size(missing) >= qfs_write_quorum(set->replicas) && !qfs_is_given_up(c, missing);
+}
+
+/* The set of an epoch; of too many to remember any node may have been a member. */
+static QfsViewSet unsettled_set(const QfsCoordinator *c, guint i) {
+  QfsViewSet set = c->view.unsettled[i];
+  if (set.nodes == 0)
+    set.nodes = qfs_set_all(c->n_peers);
+  return set;
+}
+
 gboolean qfs_is_blocked(const QfsCoordinator *c, guint64 hash) {
   if (!c->blocked)
     return FALSE;
-  for (guint i = 0; i < c->view.n_unsettled; i++)
-    if (c->view.unsettled[i].nodes == 0 || /* too many sets to remember: no claim can be made */
-        !qfs_set_was_met(&c->view.unsettled[i], hash, c->seen))
+  for (guint i = 0; i < c->view.n_unsettled; i++) {
+    QfsViewSet set = unsettled_set(c, i);
+    gboolean known = c->view.unsettled[i].nodes != 0;
+    if (hides(c, &set, known ? qfs_set_holders(&set, hash) : set.nodes))
       return TRUE;
+  }
   return FALSE;
 }
 
 void qfs_view_update_blocked(QfsCoordinator *c) {
   gboolean blocked = FALSE;
   for (guint i = 0; i < c->view.n_unsettled; i++) {
-    QfsViewSet set = c->view.unsettled[i];
-    guint size = MIN(qfs_set_size(set.nodes), set.replicas), quorum = qfs_write_quorum(set.replicas);
-    guint missing = qfs_set_size(set.nodes & ~c->seen);
-    if (set.nodes == 0 || (size >= quorum && missing >= quorum))
-      blocked = TRUE;
+    QfsViewSet set = unsettled_set(c, i);
+    blocked = blocked || hides(c, &set, set.nodes);
   }
   if (c->blocked && !blocked)
     qfs_log(c, G_LOG_LEVEL_MESSAGE, "all unsettled writes are accounted for again");
   else if (blocked && !c->blocked)
     qfs_log(c, G_LOG_LEVEL_WARNING,
             "the store was not closed cleanly and too many nodes are missing: keys whose newest "
-            "version may be at them are not available");
+            "version may be at them are not available until they return or are evicted");
   c->blocked = blocked;
 }
 
@@ -151,6 +167,7 @@ static void proposal_done(QfsCoordinator *c) {
   for (guint i = 1; i <= c->n_peers; i++)
     if (qfs_set_has(c->view.in_sync, i) && c->peer[i].state == PEER_JOINING) {
       qfs_catchup_stop(c, &c->peer[i]);
+      c->peer[i].evicted = FALSE;
       c->peer[i].state = PEER_TRUSTED;
       c->peer[i].retries = 0; /* only opening well does not mean that it is well: its disk may be full */
       c->peer[i].trusted_since_us = c->env->now_us(c->env);
@@ -204,9 +221,11 @@ static void set_generations(QfsCoordinator *c, QfsView *view) {
   QfsNodeSet alive = qfs_peers_alive(c);
   for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
+    if (peer->evicted)
+      view->left_mark[i - 1] = QFS_MARK_EVICTED;
     if (!qfs_set_has(alive, i))
       continue;
-    if (peer->rebuild)
+    if (peer->rebuild && !peer->evicted)
       view->left_mark[i - 1] = QFS_MARK_UNUSABLE;
     view->generation[i - 1] = peer->meta.generation;
   }
@@ -285,7 +304,8 @@ void qfs_view_evaluate(QfsCoordinator *c) {
     return;
   }
   /* A member that returned before S could do without it becomes trusted by a view, too. */
-  if (c->view_stable && want == c->view.in_sync && !c->view_stale && ready == 0) {
+  if (c->view_stable && want == c->view.in_sync && !c->view_stale && ready == 0 &&
+      qfs_evictions_are_remembered(c)) {
     gboolean fold = (c->view.n_unsettled > 1 && qfs_is_settled(c) && !c->blocked) ||
                     (c->purge_wants_epoch && !c->closing);
     if (qfs_rebase_is_done(c)) {

@@ -41,8 +41,9 @@ static int set_state(const char *root, const char *node, const char *state) {
     cli_error("nodes: '%s' is no node's number", node);
     return CLI_USAGE;
   }
-  if (strcmp(state, "up") != 0 && strcmp(state, "down") != 0 && strcmp(state, "crash") != 0) {
-    cli_error("nodes: '%s' is not one of up, down, crash", state);
+  static const char *const states[] = {"up", "down", "crash", "evict", NULL};
+  if (!g_strv_contains(states, state)) {
+    cli_error("nodes: '%s' is not one of up, down, crash, evict", state);
     return CLI_USAGE;
   }
   g_autofree char *name = g_strdup_printf("nodes/%" G_GUINT64_FORMAT "/state", number);
@@ -53,7 +54,9 @@ static int set_state(const char *root, const char *node, const char *state) {
   }
   if (error == 0)
     return CLI_OK;
-  const char *explanation = qfs_control_explain(error);
+  /* Why it was refused is the daemon's latest warning. */
+  g_autofree char *fault = error == EBUSY || error == EINVAL ? cli_read_control(root, "last-error", NULL) : NULL;
+  const char *explanation = fault != NULL ? g_strchomp(fault) : qfs_control_explain(error);
   cli_error("nodes: node %s: %s%s%s%s", node, g_strerror(error), explanation != NULL ? " (" : "",
             explanation != NULL ? explanation : "", explanation != NULL ? ")" : "");
   return CLI_FAILED;
@@ -66,11 +69,12 @@ int cli_nodes(int argc, char **argv) {
       {NULL, 0, 0, 0, NULL, NULL, NULL},
   };
   static const CliUsage usage = {
-      .arguments = "[PATH [N up|down|crash]]",
+      .arguments = "[PATH [N up|down|crash|evict]]",
       .summary =
           "Prints the nodes of the store that PATH lies in (default: the one that the working\n"
           "directory is in, else the only one mounted), or opens or closes node N: 'down' settles\n"
-          "first, 'crash' does not.\n"
+          "first, 'crash' does not. 'evict' gives up what only a closed or failed node N has, for\n"
+          "good; 'up' then takes it back as an empty node that is rebuilt from the others.\n"
           "Exit status: 0 done, 1 not, 2 wrong usage.",
       .min = 0,
       .max = 3,

@@ -286,6 +286,8 @@ static gboolean parse_action(GBytes *data, QfsNodeAction *out_action) {
     *out_action = QFS_NODE_DOWN;
   else if (strcmp(word, "crash") == 0)
     *out_action = QFS_NODE_CRASH;
+  else if (strcmp(word, "evict") == 0)
+    *out_action = QFS_NODE_EVICT;
   else
     return FALSE;
   return TRUE;

@@ -62,7 +62,7 @@ static void states(GString *out, const QfsEngineStatus *status) {
   static const QfsNodeState all[] = {QFS_NODE_STATE_UP,         QFS_NODE_STATE_CATCHING_UP,
                                      QFS_NODE_STATE_REBUILDING, QFS_NODE_STATE_OPENING,
                                      QFS_NODE_STATE_DOWN,       QFS_NODE_STATE_CRASHED,
-                                     QFS_NODE_STATE_FAILED};
+                                     QFS_NODE_STATE_FAILED,     QFS_NODE_STATE_EVICTED};
   header(out, "node_state", "gauge", "1 for the state that the node is in, 0 for the others.");
   for (guint i = 0; i < status->nodes; i++)
     for (guint s = 0; s < G_N_ELEMENTS(all); s++) {

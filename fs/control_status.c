@@ -20,6 +20,8 @@ const char *control_state_name(QfsNodeState state) {
     return "up";
   case QFS_NODE_STATE_FAILED:
     return "failed";
+  case QFS_NODE_STATE_EVICTED:
+    return "evicted";
   }
   return "unknown";
 }

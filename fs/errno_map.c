@@ -38,6 +38,8 @@ int qfs_status_to_errno(QfsStatus status) {
     return EXDEV;
   case QFS_CANCELED:
     return EINTR;
+  case QFS_BUSY:
+    return EBUSY;
   }
   return EIO;
 }

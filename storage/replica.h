@@ -47,6 +47,8 @@ typedef enum {
 #define QFS_VIEW_SETS_MAX 64
 /* What the node holds is not to be believed. */
 #define QFS_MARK_UNUSABLE G_MAXUINT64
+/* The same, and the operator has accepted the loss of what only that node held. */
+#define QFS_MARK_EVICTED (G_MAXUINT64 - 1)
 typedef guint64 QfsNodeSet; /* bit i-1 stands for node i */
 
 /* An in-sync set and the number of replicas of its time: together they say who held a key. */

@@ -335,6 +335,7 @@ void sim_check_refused(Sim *sim, SimOp *op) {
   case QFS_IO:
   case QFS_NO_SPACE:
   case QFS_CANCELED:
+  case QFS_BUSY:
     break;
   }
 }

@@ -7,7 +7,7 @@
  *  D1. A stored record is never replaced by an older version, except by force, and by force only on
  * a node that is not in sync. D2. Rows that exist are taken away only from a node that is not in
  * sync; rows that were kept for others only when what was acknowledged has W holders without them.
- *  D3. A replica that never lost anything is never wiped.
+ *  D3. A replica that never lost anything and was not given up is never wiped.
  *  D4. After a failed step the node comes back only by being opened again.
  *  D5. What a node promised never goes back: epochs, its view, its generation, the clock's ceiling.
  */

@@ -39,6 +39,7 @@ typedef enum {
   FAULT_OLD_COPY,
   FAULT_ROT,
   FAULT_DAMAGE,
+  FAULT_EVICT,
   FAULT_KINDS,
 } FaultKind;
 
@@ -70,6 +71,7 @@ static const char *const kind_names[FAULT_KINDS] = {
     [FAULT_OLD_COPY] = "old copy",
     [FAULT_ROT] = "bit rot",
     [FAULT_DAMAGE] = "damaged files",
+    [FAULT_EVICT] = "evicted",
 };
 G_STATIC_ASSERT(FAULT_KINDS <= SIM_FAULT_KINDS_MAX);
 
@@ -113,6 +115,7 @@ static const guint usual_weight[FAULT_KINDS] = {
     [FAULT_DISK_LOST] = 3,    [FAULT_OLD_COPY] = 5,
     [FAULT_ROT] = 4,          [FAULT_DAMAGE] = 4,
     [FAULT_KILL_AND_AWAY] = 7, [FAULT_LATE_COPY] = 9,
+    [FAULT_EVICT] = 5,
 };
 
 SimFaults *sim_faults_new(Sim *sim) {
@@ -146,18 +149,23 @@ static void request_over(QfsRequest *request, gpointer unused) {
   qfs_request_free(request);
 }
 
-static void ask_node(Sim *sim, guint node, QfsNodeAction action) {
+static void ask_node_then(Sim *sim, guint node, QfsNodeAction action, QfsRequestDone done,
+                          gpointer data) {
   if (sim->coordinator == NULL)
     return;
-  QfsRequest *request = qfs_request_new(QFS_REQUEST_NODE, NULL, request_over, NULL);
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_NODE, NULL, done, data);
   request->node = node;
   request->action = action;
   qfs_coordinator_submit(sim->coordinator, request);
 }
 
+static void ask_node(Sim *sim, guint node, QfsNodeAction action) {
+  ask_node_then(sim, node, action, request_over, NULL);
+}
+
 static gboolean is_closed(const QfsNodeStatus *node) {
   return node->state == QFS_NODE_STATE_DOWN || node->state == QFS_NODE_STATE_CRASHED ||
-         node->state == QFS_NODE_STATE_FAILED;
+         node->state == QFS_NODE_STATE_FAILED || node->state == QFS_NODE_STATE_EVICTED;
 }
 
 /* A node on a bad link may be given what it lacks much later. */
@@ -416,6 +424,53 @@ static void damage_disk(Sim *sim, FaultKind kind, guint number) {
   sim_disk_damage(&sim->disk[number], damage_of(sim, kind));
 }
 
+/* ---- giving up a node ---- */
+
+typedef struct {
+  Sim *sim;
+  guint node, run;
+} Evict;
+
+static void on_evicted(QfsRequest *request, gpointer data) {
+  Evict *evict = data;
+  SIM_TRACE(evict->sim, "evicting node %u: %s", evict->node, qfs_status_name(request->status));
+  g_free(evict);
+  qfs_request_free(request);
+}
+
+/* The node is closed. Its disk keeps what it has, unless it is broken too; it will be back with that. */
+static void on_evict(Sim *sim, gpointer data) {
+  Evict *evict = data;
+  guint number = evict->node;
+  gboolean gone = sim->coordinator == NULL || sim->run != evict->run ||
+                  !qfs_set_has(sim->faults->held, number) || sim->node[number].started;
+  if (gone || !may_lose(sim, number)) {
+    g_free(evict);
+    return;
+  }
+  if (sim_random_percent(dice(sim), 30))
+    sim_disk_damage(&sim->disk[number],
+                    sim_random_percent(dice(sim), 50) ? SIM_DAMAGE_OLD_COPY : SIM_DAMAGE_DELETE);
+  sim->disk[number].lost = sim->disk[number].rolled_back = TRUE;
+  ask_node_then(sim, number, QFS_NODE_EVICT, on_evicted, evict);
+}
+
+static void on_closed_to_evict(QfsRequest *request, gpointer data) {
+  Evict *evict = data;
+  if (request->status == QFS_OK)
+    sim_after(evict->sim, sim_random_spread(dice(evict->sim), 1, 2 * SIM_SECOND), on_evict, evict);
+  else
+    g_free(evict);
+  qfs_request_free(request);
+}
+
+static void evict_node(Sim *sim, guint number) {
+  Evict *evict = g_new(Evict, 1);
+  *evict = (Evict){.sim = sim, .node = number, .run = sim->run};
+  ask_node_then(sim, number, sim_random_percent(dice(sim), 70) ? QFS_NODE_CRASH : QFS_NODE_DOWN,
+                on_closed_to_evict, evict);
+}
+
 /* Steps of a SQLite replica fail where they happen: in its files. */
 static void fail_files(Sim *sim, guint number) {
   SimVolume *volume = sim->disk[number].volume;
@@ -485,6 +540,9 @@ static void break_node(Sim *sim, FaultKind kind, guint number) {
   case FAULT_ROT:
   case FAULT_DAMAGE:
     damage_disk(sim, kind, number);
+    break;
+  case FAULT_EVICT:
+    evict_node(sim, number);
     break;
   default:
     g_assert_not_reached();

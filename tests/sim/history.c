@@ -224,6 +224,7 @@ static SimOutcome outcome_of(const QfsRequest *request) {
   case QFS_OVERFLOW:
   case QFS_INVALID:
   case QFS_CROSS:
+  case QFS_BUSY:
     return SIM_REFUSED;
   case QFS_UNKNOWN:
   case QFS_IO:

@@ -1,0 +1,120 @@
+/* evict.c - the operator declares a node's replica lost for good.
+ *
+ * What an evicted node alone held is lost by decision, so nothing waits for it any more: keys whose newest
+ * version may be hidden at missing nodes are blocked only while one of those is not evicted, S may shrink
+ * without it, tombstones are collected without it. The view remembers it (QFS_MARK_EVICTED), and its file is
+ * wiped before it joins again, whatever it holds by then. Without a majority the decision is kept in memory,
+ * counts at once, and goes into the next view.
+ *
+ * E1. An evicted node is in no in-sync set before it was wiped and has caught up.
+ * E2. Where some missing node is not evicted, what it may hold is waited for as ever.
+ */
+#include "cluster/private.h"
+
+QfsNodeSet qfs_evicted(const QfsCoordinator *c) {
+  QfsNodeSet set = 0;
+  for (guint i = 1; i <= c->n_peers; i++)
+    if (c->peer[i].evicted)
+      set |= QFS_NODE_BIT(i);
+  return set;
+}
+
+/* Closed by decision, and to stay so. */
+QfsNodeSet qfs_evicted_away(const QfsCoordinator *c) {
+  QfsNodeSet set = 0;
+  for (guint i = 1; i <= c->n_peers; i++)
+    if (c->peer[i].evicted && !c->peer[i].wanted && c->peer[i].state == PEER_CLOSED)
+      set |= QFS_NODE_BIT(i);
+  return set;
+}
+
+gboolean qfs_is_given_up(const QfsCoordinator *c, QfsNodeSet missing) {
+  return (missing & ~qfs_evicted(c)) == 0;
+}
+
+static gboolean is_remembered(const QfsCoordinator *c, guint node) {
+  return qfs_set_has(c->view.in_sync, node) || c->view.left_mark[node - 1] == QFS_MARK_EVICTED;
+}
+
+gboolean qfs_evictions_are_remembered(const QfsCoordinator *c) {
+  for (QfsNodeSet rest = qfs_evicted(c); rest != 0; rest &= rest - 1)
+    if (!is_remembered(c, (guint)__builtin_ctzll(rest) + 1))
+      return FALSE;
+  return TRUE;
+}
+
+/* ---- by command ---- */
+
+/* Does the node hold the store's data, as far as can be known now? Before the start is over nobody is trusted, and
+ * whoever remembers a view counts. */
+static gboolean has_data(const QfsCoordinator *c, const QfsPeer *peer) {
+  if (peer->evicted || peer->rebuild)
+    return FALSE;
+  if (qfs_peers_in(c, PEER_TRUSTED) != 0)
+    return peer->state == PEER_TRUSTED;
+  return (peer->state == PEER_KNOWN || peer->state == PEER_JOINING) && peer->meta.has_view;
+}
+
+static gboolean is_last(const QfsCoordinator *c, guint node) {
+  for (guint i = 1; i <= c->n_peers; i++)
+    if (i != node && has_data(c, &c->peer[i]))
+      return FALSE;
+  return TRUE;
+}
+
+/* Against slips of the hand: only who is closed, has failed, or holds nothing yet. */
+static gboolean is_in_use(const QfsPeer *peer) {
+  switch (peer->state) {
+  case PEER_CLOSED:
+  case PEER_SUSPECT:
+    return FALSE;
+  case PEER_OPENING:
+    return peer->greeted_us == 0; /* else it is asked again after a silence */
+  case PEER_KNOWN:
+  case PEER_JOINING:
+    return !peer->rebuild;
+  case PEER_TRUSTED:
+    return TRUE;
+  }
+  g_assert_not_reached();
+}
+
+/* Would keys lose all holders that have them for certain? */
+static gboolean loses_settled_data(const QfsCoordinator *c, guint node) {
+  QfsNodeSet gone = qfs_evicted(c) | QFS_NODE_BIT(node);
+  return !c->view_known || qfs_set_size(c->view.base & gone) >= qfs_replicas(c);
+}
+
+QfsStatus qfs_evict(QfsCoordinator *c, QfsPeer *peer) {
+  guint node = peer->index;
+  if (peer->evicted && !peer->wanted)
+    return QFS_OK;
+  if (is_in_use(peer)) {
+    qfs_log(c, G_LOG_LEVEL_WARNING, "node %u is not evicted: it is in use; take it down first", node);
+    return QFS_BUSY;
+  }
+  if (is_last(c, node)) {
+    qfs_log(c, G_LOG_LEVEL_WARNING, "node %u is not evicted: no other node that has data is up", node);
+    return QFS_INVALID;
+  }
+  if (loses_settled_data(c, node)) {
+    qfs_log(c, G_LOG_LEVEL_WARNING, "node %u is not evicted: with the nodes evicted already, keys would be lost", node);
+    return QFS_INVALID;
+  }
+  peer->evicted = peer->rebuild = TRUE;
+  qfs_log(c, G_LOG_LEVEL_WARNING,
+          "node %u is evicted: what only it had is given up, and it will be wiped before it returns", node);
+  qfs_view_update_blocked(c);
+  c->view_dirty = TRUE;
+  return QFS_OK;
+}
+
+/* Closed, and in a view; or no view can be made now. */
+gboolean qfs_evict_is_done(const QfsCoordinator *c, const QfsPeer *peer) {
+  if (peer->process != 0 || c->view_dirty || c->recovery != NULL)
+    return FALSE;
+  if (!c->view_known || !c->quorum)
+    return TRUE;
+  return c->view_stable && !qfs_set_has(c->view.in_sync, peer->index) &&
+         is_remembered(c, peer->index);
+}
