@@ -574,8 +574,8 @@ void qfs_catchup_consider(QfsCoordinator *c) {
     }
     if (peer->state != PEER_KNOWN || peer->catchup != NULL || trusted == 0)
       continue;
-    if (c->blocked && !qfs_set_has(c->seen, i) && !peer->evicted)
-      continue; /* recovery first takes in what it has; of what it lost the operator decides */
+    if (c->blocked && !qfs_set_has(c->seen, i))
+      continue; /* recovery first takes in what it has; wiped, it would pass for somebody who was seen */
     /* What it must hold of the time before it left, it holds itself, unless it is rebuilt. */
     if (qfs_view_allows(c, trusted) ||
         (!peer->rebuild && sources_suffice(c, i, trusted) &&

@@ -104,7 +104,9 @@ QfsStatus qfs_evict(QfsCoordinator *c, QfsPeer *peer) {
   peer->evicted = peer->rebuild = TRUE;
   qfs_log(c, G_LOG_LEVEL_WARNING,
           "node %u is evicted: what only it had is given up, and it will be wiped before it returns", node);
+  gboolean was_blocked = c->blocked;
   qfs_view_update_blocked(c);
+  c->recover_again = c->recover_again || (c->serving && was_blocked && !c->blocked);
   c->view_dirty = TRUE;
   return QFS_OK;
 }

@@ -434,6 +434,7 @@ struct QfsCoordinator {
   gboolean view_dirty;            /* peers changed: qfs_after_event looks again */
   gboolean joiner_lost;           /* so are flights that waited only for it: they may be complete */
   QfsNodeSet seen;                /* nodes whose operations past the settled mark have been taken in */
+  gboolean recover_again;         /* keys were opened by command: what was kept meanwhile is to be judged */
   gboolean blocked;               /* some keys may have newer versions at nodes not seen */
   gboolean phase_known;           /* the sets since S was last equal to B are all in `phase` */
   guint n_phase;

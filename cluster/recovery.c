@@ -643,6 +643,7 @@ static void recovery_start(QfsCoordinator *c, QfsNodeSet members) {
   r->chunks = g_hash_table_new_full(found_hash, found_equal, g_free, NULL);
   r->intents = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, found_intent_free);
   c->recovery = r;
+  c->recover_again = FALSE;
   c->quorum = FALSE;
   qfs_view_propose(c, members, c->view.base);
 }
@@ -661,7 +662,7 @@ void qfs_recovery_consider(QfsCoordinator *c) {
   if (!c->view_known && (somebody_opens(c) || !choose_view(c)))
     return;
   QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
-  if (c->serving && qfs_view_allows(c, trusted) && !somebody_unseen(c))
+  if (c->serving && qfs_view_allows(c, trusted) && !somebody_unseen(c) && !c->recover_again)
     return;
   QfsNodeSet members = trusted;
   for (guint i = 1; i <= c->n_peers; i++)
