@@ -296,16 +296,19 @@ static void test_commands(Fixture *fixture, gconstpointer data) {
   g_assert_cmpint(write_text(file, "down\n"), ==, 0);
   g_assert_cmpint(write_text(file, "up"), ==, 0);
   g_assert_cmpint(write_text(file, " crash \n"), ==, 0);
-  g_assert_cmpuint(fake.log->len, ==, 3);
-  static const char *const wrong[] = {"", "\n", "Down\n", "downs\n", "evict\n", "up down\n"};
+  g_assert_cmpint(write_text(file, "evict\n"), ==, 0);
+  g_assert_cmpuint(fake.log->len, ==, 4);
+  static const char *const wrong[] = {"", "\n", "Down\n", "downs\n", "evicted\n", "up down\n"};
   for (gsize i = 0; i < G_N_ELEMENTS(wrong); i++)
     g_assert_cmpint(write_text(file, wrong[i]), ==, EINVAL);
   g_assert_cmpint(write_bytes(file, "up\0x", 4), ==, EINVAL);
   g_autofree char *lengthy = g_strnfill(100000, ' ');
   g_assert_cmpint(write_text(file, lengthy), ==, EINVAL);
-  g_assert_cmpuint(fake.log->len, ==, 3);
+  g_assert_cmpuint(fake.log->len, ==, 4);
   fake.status = QFS_UNKNOWN;
   g_assert_cmpint(write_text(file, "down\n"), ==, ETIMEDOUT);
+  fake.status = QFS_BUSY;
+  g_assert_cmpint(write_text(file, "evict\n"), ==, EBUSY);
   qfs_control_close(file);
 }
 
