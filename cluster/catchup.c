@@ -576,6 +576,8 @@ void qfs_catchup_consider(QfsCoordinator *c) {
       continue;
     if (c->blocked && !qfs_set_has(c->seen, i))
       continue; /* recovery first takes in what it has; wiped, it would pass for somebody who was seen */
+    if (qfs_has_lost(c) && (peer->rebuild || !qfs_set_has(c->view.base, i)))
+      continue; /* first it is settled what is left of keys that lost all their holders */
     /* What it must hold of the time before it left, it holds itself, unless it is rebuilt. */
     if (qfs_view_allows(c, trusted) ||
         (!peer->rebuild && sources_suffice(c, i, trusted) &&

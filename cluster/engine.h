@@ -56,6 +56,7 @@ typedef struct {
   guint64 hedged;              /* direct reads that were sent to another node because one was late */
   guint64 written_back;        /* versions that a read found at too few nodes and wrote to a majority */
   guint64 rebuilt;             /* replicas that were found unusable and wiped, to be copied anew */
+  guint64 lost_values;         /* removed because their data was only at evicted nodes */
   guint64 copied_records, copied_chunks; /* to nodes that caught up or took over */
 } QfsEngineCounters;
 

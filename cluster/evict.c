@@ -6,6 +6,10 @@
  * wiped before it joins again, whatever it holds by then. Without a majority the decision is kept in memory,
  * counts at once, and goes into the next view.
  *
+ * When as many are evicted as a key has holders, some keys have lost all of them. Then the others take over first
+ * (rebase.c), and only then does anybody return: of such a key the newest version counts that the others happen to
+ * have, or it is gone; a value that lost all holders of its chunks is removed, for holes would be read in their place.
+ *
  * E1. An evicted node is in no in-sync set before it was wiped and has caught up.
  * E2. Where some missing node is not evicted, what it may hold is waited for as ever.
  */
@@ -43,6 +47,30 @@ gboolean qfs_evictions_are_remembered(const QfsCoordinator *c) {
   return TRUE;
 }
 
+/* ---- what is lost ---- */
+
+gboolean qfs_has_lost(const QfsCoordinator *c) {
+  guint holders = MIN(qfs_replicas(c), qfs_set_size(c->view.base));
+  return holders > 0 && qfs_set_size(c->view.base & qfs_evicted(c)) >= holders;
+}
+
+gboolean qfs_is_lost(const QfsCoordinator *c, guint64 hash) {
+  QfsNodeSet holders = qfs_placement_holders(hash, c->view.base, qfs_replicas(c));
+  return holders != 0 && qfs_is_given_up(c, holders);
+}
+
+/* Others have taken over, with what was left of lost keys. Who is away, evicted or not, may have other versions of
+ * these, which it must not bring back. */
+void qfs_evict_strays(QfsCoordinator *c) {
+  if (!qfs_has_lost(c))
+    return;
+  for (guint i = 1; i <= c->n_peers; i++)
+    if (!qfs_set_has(c->view.in_sync, i) && !c->peer[i].evicted) {
+      qfs_log(c, G_LOG_LEVEL_WARNING, "node %u: it may have older versions of lost keys: it will be wiped, too", i);
+      c->peer[i].evicted = c->peer[i].rebuild = TRUE;
+    }
+}
+
 /* ---- by command ---- */
 
 /* Does the node hold the store's data, as far as can be known now? Before the start is over nobody is trusted, and
@@ -72,17 +100,11 @@ static gboolean is_in_use(const QfsPeer *peer) {
     return peer->greeted_us == 0; /* else it is asked again after a silence */
   case PEER_KNOWN:
   case PEER_JOINING:
-    return !peer->rebuild;
+    return !peer->rebuild && peer->meta.has_view;
   case PEER_TRUSTED:
     return TRUE;
   }
   g_assert_not_reached();
-}
-
-/* Would keys lose all holders that have them for certain? */
-static gboolean loses_settled_data(const QfsCoordinator *c, guint node) {
-  QfsNodeSet gone = qfs_evicted(c) | QFS_NODE_BIT(node);
-  return !c->view_known || qfs_set_size(c->view.base & gone) >= qfs_replicas(c);
 }
 
 QfsStatus qfs_evict(QfsCoordinator *c, QfsPeer *peer) {
@@ -97,13 +119,11 @@ QfsStatus qfs_evict(QfsCoordinator *c, QfsPeer *peer) {
     qfs_log(c, G_LOG_LEVEL_WARNING, "node %u is not evicted: no other node that has data is up", node);
     return QFS_INVALID;
   }
-  if (loses_settled_data(c, node)) {
-    qfs_log(c, G_LOG_LEVEL_WARNING, "node %u is not evicted: with the nodes evicted already, keys would be lost", node);
-    return QFS_INVALID;
-  }
   peer->evicted = peer->rebuild = TRUE;
   qfs_log(c, G_LOG_LEVEL_WARNING,
           "node %u is evicted: what only it had is given up, and it will be wiped before it returns", node);
+  if (qfs_has_lost(c))
+    qfs_log(c, G_LOG_LEVEL_WARNING, "so many nodes are evicted that keys have lost all their replicas");
   gboolean was_blocked = c->blocked;
   qfs_view_update_blocked(c);
   c->recover_again = c->recover_again || (c->serving && was_blocked && !c->blocked);

@@ -120,3 +120,30 @@ void qfs_op_remove(QfsCoordinator *c, QfsRequest *request) {
   op->key = qfs_key_use(c, request->key);
   remove_step(c, op);
 }
+
+/* ---- by the store itself ---- */
+
+typedef struct {
+  QfsRemovedDone done;
+  gpointer data;
+} Removal;
+
+static void version_removed(QfsCoordinator *c, QfsOp *op, QfsStatus status) {
+  g_autofree Removal *removal = op->internal_data;
+  removal->done(c, status, removal->data);
+}
+
+/* A tombstone of the same timestamp wins over that version, and over no later one. */
+void qfs_remove_version(QfsCoordinator *c, const QfsRecord *record, QfsRemovedDone done, gpointer data) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_REMOVE, record->key, NULL, NULL);
+  request->flags = QFS_REMOVE_TIMESTAMP;
+  request->timestamp = record->timestamp;
+  request->now_ns = c->env->wall_ms(c->env) * 1000000;
+  QfsOp *op = qfs_op_new(c, request, remove_step);
+  Removal *removal = g_new(Removal, 1);
+  *removal = (Removal){done, data};
+  op->internal = version_removed;
+  op->internal_data = removal;
+  op->key = qfs_key_use(c, request->key);
+  remove_step(c, op);
+}

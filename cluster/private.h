@@ -265,6 +265,9 @@ void qfs_op_list(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_write(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_remove(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_rename(QfsCoordinator *c, QfsRequest *request);
+/* Removes exactly this version, and tells. `done` may be called at once. */
+typedef void (*QfsRemovedDone)(QfsCoordinator *c, QfsStatus status, gpointer data);
+void qfs_remove_version(QfsCoordinator *c, const QfsRecord *record, QfsRemovedDone done, gpointer data);
 void qfs_op_sync(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_node(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_node_poll(QfsCoordinator *c); /* after peers or settling changed */
@@ -376,6 +379,10 @@ QfsNodeSet qfs_evicted(const QfsCoordinator *c);
 QfsNodeSet qfs_evicted_away(const QfsCoordinator *c); /* of these, the ones that are closed */
 /* Has the operator accepted the loss of what only these nodes have? */
 gboolean qfs_is_given_up(const QfsCoordinator *c, QfsNodeSet missing);
+/* Have some keys, or has this one, lost all holders? */
+gboolean qfs_has_lost(const QfsCoordinator *c);
+gboolean qfs_is_lost(const QfsCoordinator *c, guint64 hash);
+void qfs_evict_strays(QfsCoordinator *c); /* before the view that says that others took over */
 gboolean qfs_evictions_are_remembered(const QfsCoordinator *c); /* by the view */
 QfsStatus qfs_evict(QfsCoordinator *c, QfsPeer *peer); /* QFS_OK: decided, the node is to be closed */
 gboolean qfs_evict_is_done(const QfsCoordinator *c, const QfsPeer *peer);

@@ -3,7 +3,7 @@
  * In-sync nodes hold everything for H(key, B). When S has become smaller than B, the nodes that moved up
  * in H(key, S) get what they lack, from the first of H(key, B) that is in S; when all that is durable, a view
  * with B = S says so. Done only where K-1 is less than the minority of N that may fail one after another:
- * with more replicas every key keeps a holder anyway. Cost: one scan of every node, and copies of what the
+ * with more replicas every key keeps a holder anyway; and for nodes that were evicted (evict.c). Cost: one scan of every node, and copies of what the
  * missing nodes held.
  */
 #include "cluster/private.h"
@@ -48,6 +48,8 @@ static gpointer ticket(const QfsRebase *r) { return g_memdup2(&r->id, sizeof r->
 
 /* The nodes that lack what `source` is to give them. */
 static QfsNodeSet takers(QfsCoordinator *c, const QfsRebase *r, guint64 hash) {
+  if (qfs_is_lost(c, hash)) /* the newest that anybody happens to have */
+    return qfs_placement_holders(hash, r->set, qfs_replicas(c)) & ~QFS_NODE_BIT(r->source);
   QfsNodeSet have = qfs_placement_holders(hash, c->view.base, qfs_replicas(c)) & r->set;
   if (qfs_pick(c, hash, have) != r->source)
     return 0;
@@ -71,8 +73,70 @@ static void given(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer 
     rebase_step(c);
 }
 
-static void give(QfsCoordinator *c, QfsRebase *r, QfsMessage **messages) {
+/* A value whose chunks are lost: TRUE, and it is not to be spread. What else is known of its key stays known. */
+static gboolean is_lost_value(QfsCoordinator *c, const QfsRecord *record) {
+  return !qfs_object_is_none(record->object) && qfs_is_lost(c, record->object.placement);
+}
+
+typedef struct {
+  guint64 id;
+  char *key;
+} Loss;
+
+static void lost_value_removed(QfsCoordinator *c, QfsStatus status, gpointer data) {
+  g_autofree Loss *loss = data;
+  g_autofree char *key = loss->key;
+  QfsRebase *r = c->rebase;
+  if (status == QFS_OK) {
+    c->stat.lost_values++;
+    qfs_log(c, G_LOG_LEVEL_WARNING, "%s: its value was only at evicted nodes: removed", key);
+    if (c->config.watch != NULL)
+      c->config.watch(key, c->config.watch_data);
+  }
+  if (r == NULL || r->id != loss->id)
+    return;
+  if (status != QFS_OK) { /* the whole round again */
+    qfs_rebase_stop(c);
+    qfs_wake_at(c, c->env->now_us(c->env) + REBASE_DELAY_US);
+  } else if (--r->left == 0) {
+    rebase_step(c);
+  }
+}
+
+/* FALSE: the rebase ended meanwhile. */
+static gboolean remove_lost(QfsCoordinator *c, QfsRebase *r, GPtrArray *records) {
+  guint64 id = r->id;
+  for (guint i = 0; i < records->len; i++) {
+    const QfsRecord *record = records->pdata[i];
+    Loss *loss = g_new(Loss, 1);
+    *loss = (Loss){id, g_strdup(record->key)};
+    r->left++;
+    qfs_remove_version(c, record, lost_value_removed, loss);
+    if (c->rebase == NULL || c->rebase->id != id)
+      return FALSE;
+  }
+  return TRUE;
+}
+
+/* Of a key that lost all holders nobody is asked: the tombstone goes the way of the version. */
+static QfsRecord *what_to_give(QfsCoordinator *c, QfsRecord *record) {
+  if (!is_lost_value(c, record))
+    return qfs_record_ref(record);
+  c->stat.lost_values++;
+  qfs_log(c, G_LOG_LEVEL_WARNING, "%s: its value was only at evicted nodes: removed", record->key);
+  QfsRecord *tombstone = qfs_record_new_tombstone(record->key, record->timestamp);
+  tombstone->seq = record->seq;
+  tombstone->attr.ctime_ns = c->env->wall_ms(c->env) * 1000000;
+  return tombstone;
+}
+
+static void give(QfsCoordinator *c, QfsRebase *r, QfsMessage **messages, GPtrArray *lost) {
   r->left = 1;
+  if (!remove_lost(c, r, lost)) {
+    for (guint i = 1; i <= c->n_peers; i++)
+      qfs_message_free(messages[i]);
+    return;
+  }
   for (guint i = 1; i <= c->n_peers; i++)
     if (messages[i] != NULL) {
       r->left++;
@@ -88,6 +152,7 @@ static void scanned(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointe
   if (r == NULL || !usable(c, peer, reply))
     return;
   QfsMessage *messages[QFS_NODES_MAX + 1] = {NULL};
+  g_autoptr(GPtrArray) lost = qfs_records_new();
   GPtrArray *rows = r->records ? reply->records : reply->chunks;
   guint n = rows != NULL ? rows->len : 0;
   for (guint i = 0; i < n; i++) {
@@ -96,7 +161,16 @@ static void scanned(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointe
     if (chunk != NULL && qfs_is_taken_back(c, chunk))
       continue;
     guint64 hash = record != NULL ? qfs_key_hash(record->key) : chunk->object.placement;
-    for (QfsNodeSet to = takers(c, r, hash); to != 0; to &= to - 1) {
+    if (chunk != NULL && qfs_is_lost(c, hash))
+      continue; /* it may be a part of a whole that is lost */
+    gboolean own = record != NULL && is_lost_value(c, record);
+    if (own && !qfs_is_lost(c, hash)) {
+      g_ptr_array_add(lost, qfs_record_ref(record));
+      continue;
+    }
+    g_autoptr(QfsRecord) given_record = record != NULL ? what_to_give(c, record) : NULL;
+    QfsNodeSet to = takers(c, r, hash) | (own ? QFS_NODE_BIT(r->source) : 0);
+    for (; to != 0; to &= to - 1) {
       guint node = (guint)__builtin_ctzll(to) + 1;
       QfsMessage *message = messages[node];
       if (message == NULL) {
@@ -106,7 +180,7 @@ static void scanned(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointe
         messages[node] = message;
       }
       if (record != NULL) {
-        g_ptr_array_add(message->records, qfs_record_ref(record));
+        g_ptr_array_add(message->records, qfs_record_ref(given_record));
       } else {
         QfsChunk *copy = g_memdup2(chunk, sizeof *chunk);
         g_bytes_ref(copy->data);
@@ -127,7 +201,7 @@ static void scanned(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointe
     r->at_chunk = g_memdup2(last, sizeof *last);
     r->at_chunk->data = NULL;
   }
-  give(c, r, messages);
+  give(c, r, messages, lost);
 }
 
 static void next_source(QfsRebase *r) {
@@ -169,8 +243,9 @@ static void rebase_step(QfsCoordinator *c) {
 
 gboolean qfs_rebase_is_due(const QfsCoordinator *c) {
   guint minority = (qfs_view_nodes(c) - 1) / 2;
-  return c->serving && qfs_replicas(c) > 1 && qfs_replicas(c) - 1 < minority &&
-         c->view.in_sync != c->view.base && c->quorum && !c->closing;
+  gboolean few = qfs_replicas(c) > 1 && qfs_replicas(c) - 1 < minority;
+  gboolean evicted = qfs_has_lost(c) || (c->view.base & qfs_evicted_away(c)) != 0;
+  return c->serving && (few || evicted) && c->view.in_sync != c->view.base && c->quorum && !c->closing;
 }
 
 gboolean qfs_rebase_is_done(const QfsCoordinator *c) {

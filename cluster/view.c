@@ -57,7 +57,8 @@ gboolean qfs_set_was_met(const QfsViewSet *set, guint64 hash, QfsNodeSet seen) {
 
 gboolean qfs_view_allows(const QfsCoordinator *c, QfsNodeSet in_sync) {
   QfsNodeSet missing = c->view.base & ~in_sync;
-  return qfs_set_size(missing) <= qfs_replicas(c) - 1 || (in_sync != 0 && qfs_is_given_up(c, missing));
+  guint holders = MIN(qfs_replicas(c), qfs_set_size(c->view.base));
+  return qfs_set_size(missing) < holders || (in_sync != 0 && qfs_is_given_up(c, missing));
 }
 
 const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, guint64 settled) {
@@ -310,6 +311,7 @@ void qfs_view_evaluate(QfsCoordinator *c) {
                     (c->purge_wants_epoch && !c->closing);
     if (qfs_rebase_is_done(c)) {
       qfs_rebase_stop(c);
+      qfs_evict_strays(c);
       qfs_view_propose(c, want, want);
       return;
     }

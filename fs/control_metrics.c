@@ -50,6 +50,9 @@ static void work(GString *out, const QfsEngineCounters *count) {
       "copied anew.");
   sample(out, "repairs_total", "{kind=\"write_back\"}", count->written_back);
   sample(out, "repairs_total", "{kind=\"rebuild\"}", count->rebuilt);
+  header(out, "lost_values_total", "counter",
+         "Values that were removed because their data was only at nodes that were evicted.");
+  sample(out, "lost_values_total", "", count->lost_values);
   header(out, "catchup_copied_total", "counter",
          "What was copied to nodes that caught up or took over from others.");
   sample(out, "catchup_copied_total", "{kind=\"record\"}", count->copied_records);

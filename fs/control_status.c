@@ -174,6 +174,7 @@ char *control_status_json(const QfsEngineStatus *status, const QfsEngineConfig *
   add_number(json, "acknowledged", status->count.acknowledged);
   add_number(json, "timed_out", status->count.timed_out);
   add_number(json, "refused", status->count.refused);
+  add_number(json, "lost_values", status->count.lost_values);
   json_builder_set_member_name(json, "node");
   json_builder_begin_array(json);
   for (guint i = 0; i < status->nodes; i++)

@@ -88,4 +88,57 @@ fails_with 1 "No such file" "not for cat" cat "$mnt/key7"
 set_state 3 down && set_state 4 down && set_state 5 down
 fails_with 1 "no other node that has data is up" "the last one is not evicted" "$QUORUMFS" nodes "$mnt" 5 evict
 is "$(state 5)" down "it stays down"
+
+# A majority of the directories is lost: the others cannot start by themselves.
+for i in 1 2 3 4 5; do set_state "$i" up; done
+for i in 1 2 3 4 5; do within 15 is_up "$i"; done
+passes "keys are written once more" write_all fourth
+head -c 300000 /dev/urandom >"$work/big"
+big_all() {
+  local i
+  for ((i = 0; i < 30; i++)); do cp "$work/big" "$mnt/new$i" && mv "$mnt/new$i" "$mnt/big$i" || return 1; done
+}
+passes "large ones, too" big_all
+within 10 is_settled
+unmount_store
+rm -rf "$store/node-1" "$store/node-2" "$store/node-3"
+mount_store || exit 1
+fails_with 1 "Host is down" "nothing is read" cat "$mnt/key1"
+for i in 1 2 3; do passes "node $i is evicted" "$QUORUMFS" nodes "$mnt" "$i" evict; done
+fails_with 1 "Host is down" "two of five are no majority for writes" bash -c "echo x >'$mnt/key1'"
+for i in 1 2 3; do set_state "$i" up; done
+for i in 1 2 3; do
+  if within 20 is_up "$i"; then ok "node $i returns empty"; else not_ok "node $i returns empty" "$(state "$i")"; fi
+done
+within 15 is_settled
+absent=0 wrong=0
+for ((i = 0; i < keys; i++)); do
+  if value=$(limited 5 cat "$mnt/key$i" 2>"$work/err"); then
+    [ "$value" = "fourth $i" ] || wrong=$((wrong + 1))
+  elif grep -q "No such file" "$work/err"; then
+    absent=$((absent + 1))
+  else
+    wrong=$((wrong + 1))
+  fi
+done
+big=0
+for ((i = 0; i < 30; i++)); do
+  if limited 5 cat "$mnt/big$i" >"$work/got" 2>"$work/err"; then
+    cmp -s "$work/big" "$work/got" || wrong=$((wrong + 1))
+  elif grep -q "No such file" "$work/err"; then
+    big=$((big + 1))
+  else
+    wrong=$((wrong + 1))
+  fi
+done
+is "$wrong" 0 "every key that is left has its value"
+passes "few are lost: $absent of $keys, $big of 30 large ones" test "$absent" -lt 20 -a "$big" -lt 12
+passes "values whose data is lost are removed, counted and named in the log" bash -c \
+  "[ '$(status_number lost_values)' -ge 1 ] && grep -q 'big[0-9]*: its value was only at evicted nodes' '$work/log'"
+passes "some are" test $((absent + big)) -ge 1
+passes "and all can be written" write_all fifth
+within 10 is_settled
+set_state 4 down && set_state 5 down
+count_reads fifth
+is "$good" "$keys" "they are on the new nodes"
 finish

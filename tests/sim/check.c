@@ -360,14 +360,26 @@ void sim_check_get(Sim *sim, SimOp *op, gboolean found, GBytes *data) {
 
 /* ---- nodes' steps ---- */
 
-static gboolean is_in_sync(Sim *sim, guint node) {
+typedef gboolean (*NodeQuestion)(const QfsNodeStatus *node);
+static gboolean in_sync(const QfsNodeStatus *node) {
+  return node->in_sync;
+}
+static gboolean evicted(const QfsNodeStatus *node) {
+  return node->state == QFS_NODE_STATE_EVICTED;
+}
+
+static gboolean node_is(Sim *sim, guint node, NodeQuestion question) {
   if (sim->coordinator == NULL)
     return FALSE;
   QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
   qfs_coordinator_status(sim->coordinator, status);
-  gboolean in_sync = status->node[node - 1].in_sync;
+  gboolean answer = question(&status->node[node - 1]);
   qfs_engine_status_free(status);
-  return in_sync;
+  return answer;
+}
+
+static gboolean is_in_sync(Sim *sim, guint node) {
+  return node_is(sim, node, in_sync);
 }
 
 /* Not before its time; and a copy of any node's files as they are now must show, when it is restored, that it is
@@ -380,7 +392,7 @@ static void check_purge_time(Sim *sim, guint node, const QfsRecord *tombstone) {
             node, tombstone->key, tombstone->timestamp, age_ms, sim->config.tombstone_grace_s);
   for (guint i = 1; i <= sim->nodes_n; i++) {
     g_autofree QfsNodeMeta *meta = g_new0(QfsNodeMeta, 1);
-    if (sim_disk_meta(&sim->disk[i], meta))
+    if (!node_is(sim, i, evicted) && sim_disk_meta(&sim->disk[i], meta))
       SIM_CHECK(sim, meta->settled >= tombstone->seq,
                 "node %u collected the tombstone %s@%" G_GUINT64_FORMAT
                 ", which node %u does not know to be settled",
@@ -388,10 +400,13 @@ static void check_purge_time(Sim *sim, guint node, const QfsRecord *tombstone) {
   }
 }
 
-/* A tombstone goes from a node: nothing older may be left anywhere that could bring the key back. */
+/* A tombstone goes from a node: nothing older may be left anywhere that could bring the key back. Evicted nodes are
+ * wiped before they could. */
 static void check_purge(Sim *sim, guint node, SimKey *key, const QfsRecord *tombstone) {
   check_purge_time(sim, node, tombstone);
   for (guint i = 1; i <= sim->nodes_n; i++) {
+    if (node_is(sim, i, evicted))
+      continue;
     g_autoptr(QfsRecord) now = sim_disk_record(&sim->disk[i], key->name);
     g_autoptr(QfsRecord) durable = sim_disk_durable_record(&sim->disk[i], key->name);
     const QfsRecord *left[] = {now, durable};
