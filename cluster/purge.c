@@ -69,8 +69,7 @@ static Wait waits_for(const QfsCoordinator *c) {
     return WAIT_NODE;
   if (!c->view_stable || !c->quorum || c->blocked)
     return WAIT_QUORUM;
-  if ((c->view.base & ~c->view.in_sync & ~qfs_evicted_away(c)) != 0 ||
-      (c->view.in_sync & ~c->view.base) != 0 || c->rebase != NULL)
+  if (c->view.base != c->view.in_sync || c->rebase != NULL)
     return WAIT_MOVE;
   return intents_are_left(c) ? WAIT_RENAMES : WAIT_NOTHING;
 }
