@@ -24,7 +24,8 @@ void qfs_wake_at(QfsCoordinator *c, gint64 at_us) {
 }
 
 guint64 qfs_next_seq(QfsCoordinator *c) {
-  c->last_seq = QFS_SEQ(c->epoch_seen, ++c->counter);
+  /* Of the view, which a majority has: a greater epoch that somebody promised may be another coordinator's. */
+  c->last_seq = QFS_SEQ(c->view.epoch, ++c->counter);
   return c->last_seq;
 }
 

@@ -1,7 +1,7 @@
 #include "cluster/message.h"
 
 static const char *const type_names[] = {
-    "hello", "view", "apply", "chunks", "intent", "commit", "discard", "sync", "read",
+    "hello", "promise", "view", "apply", "chunks", "intent", "commit", "discard", "sync", "read",
     "chunk-get", "scan-records", "scan-chunks", "intents", "remove", "wipe", "drop-hints", "scan-tombstones", "purge", "ping",
 };
 

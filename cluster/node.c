@@ -100,6 +100,14 @@ static gboolean serve_ping(QfsNode *node, const QfsMessage *request, QfsMessage 
   return node->replica->ops->stats(node->replica, &reply->stats, error);
 }
 
+static gboolean serve_promise(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                              GError **error) {
+  if (raise_to(&node->next.promised_epoch, request->id))
+    node->meta_changed = TRUE;
+  node->durable = TRUE;
+  return TRUE;
+}
+
 static gboolean serve_view(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
                            GError **error) {
   const QfsView *view = request->view;
@@ -357,6 +365,7 @@ static const struct {
   gboolean writes;
 } handlers[] = {
     [QFS_MESSAGE_HELLO] = {serve_hello, FALSE},
+    [QFS_MESSAGE_PROMISE] = {serve_promise, TRUE},
     [QFS_MESSAGE_VIEW] = {serve_view, TRUE},
     [QFS_MESSAGE_APPLY] = {serve_apply, TRUE},
     [QFS_MESSAGE_CHUNKS] = {serve_chunks, TRUE},
@@ -382,7 +391,9 @@ static gboolean is_stale(const QfsNode *node, const QfsMessage *request) {
   g_assert(request->type != QFS_MESSAGE_VIEW || request->view != NULL);
   if (request->type == QFS_MESSAGE_HELLO || request->type == QFS_MESSAGE_PING)
     return FALSE;
-  const guint64 epoch = request->type == QFS_MESSAGE_VIEW ? request->view->epoch : request->epoch;
+  const guint64 epoch = request->type == QFS_MESSAGE_VIEW      ? request->view->epoch
+                        : request->type == QFS_MESSAGE_PROMISE ? request->id
+                                                               : request->epoch;
   return epoch < node->next.promised_epoch;
 }
 

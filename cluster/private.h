@@ -432,7 +432,7 @@ struct QfsCoordinator {
   gboolean view_stable;           /* no proposal under way */
   gboolean quorum;                /* a majority of the nodes answers and S may be changed at will */
   QfsView proposal;
-  QfsNodeSet proposal_acked, proposal_sent;
+  QfsNodeSet proposal_promised, proposal_acked, proposal_sent;
   guint64 proposal_id;
   guint64 proposal_ceiling;
   gboolean view_stale;            /* nodes may have promised an epoch newer than the view's */

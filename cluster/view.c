@@ -1,8 +1,11 @@
 /* view.c - epochs: who is in sync, remembered by a majority before it counts.
  *
- * A proposal carries a new epoch with a new in-sync set S. While it is under way nothing is
- * acknowledged and nothing new is sent; when a majority of all nodes and every member of S have it on
+ * A proposal carries a new epoch with a new in-sync set S, in two rounds as in Paxos (Lamport, "Paxos Made Simple",
+ * 2001): first a majority promises the epoch, durably; only then is the view itself sent. While that is under way
+ * nothing is acknowledged and nothing new is sent; when a majority of all nodes and every member of S have it on
  * stable storage it becomes the view, and what is in flight is looked at again under the new S.
+ * Without the promises the view of a coordinator that died could stand at one node under the same epoch as the one
+ * that the next coordinator, which did not see that node, made for itself; and so could sequence numbers.
  * S never shrinks so far that some key's base holders (H(key, B)) are all outside: then the old view
  * stays, writes are refused, and gets go on at the trusted nodes; unless all who are missing were evicted.
  */
@@ -189,11 +192,15 @@ static void proposal_done(QfsCoordinator *c) {
   qfs_flights_dispatch(c);
 }
 
+/* Of the nodes of the view in force and of those of the proposal. */
+static gboolean has_proposal_majority(const QfsCoordinator *c, QfsNodeSet nodes) {
+  return qfs_view_has_majority(c, nodes) && qfs_view_is_majority(&c->proposal, nodes);
+}
+
 static void proposal_check(QfsCoordinator *c) {
   if (c->view_stable || c->proposal_id == 0)
     return;
-  if (!qfs_view_has_majority(c, c->proposal_acked) ||
-      !qfs_view_is_majority(&c->proposal, c->proposal_acked))
+  if (!has_proposal_majority(c, c->proposal_acked))
     return;
   if ((c->proposal.in_sync & ~c->proposal_acked) != 0)
     return;
@@ -201,19 +208,47 @@ static void proposal_check(QfsCoordinator *c) {
   proposal_done(c);
 }
 
-static void proposal_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+/* Frees `data`. FALSE: the reply is of no use, or of an earlier proposal. */
+static gboolean of_proposal(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
   g_autofree guint64 *id = data;
-  if (reply == NULL || !qfs_peer_reply_ok(c, peer, reply)) {
-    if (reply != NULL && reply->status == QFS_NO_SPACE)
-      qfs_peer_fail(c, peer, reply->reason ? reply->reason : "disk full", FALSE);
-    return;
-  }
-  if (*id != c->proposal_id)
+  if (reply != NULL && qfs_peer_reply_ok(c, peer, reply))
+    return *id == c->proposal_id;
+  if (reply != NULL && reply->status == QFS_NO_SPACE)
+    qfs_peer_fail(c, peer, reply->reason ? reply->reason : "disk full", FALSE);
+  return FALSE;
+}
+
+static void proposal_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  if (!of_proposal(c, peer, reply, data))
     return;
   peer->meta.has_view = TRUE;
   peer->meta.generation = c->proposal.epoch;
   c->proposal_acked |= QFS_NODE_BIT(peer->index);
   proposal_check(c);
+}
+
+static gpointer proposal_ticket(const QfsCoordinator *c) {
+  return g_memdup2(&c->proposal_id, sizeof c->proposal_id);
+}
+
+static void send_view(QfsCoordinator *c, QfsPeer *peer) {
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_VIEW, peer->index);
+  message->view = g_memdup2(&c->proposal, sizeof c->proposal);
+  message->ceiling = c->proposal_ceiling;
+  if (qfs_set_has(c->proposal.in_sync, peer->index))
+    message->mark = message->settled = c->settled;
+  qfs_rpc_send(c, peer, message, proposal_reply, proposal_ticket(c));
+}
+
+static void promise_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  if (!of_proposal(c, peer, reply, data))
+    return;
+  gboolean promised = has_proposal_majority(c, c->proposal_promised);
+  c->proposal_promised |= QFS_NODE_BIT(peer->index);
+  if (promised || !has_proposal_majority(c, c->proposal_promised))
+    return;
+  for (QfsNodeSet rest = c->proposal_sent; rest != 0; rest &= rest - 1)
+    send_view(c, &c->peer[__builtin_ctzll(rest) + 1]);
 }
 
 /* A node's generation is the epoch of the last view that it stored: it only grows, so what a majority
@@ -257,17 +292,13 @@ void qfs_view_propose(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base) {
   c->proposal_acked = 0;
   c->proposal_ceiling =
       qfs_clock_wanted_ceiling(&c->clock, c->env->wall_ms(c->env), QFS_CEILING_AHEAD_MS);
-  QfsNodeSet alive = qfs_peers_alive(c);
-  c->proposal_sent = alive;
-  for (; alive != 0; alive &= alive - 1) {
-    QfsPeer *peer = &c->peer[__builtin_ctzll(alive) + 1];
-    QfsMessage *message = qfs_message_new(QFS_MESSAGE_VIEW, peer->index);
-    message->view = g_memdup2(view, sizeof *view);
-    message->ceiling = c->proposal_ceiling;
-    if (qfs_set_has(in_sync, peer->index))
-      message->mark = message->settled = c->settled;
-    guint64 *id = g_memdup2(&c->proposal_id, sizeof c->proposal_id);
-    qfs_rpc_send(c, peer, message, proposal_reply, id);
+  c->proposal_promised = 0;
+  c->proposal_sent = qfs_peers_alive(c);
+  for (QfsNodeSet rest = c->proposal_sent; rest != 0; rest &= rest - 1) {
+    QfsPeer *peer = &c->peer[__builtin_ctzll(rest) + 1];
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_PROMISE, peer->index);
+    message->id = view->epoch;
+    qfs_rpc_send(c, peer, message, promise_reply, proposal_ticket(c));
   }
 }
 
@@ -317,7 +348,7 @@ void qfs_view_evaluate(QfsCoordinator *c) {
     }
     if (!fold)
       return;
-  } else if (!c->view_stable && want == c->proposal.in_sync &&
+  } else if (!c->view_stable && c->proposal.epoch == c->epoch_seen && want == c->proposal.in_sync &&
              (c->proposal_sent & ~alive & ~c->proposal_acked) == 0 &&
              (c->proposal.in_sync & ~(c->proposal_sent | c->proposal_acked)) == 0) {
     return; /* on its way */

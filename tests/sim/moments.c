@@ -10,7 +10,7 @@ static guint draw_type(Sim *sim) {
       1u << QFS_MESSAGE_APPLY,  1u << QFS_MESSAGE_CHUNKS, 1u << QFS_MESSAGE_INTENT,
       1u << QFS_MESSAGE_COMMIT, 1u << QFS_MESSAGE_VIEW,   1u << QFS_MESSAGE_SYNC,
       1u << QFS_MESSAGE_WIPE,   1u << QFS_MESSAGE_REMOVE, 1u << QFS_MESSAGE_DISCARD,
-      1u << QFS_MESSAGE_PURGE,  1u << QFS_MESSAGE_SCAN_RECORDS,
+      1u << QFS_MESSAGE_PURGE,  1u << QFS_MESSAGE_SCAN_RECORDS, 1u << QFS_MESSAGE_PROMISE,
   };
   return types[sim_random_below(&sim->random, G_N_ELEMENTS(types))];
 }

@@ -294,6 +294,36 @@ static void test_epochs(Fixture *f, gconstpointer data) {
   g_assert_cmpuint(held(f, "a"), ==, 10);
 }
 
+static void test_promise(Fixture *f, gconstpointer data) {
+  /* A promise is durable, leaves the view and the generation alone, and refuses what is older, views and promises too. */
+  f->epoch = 5;
+  add_view(f, 5);
+  add(f, QFS_MESSAGE_PROMISE)->id = 7;
+  run(f);
+  g_assert_cmpint(reply(f, 1)->status, ==, QFS_OK);
+  g_assert_cmpuint(durable_commits, ==, 1);
+  reopen_node(f);
+  const QfsNodeMeta meta = meta_of(f);
+  g_assert_cmpuint(meta.promised_epoch, ==, 7);
+  g_assert_cmpuint(meta.view.epoch, ==, 5);
+  g_assert_cmpuint(meta.generation, ==, 5);
+  f->epoch = 6;
+  add_put(f, "a", 10, 1, "late");
+  add_view(f, 6);
+  add(f, QFS_MESSAGE_PROMISE)->id = 6;
+  run(f);
+  for (guint i = 0; i < 3; i++) {
+    g_assert_cmpint(reply(f, i)->status, ==, QFS_STALE);
+    g_assert_cmpuint(reply(f, i)->epoch, ==, 7);
+  }
+  f->epoch = 7;
+  add(f, QFS_MESSAGE_PROMISE)->id = 7; /* repeated */
+  add_view(f, 7);
+  run(f);
+  g_assert_cmpint(reply(f, 0)->status, ==, QFS_OK);
+  g_assert_cmpint(reply(f, 1)->status, ==, QFS_OK);
+}
+
 static void test_newest(Fixture *f, gconstpointer data) {
   /* An older version changes nothing and the reply tells the timestamp that beat it; force
    * replaces. */
@@ -673,6 +703,7 @@ int main(int argc, char **argv) {
   ADD("hello-tells-what-the-node-remembers", test_hello);
   ADD("replica-of-another-node-is-refused", test_wrong_number);
   ADD("older-epochs-change-nothing", test_epochs);
+  ADD("a-promise-refuses-older-epochs-and-changes-no-view", test_promise);
   ADD("apply-tells-the-newer-timestamp", test_newest);
   ADD("remove-takes-only-the-version-meant", test_remove);
   ADD("batch-is-one-transaction", test_group_commit);
