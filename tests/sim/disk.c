@@ -360,6 +360,7 @@ static QfsReplica *wrap(SimDisk *disk, QfsReplica *real, gboolean reader) {
 
 QfsReplica *sim_disk_open(SimDisk *disk, gboolean create, GError **error) {
   g_assert(!disk->writer_open);
+  close_peeks(disk); /* a damaged file may need to be opened alone */
   if (disk->absent) {
     g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_IO, "injected: the directory is away");
     return NULL;
