@@ -176,12 +176,25 @@ QfsNodeSet qfs_peers_mute(const QfsCoordinator *c) {
   return mute;
 }
 
+static gboolean suffice(const QfsCoordinator *c, QfsNodeSet others) {
+  return qfs_view_has_majority(c, qfs_peers_alive(c) & others) &&
+         qfs_view_allows(c, qfs_peers_in(c, PEER_TRUSTED) & others);
+}
+
 /* A node is given up only while the others still make a quorum: otherwise waiting for it is the better
  * choice. */
 static gboolean can_do_without(const QfsCoordinator *c, const QfsPeer *peer) {
-  QfsNodeSet bit = QFS_NODE_BIT(peer->index);
-  return qfs_view_has_majority(c, qfs_peers_alive(c) & ~bit) &&
-         qfs_view_allows(c, qfs_peers_in(c, PEER_TRUSTED) & ~bit);
+  return suffice(c, ~QFS_NODE_BIT(peer->index));
+}
+
+/* Nodes that owe no answer for long. A machine or a disk that all nodes share may be too busy for all of them: then
+ * giving up one after another would make it worse, and in the end refuse writes that only have to wait. */
+static QfsNodeSet answering(const QfsCoordinator *c, gint64 now_us) {
+  QfsNodeSet set = 0;
+  for (guint i = 1; i <= c->n_peers; i++)
+    if (!is_silent(&c->peer[i], patience_us(c) / 2, now_us))
+      set |= QFS_NODE_BIT(i);
+  return set;
 }
 
 static void suspect(QfsCoordinator *c, QfsPeer *peer, const char *why, gint64 now_us) {
@@ -195,13 +208,14 @@ static void suspect(QfsCoordinator *c, QfsPeer *peer, const char *why, gint64 no
 }
 
 static void suspect_silent(QfsCoordinator *c, gint64 now_us) {
+  QfsNodeSet others = answering(c, now_us);
   for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
     if (!is_silent(peer, patience_us(c), now_us))
       continue;
     if (peer->state != PEER_TRUSTED && peer->state != PEER_JOINING && peer->state != PEER_KNOWN)
       continue;
-    if (peer->state == PEER_TRUSTED && !can_do_without(c, peer))
+    if (peer->state == PEER_TRUSTED && !suffice(c, others))
       continue;
     peer->too_slow = FALSE;
     suspect(c, peer, "does not answer", now_us);
