@@ -21,7 +21,7 @@
  *                                                                                  chunks-read-anywhere
  *   what was refused is never seen later              E    sim_check_maker         refused-after-sent
  *   a deleted key stays deleted                       E    sim_check_seen          purge-with-nodes-away
- *     a tombstone goes when nothing older is anywhere,N    check_purge, _purge_time purge-in-same-epoch, purge-in-grace,
+ *     a tombstone goes when nothing older is left,    N    check_purge, _purge_time purge-in-same-epoch, purge-in-grace,
  *     also after a loss of power, and not before its                               purge-before-settled,
  *     grace is over                                                                purge-without-checks
  *   a superseded outcome names a version at least     E    check_superseded        superseded-before-acknowledged
@@ -32,12 +32,12 @@
  *     removals of directories keep their conditions                                condition-ignored, rmdir-full
  *   a listing has what was there throughout, and      E    sim_check_list          list-too-few, list-without-memory
  *     nothing that was absent throughout
- *   versions at a replica do not go down, but by forceN    sim_check_regress       storage-no-last-writer
- *     on one that is not in sync
+ *   versions at a replica go down only by force, and  N    sim_check_regress       storage-no-last-writer
+ *     only on one that is not in sync
  *   merging takes the greater of a total order: it is N    sim_check_merge         ties-reversed, timestamps-signed,
  *     commutative, associative, idempotent                                         tombstone-loses-ties
- *   epochs, views, generations, ceilings promised by aN    sim_check_promises      stale-epoch-accepted
- *     node do not go back
+ *   epochs, views, generations, ceilings that a node  N    sim_check_promises      stale-epoch-accepted
+ *     promised do not go back
  *   a replica is wiped only if it lost something, and N    sim_check_wipe          wipe-repeated
  *     once per request
  *   corrupt bytes never reach a reader                E    sim_check_content       storage-record-unchecked,
@@ -49,7 +49,7 @@
  *   at rest no debt is left: intents, hints,          Q    wait_for_intents,       intent-sent-again, purge-keeps-hints,
  *     tombstones after collecting                          sim_check_collected     catchup-keeps-intents
  *   the history of every group has a linear order     Q    sim_check_linear        rename-without-intent, rmdir-races
- *   every request is answered by its deadline         E    client.c                (none: all paths share one queue)
+ *   every request is answered by its deadline         E    client.c                deadline-ignored
  */
 #pragma once
 
