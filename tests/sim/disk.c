@@ -106,8 +106,10 @@ static gboolean commit_inner(FaultReplica *replica, gboolean durable, GError **e
   if (!replica->inner->ops->commit(replica->inner, durable, error))
     return FALSE;
   replica->in_transaction = FALSE;
-  if (replica->wiped)
+  if (replica->wiped) { /* and checked (storage/replica.c): what was damaged is gone */
     replica->disk->wiped_incarnation = replica->disk->wipe_incarnation;
+    replica->disk->rotten = FALSE;
+  }
   for (guint i = 0; i < replica->watched->len; i++)
     sim_check_still_held(replica->disk->sim, g_ptr_array_index(replica->watched, i));
   return TRUE;
@@ -416,7 +418,7 @@ gboolean sim_disk_damage(SimDisk *disk, SimDamage damage) {
                           : sim_volume_damage(disk->volume, damage)))
     return FALSE;
   SIM_TRACE(disk->sim, "disk %u: damage %d", disk->node, damage);
-  disk->lost = disk->rolled_back = TRUE;
+  disk->lost = disk->ever_lost = disk->rolled_back = TRUE;
   if (damage == SIM_DAMAGE_DELETE || damage == SIM_DAMAGE_NO_FILE)
     disk->rotten = FALSE;
   else if (damage != SIM_DAMAGE_OLD_COPY)

@@ -48,7 +48,8 @@ typedef struct {
   gboolean rolled_back; /* ever lost something that had been committed */
   gboolean dying;       /* its process is being killed: closing changes nothing */
   gboolean lost;        /* lost something that counts as there until the node is in sync again */
-  gboolean rotten;      /* SQLite: damaged, and not replaced since */
+  gboolean ever_lost;   /* the same for good */
+  gboolean rotten;      /* SQLite: damaged, and not replaced or wiped since */
 
   guint64 wipe_incarnation;  /* of the node: asked for by the WIPE being handled */
   guint64 wiped_incarnation; /* in which it was wiped last */

@@ -393,7 +393,7 @@ static void cut_one_way(Sim *sim, SimNode *node) {
  * the budget says; nodes that have not yet caught up again count, whatever made them fall behind. */
 static gboolean may_lose(Sim *sim, guint number) {
   guint lost = 1, behind = 1;
-  if (sim->options.unlimited || sim->coordinator == NULL)
+  if (sim->coordinator == NULL)
     return FALSE;
   QfsEngineStatus *status = status_new(sim);
   for (guint i = 1; i <= sim->nodes_n; i++) {
@@ -401,7 +401,8 @@ static gboolean may_lose(Sim *sim, guint number) {
     behind += i != number && !status->node[i - 1].in_sync;
   }
   qfs_engine_status_free(status);
-  return lost < sim->write_quorum && behind <= sim_faults_survivable(sim);
+  return lost < sim->write_quorum &&
+         (sim->options.unlimited || behind <= sim_faults_survivable(sim));
 }
 
 static SimDamage damage_of(Sim *sim, FaultKind kind) {
@@ -476,7 +477,7 @@ static void fail_files(Sim *sim, guint number) {
   SimVolume *volume = sim->disk[number].volume;
   volume->spare = !may_lose(sim, number);
   if (!volume->spare)
-    sim->disk[number].lost = sim->disk[number].rolled_back = TRUE;
+    sim->disk[number].lost = sim->disk[number].ever_lost = sim->disk[number].rolled_back = TRUE;
   volume->stay = sim_random_percent(dice(sim), 50);
   volume->fail_in = (guint)sim_random_spread(dice(sim), 1, 400);
 }

@@ -178,7 +178,9 @@ void sim_jobs_run(const SimJobsConfig *config, guint64 first, guint64 n, SimSeed
   g_assert(config->jobs >= 1 && config->jobs <= SIM_JOBS_MAX);
   for (guint i = 0; i < config->jobs; i++)
     jobs[i] = (Job){.log_fd = memfd_create("sim-log", 0), .shared = shared_new(sizeof(Shared))};
-  while (next < end || running > 0) {
+  gboolean left = TRUE; /* seeds to begin */
+  while (left || running > 0) {
+    left = FALSE;
     for (guint i = 0; i < config->jobs; i++) {
       Job *job = &jobs[i];
       if (job->pid != 0 || (failed && config->until_failure))
@@ -195,6 +197,7 @@ void sim_jobs_run(const SimJobsConfig *config, guint64 first, guint64 n, SimSeed
     }
     if (running == 0)
       break;
+    left = TRUE;
     int wait_status;
     pid_t pid = wait(&wait_status);
     for (guint i = 0; i < config->jobs && pid > 0; i++)

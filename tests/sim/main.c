@@ -20,7 +20,7 @@ static struct {
 } arguments = {.seeds = 100, .start = 1, .seed = -1, .jobs = 2, .tail = 40, .timeout_s = 60};
 
 typedef struct {
-  guint64 seeds, failed, sqlite;
+  guint64 seeds, failed, sqlite, waiting;
   guint64 operations, acked_puts, gets, crashes, node_crashes, lost, faults, events, hedged;
   guint64 linear_checked, linear_open;
   gint64 virtual_us;
@@ -91,6 +91,7 @@ static void add_totals(Totals *totals, const SimResult *result) {
   totals->linear_open += result->linear_open;
   totals->duplicated += result->duplicated;
   totals->sqlite += result->sqlite;
+  totals->waiting += result->waiting;
   for (guint i = 0; i < SIM_FAULT_KINDS_MAX; i++)
     totals->fault_count[i] += result->fault_count[i];
 }
@@ -143,6 +144,9 @@ static void print_totals(const Totals *t, gint64 real_us) {
       (double)t->crashes / n, (double)t->node_crashes / n, (double)t->lost / n,
       (double)t->hedged / n, (double)t->faults / n, (double)t->events / n,
       (double)t->virtual_us / n / SIM_SECOND, t->linear_checked, t->linear_open);
+  if (t->waiting > 0)
+    printf("# %" G_GUINT64_FORMAT " seeds ended waiting for a disk that was lost beyond what must be survived\n",
+           t->waiting);
   if (arguments.verbose)
     print_fault_counts(t);
   printf("%" G_GUINT64_FORMAT " seeds, %" G_GUINT64_FORMAT " failed, %.0f times real time\n",

@@ -43,6 +43,7 @@ typedef struct {
 /* Lies in memory shared with the parent process; plain data. */
 typedef struct {
   gboolean finished, failed;
+  gboolean waiting; /* unlimited: keys wait for a disk that was lost */
   char message[1024];
   guint nodes, replicas;
   gboolean sqlite;
