@@ -14,8 +14,9 @@
  * in the log, once in the file, and again for the other nodes on the same disk. */
 #define ROOM_RESERVE (4u << 20)
 #define ROOM_FACTOR 12
-/* Requests refused for lack of space that are remembered. */
+/* Requests refused for lack of space that are remembered, and batches that are over. */
 #define REFUSED_MAX 1024
+#define ENDED_MAX 1024
 
 struct QfsNode {
   QfsEnv *env;
@@ -30,6 +31,9 @@ struct QfsNode {
   guint64 refused[REFUSED_MAX]; /* cookies, a ring: a late copy of one must not work after all */
   guint n_refused;              /* ever */
   guint64 refused_newest;       /* of them: cookies only grow, so what is newer was not refused */
+  guint64 ended[ENDED_MAX];     /* intents, a ring: a late copy of one must not bring it back */
+  guint n_ended;                /* ever */
+  guint64 ended_newest;         /* of them */
   GArray *drops;    /* QfsObjectId: garbage objects of which rows are left */
 
   /* of the attempt in progress */
@@ -188,8 +192,22 @@ static gboolean serve_apply(QfsNode *node, const QfsMessage *request, QfsMessage
   return TRUE;
 }
 
+static void note_ended(QfsNode *node, guint64 id) {
+  node->ended[node->n_ended++ % ENDED_MAX] = id;
+  raise_to(&node->ended_newest, id);
+}
+
+static gboolean has_ended(const QfsNode *node, guint64 id) {
+  for (guint i = 0; id <= node->ended_newest && i < MIN(node->n_ended, ENDED_MAX); i++)
+    if (node->ended[i] == id)
+      return TRUE;
+  return FALSE;
+}
+
 static gboolean serve_intent(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
                              GError **error) {
+  if (has_ended(node, request->id))
+    return TRUE;
   return node->replica->ops->intent_put(node->replica, request->id, request->records, error);
 }
 
@@ -199,6 +217,7 @@ static gboolean serve_commit(QfsNode *node, const QfsMessage *request, QfsMessag
    * holders, and then the batch is rolled forward from here. A COMMIT without records removes it. */
   if (request->records != NULL && request->records->len > 0)
     return serve_apply(node, request, reply, error);
+  note_ended(node, request->id);
   return node->replica->ops->intent_remove(node->replica, request->id, error);
 }
 
