@@ -3,7 +3,8 @@
  *   create -> clients and faults -> heal -> all is quiet: owners agree -> as many nodes fail as may
  * fail at once, or one after another: everything still reads and writes -> heal, quiet, agree ->
  * every key changes
- *   -> quiet, agree -> restart -> the same -> every history has a linear order
+ *   -> quiet, agree -> restart -> the same -> tombstones go, and an old copy comes back -> every history has a
+ *   linear order
  */
 #include "check.h"
 #include "faults.h"
@@ -253,11 +254,33 @@ static void collect_tombstones(Sim *sim) {
   sim_check_collected(sim);
 }
 
+static void remove_some(Sim *sim) {
+  for (guint i = 0; i < sim->history->keys->len; i++) {
+    SimKey *key = g_ptr_array_index(sim->history->keys, i);
+    if (key->class == SIM_KEY_DIRECTORY || sim_random_percent(&sim->random, 50))
+      continue;
+    SimOp *op = sim_clients_remove(sim, key);
+    SIM_CHECK(sim, op->outcome == SIM_APPLIED || op->status == QFS_NOT_FOUND, "%s", sim_op_text(op));
+  }
+}
+
 static void read_everything(Sim *sim, const char *when) {
   for (guint i = 0; i < sim->history->keys->len; i++) {
     SimOp *op = sim_clients_get(sim, g_ptr_array_index(sim->history->keys, i));
     SIM_CHECK(sim, op->outcome == SIM_ANSWERED, "%s: %s", when, sim_op_text(op));
   }
+}
+
+/* DESIGN 1.9: what a replica had before the deletes does not come back, though the deletes are forgotten. */
+static void restore_after_collecting(Sim *sim) {
+  guint number = 1 + sim_random_below(&sim->random, sim->nodes_n);
+  sim_disk_keep_copy(&sim->disk[number]);
+  remove_some(sim);
+  collect_tombstones(sim);
+  sim_node_crash(sim, number, "injected: an old copy");
+  sim_disk_damage(&sim->disk[number], SIM_DAMAGE_OLD_COPY);
+  sim_run_for(sim, SIM_SECOND);
+  come_to_rest(sim, "a copy from before the deletes was restored");
 }
 
 static void change_everything(Sim *sim, const char *when) {
@@ -371,7 +394,10 @@ void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *r
   come_to_rest(sim, "every key changed");
   restart(sim);
   read_everything(sim, "after the restart");
-  collect_tombstones(sim);
+  if (sim_faults_survivable(sim) > 0 && sim_random_percent(&sim->random, 50))
+    restore_after_collecting(sim);
+  else
+    collect_tombstones(sim);
   read_everything(sim, "after tombstones were collected");
   end_run(sim);
   sim_free(sim);

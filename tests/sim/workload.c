@@ -362,6 +362,10 @@ SimOp *sim_clients_change(Sim *sim, SimKey *key) {
   return ask(sim, op);
 }
 
+SimOp *sim_clients_remove(Sim *sim, SimKey *key) {
+  return ask(sim, begin(asked_client(sim), SIM_OP_REMOVE, key));
+}
+
 void sim_clients_prepare(Sim *sim) {
   static const char *const dirs[] = {COLD_DIR, TOKEN_DIR};
   for (guint i = 0; i < G_N_ELEMENTS(dirs); i++) {

@@ -23,3 +23,4 @@ gboolean sim_clients_are_idle(Sim *sim); /* nothing under way, and nothing more 
 /* One operation by a client that does nothing else; runs the world until it has ended. */
 SimOp *sim_clients_get(Sim *sim, SimKey *key);
 SimOp *sim_clients_change(Sim *sim, SimKey *key); /* a plain change that suits the key */
+SimOp *sim_clients_remove(Sim *sim, SimKey *key);
