@@ -60,14 +60,18 @@ class Cut:
         size = self.random.choice((len(synced), len(latest)))
         out = bytearray(max(len(synced), len(latest)))
         out[:len(synced)] = synced
-        for start in range(0, len(latest), block):
-            part = latest[start:start + block]
-            if part != out[start:start + len(part)]:
-                if self.random.random() < keep:
-                    out[start:start + len(part)] = part
-                    self.kept += 1
-                else:
-                    self.dropped += 1
+        span = 64 * block
+        for begin_of_span in range(0, len(latest), span):
+            if latest[begin_of_span:begin_of_span + span] == out[begin_of_span:begin_of_span + span]:
+                continue
+            for start in range(begin_of_span, min(begin_of_span + span, len(latest)), block):
+                part = latest[start:start + block]
+                if part != out[start:start + len(part)]:
+                    if self.random.random() < keep:
+                        out[start:start + len(part)] = part
+                        self.kept += 1
+                    else:
+                        self.dropped += 1
         return bytes(out[:size])
 
     def live_file(self, path):

@@ -309,7 +309,7 @@ class Big(Writer):
 
     def step(self):
         subject = self.subjects[0]
-        data = self.content(self.random.randrange(1200000, 4000000))
+        data = self.content(self.random.randrange(1100000, 2200000))
         temporary = f"{self.dir}/temporary"
         with Closing(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
             write_all(descriptor, data)
