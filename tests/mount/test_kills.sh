@@ -7,7 +7,10 @@ rounds=${KILLS:-200}
 # Long, so that a busy machine does not fail an operation.
 options=timeout=60000
 mount_store $options || exit 1
-start_traffic crash "${SEED:-$RANDOM}"
+RANDOM=${SEED:-$RANDOM}
+seed=$RANDOM
+RANDOM=$seed
+start_traffic crash "$seed"
 
 bad=0 operations=0
 for ((round = 1; round <= rounds; round++)); do
