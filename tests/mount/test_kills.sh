@@ -7,8 +7,7 @@ rounds=${KILLS:-200}
 # Long, so that a busy machine does not fail an operation.
 options=timeout=60000
 mount_store $options || exit 1
-RANDOM=${SEED:-$RANDOM}
-seed=$RANDOM
+seed=${SEED:-$RANDOM}
 RANDOM=$seed
 start_traffic crash "$seed"
 

@@ -115,8 +115,7 @@ minority_fails '2>1 3>1 4>1 5>1'
 
 # Any grouping, one-way cuts, slow and lossy links at once, drawn by lot. The coordinator is with the lowest of the first
 # group; who it reaches in both directions counts.
-RANDOM=${SEED:-$RANDOM}
-seed=$RANDOM
+seed=${SEED:-$RANDOM}
 diag "seed $seed"
 RANDOM=$seed
 by_lot() {

@@ -8,8 +8,7 @@ rounds=${POWER_ROUNDS:-24}
 shim=${QUORUMFS%/*}/tests/lib/powerloss.so
 [ -e "$shim" ] || { echo "Bail out! $shim is not there"; exit 1; }
 live=$work/live disk=$work/disk real=$QUORUMFS
-RANDOM=${SEED:-$RANDOM}
-seed=$RANDOM
+seed=${SEED:-$RANDOM}
 diag "seed $seed"
 RANDOM=$seed
 
