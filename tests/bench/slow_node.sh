@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# slow_node.sh - what one node that is delayed by 2 s costs: medians of puts and gets, with it and without, in one run.
+# slow_node.sh - what one node that is delayed by 2 s (DELAY=MS) costs: medians of puts and gets, with it and without, in
+# one run.
 # A put is open, write, close. A get is open, read, close: of a key just put, and of a key that nobody touched since the
 # store was mounted (looked up, opened and read from a replica for the first time).
 # Healthy and slow phases alternate, so that whatever else the machine does meets both. Figures are in the lines
@@ -50,7 +51,7 @@ times = {name: {kind: [] for kind in kinds} for name in ("healthy", "slow at onc
 phase("warm", {kind: [] for kind in kinds})
 for _ in range(rounds):
     phase("healthy", times["healthy"])
-    write_control("delay", "2000")
+    write_control("delay", sys.argv[5])
     phase("slow", times["slow at once"])
     time.sleep(2)
     phase("slower", times["slow for a while"])
@@ -71,7 +72,7 @@ END
 passes "filled" limited 600 python3 "$work/measure.py" "$mnt" "$rounds" "$count" fill
 unmount_store
 mount_store faults || exit 1
-timeout 900 python3 "$work/measure.py" "$mnt" "$rounds" "$count" run >"$work/figures"
+timeout 900 python3 "$work/measure.py" "$mnt" "$rounds" "$count" run "${DELAY:-2000}" >"$work/figures"
 is $? 0 "measured"
 cat "$work/figures"
 finish
