@@ -11,7 +11,7 @@ set -u
 top=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 build=${QFS_BUILD:-$top/build}
 patches=$top/tests/sim/mutations
-seeds=1000
+seeds=1500
 jobs=$(nproc)
 tap='' list='' built='' hints=''
 only=()
