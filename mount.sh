@@ -19,7 +19,7 @@ build/, makes MOUNTPOINT if there is none, mounts, and returns when the store se
 Options for -o, separated by commas (all of them: build/quorumfs mount --help):
   store=DIR     the store's directory (default: $XDG_DATA_HOME/quorumfs/default,
                 or ~/.local/share/quorumfs/default)
-  nodes=N       nodes (default: 5)
+  nodes=N       nodes (default: 5; other ones than before: the data moves)
   replicas=K    replicas of each key (default: (N+1)/2)
   nodeI=DIR     directory of node I, such as one on another disk
   sync          every write is on stable storage before it is acknowledged

@@ -19,6 +19,8 @@ struct QfsCatchup {
   guint node;
   Stage stage;
   guint64 from, until;      /* sequence numbers to look at */
+  guint64 settled_first;    /* the mark when it began to join: what came since has greater numbers */
+  gboolean everything;      /* it may lack what is older than it knows of */
   QfsNodeSet all;           /* the trusted nodes when it began: each must be scanned in each stage */
   QfsNodeSet sources;       /* of these, still to be scanned in this stage */
   guint source;
@@ -124,6 +126,10 @@ guint qfs_catchup_progress(const QfsPeer *peer) {
   gdouble base = u->stage == STAGE_RECORDS ? 50 : u->stage == STAGE_CHUNKS ? 5 : 0;
   gdouble span = u->stage == STAGE_EXTRAS ? 5 : 45;
   return (guint)(base + span * MIN(part, 1.0));
+}
+
+gboolean qfs_catchup_was_from_nothing(const QfsPeer *peer) {
+  return peer->catchup != NULL && peer->catchup->everything;
 }
 
 static gboolean should_hold(QfsCoordinator *c, QfsCatchup *u, guint64 hash) {
@@ -234,6 +240,16 @@ static gboolean is_on_its_way(QfsCoordinator *c, const QfsChunk *row) {
   return FALSE;
 }
 
+/* A node that is being filled remembers that what it holds up to here was compared with the others: when it is
+ * interrupted and begins again it need not be compared once more. */
+static void tell_settled(QfsCoordinator *c, const QfsCatchup *u) {
+  if (!c->peer[u->node].filled)
+    return;
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_SYNC, u->node);
+  message->settled = u->settled_first;
+  qfs_rpc_send(c, &c->peer[u->node], message, NULL, NULL);
+}
+
 static void extra_chunks_next(QfsCoordinator *c, QfsCatchup *u) {
   while (u->next_chunk < u->extra_chunks->len) {
     const QfsChunk *extra = u->extra_chunks->pdata[u->next_chunk++];
@@ -251,7 +267,10 @@ static void extra_chunks_next(QfsCoordinator *c, QfsCatchup *u) {
     u->stage = STAGE_CHUNKS;
     /* When others took over from nodes that are still away it must hold keys that it never had. */
     if ((c->view.base | QFS_NODE_BIT(u->node)) != qfs_view_all(c))
+      u->everything = TRUE;
+    if (u->everything)
       u->from = 0;
+    tell_settled(c, u);
     u->at_seq = u->from;
     g_clear_pointer(&u->at_chunk, qfs_chunk_free);
     u->sources = u->all;
@@ -406,7 +425,7 @@ static void synced(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer
     return;
   }
   u->stage = STAGE_READY;
-  peer->rebuild = FALSE;
+  peer->rebuild = peer->filled = FALSE;
   c->view_dirty = TRUE;
 }
 
@@ -441,7 +460,12 @@ static void wiped(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer 
   if (u == NULL || !usable(c, u, peer, reply))
     return;
   c->stat.rebuilt++;
+  peer->filled = TRUE;
+  peer->damaged = FALSE;
+  peer->meta.wiped = reply->id;
+  peer->meta.settled = 0;
   u->stage = STAGE_EXTRAS;
+  c->view_dirty = TRUE; /* the next view remembers it */
   catchup_step(c, u);
 }
 
@@ -496,6 +520,7 @@ static void catchup_step(QfsCoordinator *c, QfsCatchup *u) {
     if (peer->state == PEER_KNOWN) { /* joins from here on: a wipe must not take new writes with it */
       peer->state = PEER_JOINING;
       u->until = c->last_seq;
+      u->settled_first = c->settled;
       qfs_flights_join(c);
       if (peer->catchup != u)
         return;
@@ -533,16 +558,21 @@ void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer) {
   QfsCatchup *u = g_new0(QfsCatchup, 1);
   u->id = ++ids;
   u->node = peer->index;
-  u->stage = peer->rebuild ? STAGE_WIPE : STAGE_INTENTS;
-  if (!peer->rebuild)
-    u->from = qfs_set_has(c->view.in_sync, peer->index) ? c->settled
-                                                        : c->view.left_mark[peer->index - 1];
+  guint64 left_mark = c->view.left_mark[peer->index - 1];
+  u->stage = peer->rebuild && !peer->filled ? STAGE_WIPE : STAGE_INTENTS;
+  u->everything = peer->rebuild || (left_mark & QFS_MARK_INCOMPLETE) != 0;
+  if (peer->filled)
+    u->from = peer->meta.settled; /* as it was told when it had no extras */
+  else if (!peer->rebuild)
+    u->from = qfs_set_has(c->view.in_sync, peer->index) ? c->settled : left_mark & ~QFS_MARK_INCOMPLETE;
   u->from = MIN(u->from, c->settled);
   u->at_seq = u->from;
   u->all = trusted;
   peer->catchup = u;
   qfs_log(c, G_LOG_LEVEL_MESSAGE, "node %u %s", peer->index,
-          peer->rebuild ? "is rebuilt from its peers" : "is catching up");
+          peer->filled    ? "goes on being rebuilt from its peers"
+          : peer->rebuild ? "is rebuilt from its peers"
+                          : "is catching up");
   catchup_step(c, u);
 }
 
@@ -565,7 +595,7 @@ void qfs_catchup_consider(QfsCoordinator *c) {
   if (!c->serving || c->recovery != NULL || !c->view_stable || c->closing)
     return;
   QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
-  for (guint i = 1; i <= c->n_peers; i++) {
+  for (guint i = 1; i <= MIN(c->n_peers, qfs_view_nodes(c)); i++) {
     QfsPeer *peer = &c->peer[i];
     if (peer->catchup != NULL && peer->catchup->stage == STAGE_READY &&
         peer->catchup->mark < c->settled) {

@@ -45,7 +45,7 @@ QfsCoordinator *qfs_coordinator_new(QfsEnv *env, const QfsCoordinatorConfig *con
   c->env = env;
   c->config = *config;
   c->n_peers = config->nodes;
-  for (guint i = 1; i <= c->n_peers; i++)
+  for (guint i = 1; i <= QFS_NODES_MAX; i++)
     c->peer[i].index = i;
   c->rpcs = g_hash_table_new(g_int64_hash, g_int64_equal);
   c->keys = g_hash_table_new(g_str_hash, g_str_equal);
@@ -90,7 +90,7 @@ void qfs_coordinator_free(QfsCoordinator *c) {
   qfs_reads_clear(c);
   g_ptr_array_unref(c->suspects);
   g_array_unref(c->taken_back);
-  for (guint i = 1; i <= c->n_peers; i++)
+  for (guint i = 1; i <= QFS_NODES_MAX; i++)
     g_free(c->peer[i].reason);
   g_free(c->failure);
   g_free(c);
@@ -102,7 +102,9 @@ void qfs_after_event(QfsCoordinator *c) {
     qfs_recovery_consider(c);
     qfs_view_evaluate(c);
     qfs_catchup_consider(c);
-    qfs_rebase_consider(c);
+    qfs_resize_consider(c);
+    qfs_mover_consider(c);
+    qfs_tidy_consider(c);
     if (c->joiner_lost && c->view_stable) { /* else the next view looks at all flights */
       c->joiner_lost = FALSE;
       qfs_flights_dispatch(c);
@@ -174,7 +176,8 @@ void qfs_coordinator_tick(QfsCoordinator *c) {
   qfs_settle_tick(c, now_us);
   qfs_ops_tick(c, now_us);
   qfs_recovery_consider(c);
-  qfs_rebase_consider(c);
+  qfs_mover_consider(c);
+  qfs_tidy_consider(c);
   qfs_purge_consider(c);
   qfs_after_event(c);
 }
@@ -207,9 +210,28 @@ void qfs_coordinator_shutdown(QfsCoordinator *c) {
 
 /* ---- peers ---- */
 
+/* Of a node that is no longer part of the view only what is not settled counts. */
+static gboolean is_stranger(const QfsCoordinator *c, guint node) {
+  QfsNodeSet sets = qfs_view_all(c) | c->view.in_sync;
+  for (guint i = 0; i < c->view.n_unsettled; i++)
+    sets |= c->view.unsettled[i].nodes;
+  return !qfs_set_has(sets, node);
+}
+
 void qfs_peer_judge(QfsCoordinator *c, QfsPeer *peer) {
+  if (is_stranger(c, peer->index)) {
+    peer->rebuild = TRUE;
+    peer->filled = FALSE;
+    return;
+  }
   const char *objection = peer->evicted ? "it was evicted"
                                         : qfs_view_objection(&c->view, &peer->meta, c->settled);
+  if (!peer->damaged && !peer->evicted && qfs_view_is_filled(&c->view, &peer->meta) &&
+      peer->meta.generation >= c->view.generation[peer->index - 1]) {
+    peer->rebuild = peer->filled = TRUE; /* goes on where it was */
+    return;
+  }
+  peer->filled = FALSE;
   if (objection == NULL || peer->rebuild)
     return;
   peer->rebuild = TRUE;
@@ -301,6 +323,7 @@ void qfs_peer_fail(QfsCoordinator *c, QfsPeer *peer, const char *reason, gboolea
   g_free(peer->reason);
   peer->reason = copy;
   peer->rebuild = peer->rebuild || rebuild;
+  peer->damaged = peer->damaged || rebuild;
   qfs_log(c, G_LOG_LEVEL_WARNING, "node %u failed: %s", peer->index, peer->reason);
   gint64 pause = MIN((gint64)RETRY_FIRST_US << MIN(peer->retries, 5), RETRY_MAX_US);
   peer->retries++;
@@ -343,8 +366,9 @@ gboolean qfs_coordinator_is_quiet(const QfsCoordinator *c) {
   if (!c->serving || c->recovery != NULL || !c->view_stable || !qfs_is_settled(c))
     return FALSE;
   return c->settled_told >= c->settled && !c->settling && !qfs_garbage_waits(c) &&
-         c->purge == NULL && !c->purge_again && qfs_peers_in(c, PEER_JOINING) == 0 && qfs_peers_in(c, PEER_KNOWN) == 0 && !c->view_dirty &&
-         (c->closing || !qfs_rebase_is_due(c));
+         c->purge == NULL && !c->purge_again && qfs_peers_in(c, PEER_JOINING) == 0 &&
+         (qfs_peers_in(c, PEER_KNOWN) & qfs_view_all(c)) == 0 && !c->view_dirty &&
+         (c->closing || (!qfs_mover_is_due(c) && !qfs_tidy_is_due(c) && qfs_resize_is_over(c)));
 }
 
 const char *qfs_coordinator_failure(const QfsCoordinator *c) { return c->failure; }
@@ -413,6 +437,12 @@ void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
   out->replicas = c->view_known ? qfs_replicas(c) : c->config.replicas;
   out->write_quorum = qfs_write_quorum(out->replicas);
   out->epoch = c->view.epoch;
+  out->nodes_in_force = c->view_known ? qfs_view_nodes(c) : c->config.nodes;
+  out->resizing = qfs_resize_is_wanted(c);
+  out->wanted_nodes = out->resizing ? c->want_nodes : out->nodes_in_force;
+  out->wanted_replicas = out->resizing ? c->want_replicas : out->replicas;
+  out->resize_progress = out->resizing ? qfs_resize_progress(c) : 0;
+  out->resize_waits_for = qfs_resize_reason(c);
   QfsNodeSet answer = qfs_peers_alive(c) & ~qfs_peers_silent(c);
   out->quorum = c->serving && c->quorum && qfs_view_has_majority(c, answer);
   out->recovering = !c->serving || c->recovery != NULL;

@@ -28,7 +28,8 @@ G_BEGIN_DECLS
 typedef struct QfsCoordinator QfsCoordinator;
 
 typedef struct {
-  guint nodes, replicas;
+  guint nodes;              /* that may know of the store: all are opened at the start */
+  guint replicas;           /* of a new store */
   guint coordinator_id;     /* low bits of every timestamp, 0..255 */
   gboolean sync;
   guint timeout_ms;
@@ -38,6 +39,8 @@ typedef struct {
   char store[37];           /* UUID of a new store */
   QfsEngineWatch watch;     /* may be NULL */
   gpointer watch_data;
+  void (*resized)(gpointer data); /* what qfs_coordinator_resize asked for is done; or NULL. As an effect of E1 */
+  gpointer resized_data;
 } QfsCoordinatorConfig;
 
 QfsCoordinator *qfs_coordinator_new(QfsEnv *env, const QfsCoordinatorConfig *config);
@@ -49,6 +52,9 @@ void qfs_coordinator_submit(QfsCoordinator *coordinator, QfsRequest *request);
 void qfs_coordinator_receive(QfsCoordinator *coordinator, QfsMessage *reply);  /* takes it over */
 void qfs_coordinator_read_done(QfsCoordinator *coordinator, QfsRead *read);    /* takes it over */
 void qfs_coordinator_tick(QfsCoordinator *coordinator);
+/* The store is to have these N and K. Only while it serves; data moves in the background, and
+ * the environment is asked for further nodes. */
+void qfs_coordinator_resize(QfsCoordinator *coordinator, guint nodes, guint replicas);
 /* The node is closed: stopped by command (reason NULL), or its replica failed or could not be opened. */
 void qfs_coordinator_node_gone(QfsCoordinator *coordinator, guint node, guint64 incarnation,
                                const char *reason);

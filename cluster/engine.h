@@ -58,6 +58,7 @@ typedef struct {
   guint64 rebuilt;             /* replicas that were found unusable and wiped, to be copied anew */
   guint64 lost_values;         /* removed because their data was only at evicted nodes */
   guint64 copied_records, copied_chunks; /* to nodes that caught up or took over */
+  guint64 tidied;              /* rows removed from nodes that do not own them */
 } QfsEngineCounters;
 
 typedef struct {
@@ -67,6 +68,11 @@ typedef struct {
   gboolean recovering;         /* start is not finished */
   guint64 unsettled;           /* versions not yet on stable storage on all holders */
   QfsEngineCounters count;
+  guint nodes_in_force;        /* N; `nodes` counts those that come or go, too */
+  gboolean resizing;           /* to these: */
+  guint wanted_nodes, wanted_replicas;
+  guint resize_progress;       /* percent of the step under way */
+  char *resize_waits_for;      /* NULL: it goes on */
   gboolean purge_running;      /* or asked for and waiting */
   char *purge_waits_for;       /* collecting tombstones waits for this; NULL: for nothing but its time */
   gint64 purge_last_ms;        /* wall clock of the end of the last run; 0: none yet */
@@ -109,8 +115,9 @@ typedef void (*QfsEngineWatch)(const char *key, gpointer user_data);
 
 /* Opens or creates the embedded store and returns when it serves (or when it serves as far as it can: a
  * store without a majority of its nodes opens and answers QFS_NO_QUORUM). Blocks. Fails, changing
- * nothing, on: bad configuration, a store locked by another process, another N or K than stored, a
- * newer format, a directory that can't be made. Errors are one line, fit for standard error. */
+ * nothing, on: bad configuration, a store locked by another process, another N or K than the store has while
+ * it lacks a majority of its nodes, a newer format, a directory that can't be made. Another N or K is reached in
+ * the background. Errors are one line, fit for standard error. */
 QfsEngine *qfs_engine_open_embedded(const QfsEngineConfig *config, QfsEngineWatch watch,
                                     gpointer watch_data, GError **error);
 

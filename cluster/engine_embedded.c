@@ -14,6 +14,7 @@ typedef struct {
   QfsEngine engine; /* first */
   QfsStore *store;
   QfsEnvThread *threads;
+  guint nodes; /* wanted; engine.config.nodes counts those that are to go, too */
 } Embedded;
 
 static void embedded_submit(QfsEngine *engine, QfsRequest *request) {
@@ -36,7 +37,7 @@ static QfsEngineStatus *embedded_status(QfsEngine *engine) {
   Embedded *self = (Embedded *)engine;
   QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
   qfs_env_thread_status(self->threads, status);
-  for (guint i = 0; i < engine->config.nodes; i++) {
+  for (guint i = 0; i < status->nodes; i++) {
     g_free(status->node[i].dir);
     status->node[i].dir = g_strdup(qfs_store_node_dir(self->store, i + 1));
   }
@@ -91,17 +92,32 @@ static gboolean start_is_over(const QfsCoordinator *coordinator) {
 }
 
 /* What the nodes that failed have to say, in one line. */
-static char *node_reasons(Embedded *self) {
+static char *node_reasons(Embedded *self, gboolean *out_failed) {
   QfsEngineStatus *status = embedded_status(&self->engine);
   GString *line = g_string_new(NULL);
-  for (guint i = 0; i < self->engine.config.nodes; i++)
+  for (guint i = 0; i < status->nodes; i++)
     if (status->node[i].state == QFS_NODE_STATE_FAILED)
       g_string_append_printf(line, "%snode %u: %s", line->len > 0 ? "; " : "", i + 1,
                              status->node[i].reason != NULL ? status->node[i].reason : "failed");
   qfs_engine_status_free(status);
+  *out_failed = line->len > 0;
   if (line->len == 0)
     g_string_append(line, "its nodes did not answer in time");
   return g_string_free(line, FALSE);
+}
+
+/* store.conf names the nodes to come, so that they may be started. */
+static gboolean resize(Embedded *self) {
+  qfs_env_thread_resize(self->threads, self->nodes, self->engine.config.replicas);
+  return TRUE;
+}
+
+/* Nodes above N are gone. Called without locks, once per request to resize. */
+static void resized(gpointer data) {
+  Embedded *self = data;
+  g_autoptr(GError) error = NULL;
+  if (!qfs_store_resized(self->store, &error))
+    g_warning("%s", error->message); /* they are looked for once more at the next start */
 }
 
 /* An old store opens with whatever nodes it has; a new one must come up. */
@@ -113,12 +129,20 @@ static gboolean wait_for_start(Embedded *self, GError **error) {
     g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_FAILED, "store %s: %s", dir, failure);
     return FALSE;
   }
-  if (!qfs_store_is_new(self->store) ||
-      qfs_env_thread_wait(self->threads, qfs_coordinator_is_serving, 0))
+  const gboolean serves = qfs_env_thread_wait(self->threads, qfs_coordinator_is_serving, 0);
+  if (serves)
+    return qfs_store_ready(self->store, error) && resize(self);
+  if (!qfs_store_is_new(self->store) && !qfs_store_is_resized(self->store))
     return qfs_store_ready(self->store, error);
-  g_autofree char *reasons = node_reasons(self);
-  g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_FAILED, "cannot create store %s: %s", dir,
-              reasons);
+  gboolean failed = FALSE;
+  g_autofree char *reasons = node_reasons(self, &failed);
+  if (qfs_store_is_new(self->store))
+    g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_FAILED, "cannot create store %s: %s", dir,
+                reasons);
+  else
+    g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_FAILED,
+                "store %s: other nodes or replicas can be had only while a majority of its nodes is there: %s",
+                dir, failed ? reasons : "too few of their replicas are usable");
   return FALSE;
 }
 
@@ -132,21 +156,26 @@ QfsEngine *qfs_engine_open_embedded(const QfsEngineConfig *config, QfsEngineWatc
   self->store = store;
   self->engine.config = *config;
   self->engine.config.store = g_strdup(qfs_store_dir(store));
+  self->nodes = config->nodes;
+  self->engine.config.nodes = qfs_store_places(store);
   for (guint i = 0; i < QFS_NODES_MAX; i++)
     self->engine.config.node_dirs[i] =
-        i < config->nodes ? g_strdup(qfs_store_node_dir(store, i + 1)) : NULL;
+        i < qfs_store_places(store) ? g_strdup(qfs_store_node_dir(store, i + 1)) : NULL;
 
-  self->threads = qfs_env_thread_new(config->nodes, self->engine.config.node_dirs, config->sync,
-                                     watch, watch_data);
+  self->threads = qfs_env_thread_new(qfs_store_places(store), self->engine.config.node_dirs,
+                                     config->sync, watch, watch_data);
   if (config->faults)
     qfs_env_thread_allow_faults(self->threads);
-  QfsCoordinatorConfig coordinator = {.nodes = config->nodes,
-                                      .replicas = config->replicas,
+  const gboolean is_new = qfs_store_is_new(store);
+  QfsCoordinatorConfig coordinator = {.nodes = qfs_store_known(store),
+                                      .replicas = is_new ? config->replicas : 1,
+                                      .resized = resized,
+                                      .resized_data = self,
                                       .sync = config->sync,
                                       .timeout_ms = config->timeout_ms,
                                       .tombstone_grace_s = config->tombstone_grace_s,
                                       .purge_period_s = PURGE_PERIOD_S,
-                                      .create = qfs_store_is_new(store)};
+                                      .create = is_new};
   g_strlcpy(coordinator.store, qfs_store_uuid(store), sizeof coordinator.store);
   qfs_env_thread_run(self->threads, &coordinator);
   if (!wait_for_start(self, error))

@@ -77,6 +77,9 @@ struct QfsEnv {
   void (*node_start)(QfsEnv *env, guint node, guint64 incarnation);
   /* Closes the node's files for real; what was queued for it is lost. Ends with qfs_coordinator_node_gone. */
   void (*node_stop)(QfsEnv *env, guint node);
+  /* Ends the node's process, if it has one, and removes its replica. Ends with qfs_coordinator_node_gone for
+   * `incarnation`. */
+  void (*node_remove)(QfsEnv *env, guint node, guint64 incarnation);
   /* One line for the operator. */
   void (*log)(QfsEnv *env, GLogLevelFlags level, const char *line);
 };

@@ -15,6 +15,8 @@ struct QfsEnvThread {
   QfsNodeThread *node[QFS_NODES_MAX]; /* node i-1; constant between run and free */
   QfsEngineWatch watch;
   gpointer watch_data;
+  void (*resized)(gpointer data);
+  gpointer resized_data;
   GThread *timer;
 
   pthread_mutex_t monitor;
@@ -42,7 +44,7 @@ struct QfsEnvThread {
 
 /* Effects: one queue per thread, so that each runs where it was caused (V2). */
 
-typedef enum { EFFECT_READ, EFFECT_COMPLETE, EFFECT_WATCH, EFFECT_LOG } EffectKind;
+typedef enum { EFFECT_READ, EFFECT_COMPLETE, EFFECT_WATCH, EFFECT_LOG, EFFECT_RESIZED } EffectKind;
 
 typedef struct {
   EffectKind kind;
@@ -203,6 +205,9 @@ static void run_effect(const Effect *effect) {
     g_log(G_LOG_DOMAIN, effect->level, "%s", (const char *)effect->what);
     g_free(effect->what);
     break;
+  case EFFECT_RESIZED:
+    self->resized(self->resized_data);
+    break;
   }
 }
 
@@ -281,6 +286,12 @@ static void env_node_stop(QfsEnv *env, guint node) {
   note_wake(self, node, qfs_node_thread_stop(self->node[node - 1]));
 }
 
+static void env_node_remove(QfsEnv *env, guint node, guint64 incarnation) {
+  QfsEnvThread *self = (QfsEnvThread *)env;
+  g_assert(self->entered && node >= 1 && node <= self->nodes);
+  note_wake(self, node, qfs_node_thread_remove(self->node[node - 1], incarnation));
+}
+
 static void env_read(QfsEnv *env, QfsRead *read) {
   QfsEnvThread *self = (QfsEnvThread *)env;
   g_assert(read->node >= 1 && read->node <= self->nodes);
@@ -299,6 +310,12 @@ static void env_watch(const char *key, gpointer user_data) {
   QfsEnvThread *self = user_data;
   if (self->watch != NULL)
     emit(self, EFFECT_WATCH, g_strdup(key), 0);
+}
+
+static void env_resized(gpointer data) {
+  QfsEnvThread *self = data;
+  if (self->resized != NULL)
+    emit(self, EFFECT_RESIZED, NULL, 0);
 }
 
 static void env_wake_at(QfsEnv *env, gint64 at_us) {
@@ -436,6 +453,7 @@ QfsEnvThread *qfs_env_thread_new(guint nodes, char *const *dirs, gboolean sync,
                        .wake_at = env_wake_at,
                        .node_start = env_node_start,
                        .node_stop = env_node_stop,
+                       .node_remove = env_node_remove,
                        .log = env_log};
   self->nodes = nodes;
   self->watch = watch;
@@ -465,6 +483,10 @@ void qfs_env_thread_run(QfsEnvThread *self, const QfsCoordinatorConfig *config) 
   QfsCoordinatorConfig watched = *config;
   watched.watch = env_watch;
   watched.watch_data = self;
+  self->resized = config->resized;
+  self->resized_data = config->resized_data;
+  watched.resized = env_resized;
+  watched.resized_data = self;
   g_assert(enter(self) == NULL && self->timer == NULL && !self->quit);
   self->timer = g_thread_new("qfs-timer", run_timer, self);
   self->coordinator = qfs_coordinator_new(&self->env, &watched);
@@ -547,6 +569,14 @@ void qfs_env_thread_shutdown(QfsEnvThread *self) {
   QfsCoordinator *coordinator = enter(self);
   if (coordinator != NULL)
     qfs_coordinator_shutdown(coordinator);
+  leave(self);
+}
+
+void qfs_env_thread_resize(QfsEnvThread *self, guint nodes, guint replicas) {
+  g_assert(nodes <= self->nodes);
+  QfsCoordinator *coordinator = enter(self);
+  if (coordinator != NULL)
+    qfs_coordinator_resize(coordinator, nodes, replicas);
   leave(self);
 }
 

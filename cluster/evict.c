@@ -7,7 +7,7 @@
  * counts at once, and goes into the next view.
  *
  * When as many are evicted as a key has holders, some keys have lost all of them. Then the others take over first
- * (rebase.c), and only then does anybody return: of such a key the newest version counts that the others happen to
+ * (mover.c), and only then does anybody return: of such a key the newest version counts that the others happen to
  * have, or it is gone; a value that lost all holders of its chunks is removed, for holes would be read in their place.
  *
  * E1. An evicted node is in no in-sync set before it was wiped and has caught up.
@@ -37,7 +37,8 @@ gboolean qfs_is_given_up(const QfsCoordinator *c, QfsNodeSet missing) {
 }
 
 static gboolean is_remembered(const QfsCoordinator *c, guint node) {
-  return qfs_set_has(c->view.in_sync, node) || c->view.left_mark[node - 1] == QFS_MARK_EVICTED;
+  return qfs_set_has(c->view.in_sync, node) || node > qfs_view_nodes(c) ||
+         c->view.left_mark[node - 1] == QFS_MARK_EVICTED;
 }
 
 gboolean qfs_evictions_are_remembered(const QfsCoordinator *c) {

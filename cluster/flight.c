@@ -1,15 +1,16 @@
 /* flight.c - replicated writes on their way: from numbering to "every holder has it".
  *
- * A flight is sent to H(hash, S) and to joining nodes that will hold the key. W acknowledgements of
- * H(hash, S) under a durable view make a quorum (C1); when all of H(hash, S) and the joiners have it,
+ * A flight is sent to H(hash, S) and to those who will hold the key: joining nodes, and H(hash, T, K') of a move. W acknowledgements of
+ * H(hash, S) under a durable view make a quorum (C1); when all of H(hash, S) and those have it,
  * it is complete and forgotten. It is never given up while it may have been applied anywhere (C4).
  */
 #include "cluster/private.h"
 
 #define FULL_RETRY_US (250 * 1000)
 
+/* Who is to have it beside the holders of now: who catches up, and who holds it after the move under way. */
 static QfsNodeSet joining(QfsCoordinator *c, guint64 hash) {
-  QfsNodeSet result = 0;
+  QfsNodeSet result = qfs_mover_holders(c, hash);
   for (QfsNodeSet rest = qfs_peers_in(c, PEER_JOINING); rest != 0; rest &= rest - 1) {
     guint node = (guint)__builtin_ctzll(rest) + 1;
     QfsNodeSet with = c->view.in_sync | QFS_NODE_BIT(node);

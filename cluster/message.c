@@ -2,7 +2,7 @@
 
 static const char *const type_names[] = {
     "hello", "promise", "view", "apply", "chunks", "intent", "commit", "discard", "sync", "read",
-    "chunk-get", "scan-records", "scan-chunks", "intents", "remove", "wipe", "drop-hints", "scan-tombstones", "purge", "ping",
+    "chunk-get", "scan-records", "scan-chunks", "intents", "remove", "wipe", "scan-tombstones", "purge", "ping",
 };
 
 const char *qfs_message_type_name(QfsMessageType type) {

@@ -31,8 +31,7 @@ typedef enum {
   QFS_MESSAGE_INTENTS,      /* -> intents: array of QfsIntent */
   QFS_MESSAGE_REMOVE,       /* key, records[0]: the row goes if it is this version, records[1] (or none)
                              * takes its place (node not in sync) */
-  QFS_MESSAGE_WIPE,         /* everything but the metadata goes; mark becomes 0; once per incarnation */
-  QFS_MESSAGE_DROP_HINTS,   /* after_seq: hint rows up to here go, a limited number -> more */
+  QFS_MESSAGE_WIPE,         /* everything but the metadata goes; mark becomes 0; once per incarnation -> id: epoch */
   QFS_MESSAGE_SCAN_TOMBSTONES, /* as SCAN_RECORDS, of tombstones only */
   QFS_MESSAGE_PURGE,        /* records (tombstones), after_seq: what is older than they, of operations up to
                              * after_seq, goes; with `force` the tombstones themselves, too */
@@ -70,7 +69,6 @@ typedef struct {
   GPtrArray *intents;       /* QfsIntent */
   char *key;
   guint64 id;
-  guint nodes, replicas;    /* requests: N and K, by which a node knows what it holds for others */
   guint64 after_seq;
   guint64 first_seq;        /* APPLY by recovery: of the operation that made the version; 0: as in the record */
   guint limit;

@@ -5,7 +5,6 @@
  * in memory (`next`, the tail of `drops`) is adopted only after the commit. */
 #include "cluster/node.h"
 
-#include "cluster/placement.h"
 
 /* Rows of a garbage object that one step removes: about 4 MiB of pages. */
 #define DROP_STEP_ROWS 64
@@ -135,9 +134,12 @@ static gboolean serve_sync(QfsNode *node, const QfsMessage *request, QfsMessage 
 static gboolean serve_wipe(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
                            GError **error) {
   /* A repeated request must not take away what came after the first. */
-  if (node->next_wiped == request->incarnation)
+  if (node->next_wiped == request->incarnation) {
+    reply->id = node->next.wiped;
     return TRUE;
+  }
   node->next_wiped = request->incarnation;
+  node->next.wiped = reply->id = request->epoch;
   node->next.mark = 0;
   node->next.settled = 0;
   node->meta_changed = TRUE;
@@ -146,15 +148,6 @@ static gboolean serve_wipe(QfsNode *node, const QfsMessage *request, QfsMessage 
 }
 
 /* Records. */
-
-/* Held for a node that is away? As if all nodes were in sync. */
-static gboolean is_hint(const QfsNode *node, const QfsMessage *request, const char *key) {
-  if (request->nodes == 0)
-    return FALSE;
-  QfsNodeSet owners =
-      qfs_placement_holders(qfs_key_hash(key), qfs_set_all(request->nodes), request->replicas);
-  return !qfs_set_has(owners, node->number);
-}
 
 /* The order of operations on a key is the order of its versions, but for one case: a tombstone that was
  * collected elsewhere and stayed here. The key began anew there, and a later operation may then have been given
@@ -169,8 +162,7 @@ static gboolean apply_one(QfsNode *node, const QfsRecord *record, const QfsMessa
                           QfsMessage *reply, GError **error) {
   QfsReplica *replica = node->replica;
   QfsApplyResult result;
-  gboolean hint = is_hint(node, request, record->key);
-  if (!replica->ops->record_apply(replica, record, hint, request->force, &result, error))
+  if (!replica->ops->record_apply(replica, record, FALSE, request->force, &result, error))
     return FALSE;
   if (result != QFS_APPLY_SUPERSEDED)
     return TRUE;
@@ -178,7 +170,7 @@ static gboolean apply_one(QfsNode *node, const QfsRecord *record, const QfsMessa
   if (!replica->ops->record_get(replica, record->key, &stored, error))
     return FALSE;
   if (stored != NULL && gives_way(stored, record, request))
-    return replica->ops->record_apply(replica, record, hint, TRUE, &result, error);
+    return replica->ops->record_apply(replica, record, FALSE, TRUE, &result, error);
   if (stored != NULL)
     raise_to(&reply->newest, stored->timestamp);
   return TRUE;
@@ -300,16 +292,6 @@ static gboolean serve_remove(QfsNode *node, const QfsMessage *request, QfsMessag
          apply_one(node, g_ptr_array_index(request->records, 1), request, reply, error);
 }
 
-static gboolean serve_drop_hints(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
-                                 GError **error) {
-  const guint limit = request->limit != 0 ? request->limit : SCAN_LIMIT_DEFAULT;
-  guint removed = 0;
-  if (!node->replica->ops->hints_remove(node->replica, request->after_seq, limit, &removed, error))
-    return FALSE;
-  reply->more = removed >= limit;
-  return TRUE;
-}
-
 /* Chunks. */
 
 static gboolean serve_chunks(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
@@ -399,7 +381,6 @@ static const struct {
     [QFS_MESSAGE_INTENTS] = {serve_intents, FALSE},
     [QFS_MESSAGE_REMOVE] = {serve_remove, TRUE},
     [QFS_MESSAGE_WIPE] = {serve_wipe, TRUE},
-    [QFS_MESSAGE_DROP_HINTS] = {serve_drop_hints, TRUE},
     [QFS_MESSAGE_SCAN_TOMBSTONES] = {serve_scan_tombstones, FALSE},
     [QFS_MESSAGE_PURGE] = {serve_purge, TRUE},
     [QFS_MESSAGE_PING] = {serve_ping, FALSE},

@@ -17,11 +17,11 @@
 #define SPIN_QUICK_US 100
 #define SPIN_CREDIT 4
 
-typedef enum { ITEM_MESSAGE, ITEM_START, ITEM_STOP } ItemKind;
+typedef enum { ITEM_MESSAGE, ITEM_START, ITEM_STOP, ITEM_REMOVE } ItemKind;
 
 typedef struct {
   ItemKind kind;
-  guint64 incarnation; /* START */
+  guint64 incarnation; /* START, REMOVE */
   QfsMessage *message; /* MESSAGE */
 } Item;
 
@@ -74,6 +74,10 @@ gboolean qfs_node_thread_start(QfsNodeThread *self, guint64 incarnation) {
 
 gboolean qfs_node_thread_stop(QfsNodeThread *self) {
   return push(self, (Item){.kind = ITEM_STOP});
+}
+
+gboolean qfs_node_thread_remove(QfsNodeThread *self, guint64 incarnation) {
+  return push(self, (Item){.kind = ITEM_REMOVE, .incarnation = incarnation});
 }
 
 void qfs_node_thread_wake(QfsNodeThread *self) {
@@ -142,6 +146,22 @@ static void close_node(QfsNodeThread *self) {
   g_clear_pointer(&self->node, qfs_node_free);
 }
 
+/* Only the files of a replica, and the directory only where this program made it: whatever else is there
+ * belongs to somebody else. */
+static void remove_files(QfsNodeThread *self) {
+  g_autoptr(GDir) dir = g_dir_open(self->dir, 0, NULL);
+  const char *name = NULL;
+  while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
+    g_autofree char *path = g_build_filename(self->dir, name, NULL);
+    if (g_str_has_prefix(name, "replica."))
+      g_unlink(path);
+  }
+  g_autofree char *usual = g_strdup_printf("node-%u", self->number);
+  g_autofree char *last = g_path_get_basename(self->dir);
+  if (g_strcmp0(last, usual) == 0)
+    g_rmdir(self->dir);
+}
+
 /* Serving, the node's thread. */
 
 static void collect_reply(QfsEnv *env, QfsMessage *reply) {
@@ -171,7 +191,7 @@ static void accept_message(QfsNodeThread *self, QfsMessage *message) {
 static void serve_taken(QfsNodeThread *self) {
   guint live = 0; /* items before this one are cut off by a stop */
   for (guint i = 0; i < self->taken->len; i++)
-    if (g_array_index(self->taken, Item, i).kind == ITEM_STOP)
+    if (g_array_index(self->taken, Item, i).kind >= ITEM_STOP)
       live = i + 1;
   for (guint i = 0; i < self->taken->len; i++) {
     const Item *item = &g_array_index(self->taken, Item, i);
@@ -191,6 +211,12 @@ static void serve_taken(QfsNodeThread *self) {
       break;
     case ITEM_STOP:
       close_node(self);
+      self->hooks.gone(self->hooks.owner, self->number, self->incarnation, NULL);
+      break;
+    case ITEM_REMOVE:
+      close_node(self);
+      remove_files(self);
+      self->incarnation = item->incarnation;
       self->hooks.gone(self->hooks.owner, self->number, self->incarnation, NULL);
       break;
     }

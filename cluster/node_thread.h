@@ -39,6 +39,8 @@ void qfs_node_thread_free(QfsNodeThread *thread);
 gboolean qfs_node_thread_send(QfsNodeThread *thread, QfsMessage *message); /* takes it over */
 gboolean qfs_node_thread_start(QfsNodeThread *thread, guint64 incarnation);
 gboolean qfs_node_thread_stop(QfsNodeThread *thread);
+/* Closes the node and removes its replica's files. Ends with `gone`. */
+gboolean qfs_node_thread_remove(QfsNodeThread *thread, guint64 incarnation);
 void qfs_node_thread_wake(QfsNodeThread *thread);
 
 /* Answers `read` in the calling thread through a pooled read connection. */

@@ -191,7 +191,8 @@ static void garbage_send(QfsCoordinator *c, Garbage *garbage) {
     return;
   }
   QfsNodeSet nodes = qfs_holders(c, garbage->id.placement) |
-                     qfs_placement_holders(garbage->id.placement, c->view.base, qfs_replicas(c));
+                     qfs_placement_holders(garbage->id.placement, c->view.base, qfs_replicas(c)) |
+                     qfs_mover_holders(c, garbage->id.placement);
   nodes &= qfs_peers_in(c, PEER_TRUSTED) | qfs_peers_in(c, PEER_JOINING);
   for (; nodes != 0; nodes &= nodes - 1) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(nodes) + 1];
@@ -289,7 +290,7 @@ typedef struct {
 } TakenBack;
 
 void qfs_taken_back_add(QfsCoordinator *c, QfsObjectId id, guint64 version) {
-  gboolean copying = c->rebase != NULL;
+  gboolean copying = c->mover != NULL;
   for (guint i = 1; i <= c->n_peers; i++)
     copying = copying || c->peer[i].catchup != NULL;
   if (!copying) { /* nobody read such rows before they went */

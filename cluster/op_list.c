@@ -17,6 +17,7 @@ typedef struct {
   guint limit;
   QfsNodeSet failed;
   guint left, tries;
+  guint64 base_epoch;      /* `left` was reckoned by the base of this view */
   QfsStatus status;
   gboolean more;
   char *cut;               /* smallest last name of the nodes that have more: beyond it is unknown */
@@ -139,7 +140,7 @@ static void node_listed(QfsCoordinator *c, QfsRead *read, gpointer data) {
   }
   if (page->status == QFS_OK && --page->left > 0)
     return;
-  if (page->status == QFS_OK) {
+  if (page->status == QFS_OK && page->base_epoch == c->base_epoch) {
     page_end(c, page);
     return;
   }
@@ -162,6 +163,7 @@ static void page_start(QfsCoordinator *c, Page *page) {
     return;
   }
   page->status = QFS_OK;
+  page->base_epoch = c->base_epoch;
   overlay(c, page, FALSE);
   page->left = need;
   QfsRead *what = qfs_read_new(QFS_READ_LIST, 0);

@@ -55,6 +55,11 @@ static gboolean node_step(QfsCoordinator *c, QfsOp *op) {
     return TRUE;
   }
   QfsPeer *peer = &c->peer[request->node];
+  if (peer->retired || peer->index > c->n_peers) { /* it has left the store */
+    qfs_op_finish(c, op, QFS_INVALID);
+    qfs_op_unref(c, op);
+    return TRUE;
+  }
   if (op->stage == BEGIN) {
     if (request->action == QFS_NODE_UP) {
       peer->wanted = TRUE;

@@ -6,7 +6,8 @@
  *   reads.c        direct reads, avoiding slow nodes
  *   op.c           requests and deadlines        op_get.c, op_write.c, op_remove.c, op_rename.c, op_node.c
  *   objects.c      pins, garbage                 settle.c   durability in the background
- *   rebase.c       taking over from nodes that stay away
+ *   mover.c        giving nodes what they will have to hold
+ *   resize.c       another N or K                             tidy.c     removing rows from other nodes than the owners
  *   purge.c        collecting tombstones            evict.c    nodes given up by command
  *   recovery.c     start, and loss of all trusted nodes      catchup.c  one returning node
  *
@@ -25,7 +26,8 @@ typedef struct QfsOp QfsOp;
 typedef struct QfsFlight QfsFlight;
 typedef struct QfsCatchup QfsCatchup;
 typedef struct QfsRecovery QfsRecovery;
-typedef struct QfsRebase QfsRebase;
+typedef struct QfsMover QfsMover;
+typedef struct QfsTidy QfsTidy;
 typedef struct QfsPurge QfsPurge;
 
 /* ---- peers: what the coordinator knows of a node ---- */
@@ -51,6 +53,9 @@ typedef struct {
   gboolean crashed;       /* closed by QFS_NODE_CRASH */
   gboolean evicted;       /* given up by command, until it is in sync again */
   gboolean rebuild;       /* what it holds is not to be believed: wipe before joining */
+  gboolean filled;        /* ... which was done, and what it holds since then may stay */
+  gboolean damaged;       /* to be wiped whatever the view says */
+  gboolean retired;       /* no longer part of the store: its replica is being removed */
   char *reason;           /* why it failed; NULL: it did not */
   gint64 retry_at_us;     /* failed: try to open again then */
   guint retries;
@@ -325,10 +330,14 @@ GArray *qfs_taken_back_new(void);
 /* Looks whether S should change and whether quorum is there; starts a proposal if so. */
 void qfs_view_evaluate(QfsCoordinator *c);
 void qfs_view_propose(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base);
+void qfs_view_propose_layout(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base, guint nodes,
+                             guint replicas);
 /* May S shrink to `in_sync` without leaving a key with no holder that is whole? */
 gboolean qfs_view_allows(const QfsCoordinator *c, QfsNodeSet in_sync);
 /* Why the node's file does not belong to this view and must be rebuilt; NULL: it does. */
 const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, guint64 settled);
+/* It was emptied, and what it holds since then is sound, but not all. */
+gboolean qfs_view_is_filled(const QfsView *view, const QfsNodeMeta *meta);
 void qfs_view_update_blocked(QfsCoordinator *c);
 /* N and K of the view in force, and its nodes. W of K replicas acknowledge. */
 guint qfs_view_nodes(const QfsCoordinator *c);
@@ -367,12 +376,40 @@ void qfs_catchup_restart_all(QfsCoordinator *c); /* all begin anew when they are
 /* Notes that what `message` carries is copied to a node that lacks it. */
 void qfs_count_copied(QfsCoordinator *c, const QfsMessage *message);
 void qfs_catchup_consider(QfsCoordinator *c);
+gboolean qfs_catchup_was_from_nothing(const QfsPeer *peer); /* copied all that it has to hold */
 gboolean qfs_catchup_ready(const QfsCoordinator *c, const QfsPeer *peer);
 guint qfs_catchup_progress(const QfsPeer *peer);
-void qfs_rebase_consider(QfsCoordinator *c);
-void qfs_rebase_stop(QfsCoordinator *c);
-gboolean qfs_rebase_is_due(const QfsCoordinator *c);  /* to be done or under way */
-gboolean qfs_rebase_is_done(const QfsCoordinator *c); /* B may become S */
+
+/* ---- moving data: mover.c, resize.c, tidy.c ---- */
+
+/* Where a move leads: S = B = set, with this N and K. */
+typedef struct {
+  QfsNodeSet set;
+  guint nodes, replicas;
+} QfsMoveTarget;
+
+void qfs_mover_consider(QfsCoordinator *c);
+void qfs_mover_stop(QfsCoordinator *c);
+gboolean qfs_mover_is_due(const QfsCoordinator *c);  /* to be done or under way */
+gboolean qfs_mover_is_done(const QfsCoordinator *c, QfsMoveTarget *out_target); /* the view may switch */
+guint qfs_mover_progress(const QfsCoordinator *c);
+QfsNodeSet qfs_mover_holders(const QfsCoordinator *c, guint64 hash); /* who is to hold it; 0: no move */
+
+void qfs_resize_consider(QfsCoordinator *c);
+gboolean qfs_resize_is_wanted(const QfsCoordinator *c);
+gboolean qfs_resize_is_over(const QfsCoordinator *c);
+gboolean qfs_resize_grows(const QfsCoordinator *c); /* the view may take the greater N */
+gboolean qfs_resize_introduces(const QfsCoordinator *c); /* new nodes are to get the next view first */
+gboolean qfs_resize_target(const QfsCoordinator *c, QfsMoveTarget *out); /* FALSE: nothing to be moved now */
+gboolean qfs_resize_marks_leavers(const QfsCoordinator *c); /* the next view says that they are unusable */
+guint qfs_resize_progress(const QfsCoordinator *c);
+/* What it waits for, newly allocated; NULL: it goes on. */
+char *qfs_resize_reason(const QfsCoordinator *c);
+
+void qfs_tidy_consider(QfsCoordinator *c);
+void qfs_tidy_stop(QfsCoordinator *c);
+gboolean qfs_tidy_is_due(const QfsCoordinator *c);  /* to be done or under way */
+gboolean qfs_tidy_is_done(const QfsCoordinator *c); /* the next view may say so */
 
 /* ---- evicted nodes ---- */
 QfsNodeSet qfs_evicted(const QfsCoordinator *c);
@@ -429,7 +466,11 @@ struct QfsCoordinator {
   /* views */
   QfsView view;                   /* durable at a majority */
   gboolean view_known;
+  gboolean view_proven;           /* ... which this coordinator has seen; else a start chose it */
   gboolean view_stable;           /* no proposal under way */
+  gboolean view_wants_untidy;     /* the next one is not to call the nodes tidy */
+  guint64 base_epoch;             /* of the view that brought its B, N and K */
+  guint64 set_after;              /* operations above this were sent under its S, N and K */
   gboolean quorum;                /* a majority of the nodes answers and S may be changed at will */
   QfsView proposal;
   QfsNodeSet proposal_promised, proposal_acked, proposal_sent;
@@ -496,7 +537,11 @@ struct QfsCoordinator {
   guint64 settle_done;            /* of the round that ended well last */
 
   QfsRecovery *recovery;
-  QfsRebase *rebase;
+  QfsMover *mover;
+  QfsTidy *tidy;
+  guint64 tidied_epoch;           /* view in which a run came to its end */
+  guint want_nodes, want_replicas; /* 0: as they are */
+  gboolean resize_told;
   guint intents_leaving;          /* nodes asked to remove an intent, not yet answered */
   QfsPurge *purge;                /* the run under way */
   gint64 purge_at_us;             /* the next one by schedule */
@@ -504,7 +549,6 @@ struct QfsCoordinator {
   gboolean purge_wants_epoch;     /* ... which is not there yet */
   gboolean purge_forced;          /* by command, whatever the age, once operations up to */
   guint64 purge_forced_seq;       /* ... this one are settled */
-  guint64 hints_dropped_epoch;    /* view since which stand-ins kept nothing that is settled */
   guint64 purge_last_removed;
   gint64 purge_last_ms;           /* wall clock; 0: no run ended yet */
   gint64 view_changed_us;         /* when S changed last */

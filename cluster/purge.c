@@ -12,8 +12,6 @@
  * A late copy of a request that wrote an older version would bring the key back, too. So only tombstones of earlier
  * epochs than the run's are collected, and a run that meets younger ones asks for a new epoch and begins
  * again: nodes refuse what was sent before it.
- *
- * Before tombstones a run removes what stand-ins kept for nodes that are back (hints): the owners have it.
  */
 #include "cluster/private.h"
 
@@ -25,7 +23,6 @@ struct QfsPurge {
   guint64 up_to;           /* operations to look at */
   gint64 deleted_before_ns;
   gboolean forced;
-  gboolean hints_dropped;
   gboolean met_younger;    /* tombstones of the run's own epoch */
   QfsNodeSet sources;      /* still to be scanned */
   guint source;            /* 0: the next one is to be taken */
@@ -69,7 +66,8 @@ static Wait waits_for(const QfsCoordinator *c) {
     return WAIT_NODE;
   if (!c->view_stable || !c->quorum || c->blocked)
     return WAIT_QUORUM;
-  if (c->view.base != c->view.in_sync || c->rebase != NULL)
+  if (c->view.base != c->view.in_sync || c->mover != NULL || qfs_resize_is_wanted(c) ||
+      qfs_tidy_is_due(c) || c->view.former_nodes != 0)
     return WAIT_MOVE;
   return intents_are_left(c) ? WAIT_RENAMES : WAIT_NOTHING;
 }
@@ -97,16 +95,11 @@ static gboolean may_run(const QfsCoordinator *c) {
   return !c->closing && waits_for(c) == WAIT_NOTHING;
 }
 
-/* Stand-ins keep what they hold for evicted nodes, too. */
-static gboolean may_drop_hints(const QfsCoordinator *c) {
-  return c->view.in_sync == qfs_view_all(c);
-}
-
 static gboolean anything_to_do(const QfsCoordinator *c) {
   for (guint i = 1; i <= c->n_peers; i++)
     if (qfs_set_has(c->view.in_sync, i) && c->peer[i].stats.tombstones > 0)
       return TRUE;
-  return may_drop_hints(c) && c->hints_dropped_epoch != c->view.epoch;
+  return FALSE;
 }
 
 /* ---- requests ---- */
@@ -133,28 +126,6 @@ static void to_all(QfsCoordinator *c, QfsPurge *p, QfsMessage *message, QfsRpcDo
     if (qfs_set_has(c->view.in_sync, i))
       qfs_rpc_send(c, &c->peer[i], qfs_message_copy(message, i), done, ticket(p));
   qfs_message_free(message);
-}
-
-static void hints_dropped(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data);
-
-static void drop_hints(QfsCoordinator *c, QfsPurge *p, QfsPeer *peer) {
-  QfsMessage *message = qfs_message_new(QFS_MESSAGE_DROP_HINTS, peer->index);
-  message->after_seq = p->up_to;
-  message->limit = RECORDS_LIMIT;
-  qfs_rpc_send(c, peer, message, hints_dropped, ticket(p));
-}
-
-static void hints_dropped(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
-  QfsPurge *p = current(c, data);
-  if (p == NULL || !usable(c, peer, reply))
-    return;
-  if (reply->more) {
-    drop_hints(c, p, peer);
-  } else if (--p->waiting == 0) {
-    p->hints_dropped = TRUE;
-    c->hints_dropped_epoch = p->epoch;
-    purge_step(c);
-  }
 }
 
 static void removed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
@@ -240,12 +211,6 @@ static void purge_step(QfsCoordinator *c) {
   QfsPurge *p = c->purge;
   if (p->epoch != c->view.epoch || !may_run(c)) {
     qfs_purge_stop(c);
-    return;
-  }
-  if (!p->hints_dropped && may_drop_hints(c)) {
-    p->waiting = qfs_view_nodes(c);
-    for (guint i = 1; i <= qfs_view_nodes(c); i++)
-      drop_hints(c, p, &c->peer[i]);
     return;
   }
   if (p->source == 0) {

@@ -108,6 +108,7 @@ static gboolean somebody_opens(QfsCoordinator *c) {
 static void adopt_view(QfsCoordinator *c, const QfsView *view) {
   c->view = *view;
   c->view_known = c->view_stable = TRUE;
+  c->view_proven = FALSE;
   guint64 ceiling = 0;
   for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
@@ -135,6 +136,7 @@ static gboolean choose_new_store(QfsCoordinator *c) {
       return FALSE;
   QfsView view = {.nodes = c->config.nodes, .replicas = c->config.replicas};
   view.in_sync = view.base = qfs_set_all(view.nodes);
+  view.tidy = QFS_TIDY_ALL;
   g_strlcpy(view.store, c->config.store, sizeof view.store);
   adopt_view(c, &view);
   for (guint i = 1; i <= c->n_peers; i++)
@@ -154,6 +156,11 @@ static gboolean choose_view(QfsCoordinator *c) {
     remember |= QFS_NODE_BIT(i);
     if (newest == NULL || peer->meta.view.epoch > newest->epoch)
       newest = &peer->meta.view;
+  }
+  if (newest != NULL && newest->nodes > c->n_peers) {
+    c->failure = g_strdup_printf("it has %u nodes, and the places of only %u are known", newest->nodes,
+                                 c->n_peers);
+    return FALSE;
   }
   if (newest == NULL || !qfs_view_is_majority(newest, remember))
     return FALSE;
@@ -415,6 +422,7 @@ static void recovery_end(QfsCoordinator *c) {
   r->seen_before = c->seen;
   qfs_recovery_free(c);
   c->serving = TRUE;
+  c->set_after = c->last_seq; /* what was found is one with what comes */
   c->view_dirty = TRUE;
   qfs_settle_dirty(c);
 }

@@ -48,8 +48,6 @@ void qfs_rpc_send(QfsCoordinator *c, QfsPeer *peer, QfsMessage *message, QfsRpcD
   message->node = peer->index;
   message->incarnation = peer->incarnation;
   /* The newest epoch ever proposed: a node that promised it must not refuse what is sent beside it. */
-  message->nodes = qfs_view_nodes(c);
-  message->replicas = qfs_replicas(c);
   message->epoch = c->epoch_seen;
   if (done != NULL) {
     QfsRpc *rpc = g_slice_new0(QfsRpc);
@@ -80,7 +78,7 @@ static void note_time(QfsCoordinator *c, QfsPeer *peer, const QfsRpc *rpc, gint6
 }
 
 void qfs_rpc_receive(QfsCoordinator *c, QfsMessage *reply) {
-  g_assert(reply->is_reply && reply->node >= 1 && reply->node <= c->n_peers);
+  g_assert(reply->is_reply && reply->node >= 1 && reply->node <= QFS_NODES_MAX);
   QfsPeer *peer = &c->peer[reply->node];
   gint64 now_us = c->env->now_us(c->env);
   c->stat.received[reply->type]++;

@@ -33,7 +33,8 @@ static void settle_finish(QfsCoordinator *c) {
   c->settled_told = c->settle_told_next;
   qfs_flights_settled(c);
   qfs_garbage_collect(c);
-  if (progress || c->rebase != NULL || qfs_rebase_is_due(c))
+  if (progress || c->mover != NULL || c->tidy != NULL || qfs_mover_is_due(c) ||
+      qfs_tidy_is_due(c) || c->view.n_unsettled > 1)
     c->view_dirty = TRUE; /* the list of unsettled sets may shrink */
   gboolean again = !qfs_is_settled(c) || c->settled_told < c->settled || qfs_garbage_waits(c);
   if (again && c->closing && qfs_is_settled(c))

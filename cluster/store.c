@@ -16,8 +16,10 @@
 struct QfsStore {
   char *dir;
   QfsStoreConf conf;       /* node_dirs: those given by name */
+  guint nodes, replicas;   /* as wanted now */
   QfsStoreConf unfinished; /* of a creation that was interrupted; nodes 0: none */
   char *node_dirs[QFS_NODES_MAX];
+  char *former_dirs[QFS_NODES_MAX]; /* replicas that were moved from there; NULL: none */
   gboolean is_new;
   gboolean ready;
   int lock_fd;
@@ -62,7 +64,7 @@ static char *default_node_dir(const char *dir, guint node) {
 /* The places of the nodes: as configured now, else as the store remembers, else the default. */
 static gboolean place_nodes(QfsStore *store, const QfsEngineConfig *config, GError **error) {
   g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
-  for (guint i = 0; i < config->nodes; i++) {
+  for (guint i = 0; i < MAX(config->nodes, store->conf.places); i++) {
     if (config->node_dirs[i] != NULL) {
       g_free(store->conf.node_dirs[i]);
       store->conf.node_dirs[i] = g_canonicalize_filename(config->node_dirs[i], NULL);
@@ -77,17 +79,6 @@ static gboolean place_nodes(QfsStore *store, const QfsEngineConfig *config, GErr
     }
   }
   return TRUE;
-}
-
-static gboolean check_size(const QfsStore *store, const QfsStoreConf *conf,
-                           const QfsEngineConfig *config, GError **error) {
-  if (conf->nodes == config->nodes && conf->replicas == config->replicas)
-    return TRUE;
-  g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG,
-              "store %s has %u nodes and %u replicas; opening it with nodes=%u, replicas=%u is not "
-              "supported",
-              store->dir, conf->nodes, conf->replicas, config->nodes, config->replicas);
-  return FALSE;
 }
 
 /* Directories and the lock. */
@@ -191,7 +182,7 @@ static void remove_replica(const char *node_dir) {
 /* A store whose store.conf is gone: what a majority of its replicas remembers. */
 
 typedef struct {
-  guint found, unreadable, agreeing;
+  guint found, unreadable, agreeing, places;
   QfsView *view; /* of the greatest epoch; NULL: no replica has one */
 } Survey;
 
@@ -199,6 +190,7 @@ static void survey_one(Survey *survey, const char *node_dir, guint node) {
   if (!holds_replica(node_dir))
     return;
   survey->found++;
+  survey->places = MAX(survey->places, node);
   g_autoptr(QfsReplica) replica = qfs_sqlite_replica_open(node_dir, node, FALSE, FALSE, NULL);
   g_autofree QfsNodeMeta *meta = g_new0(QfsNodeMeta, 1);
   if (replica == NULL || !replica->ops->meta_load(replica, meta, NULL)) {
@@ -237,13 +229,11 @@ static gboolean recover_conf(QfsStore *store, const QfsEngineConfig *config, gbo
         store->dir, survey.found, survey.unreadable);
     return FALSE;
   }
-  QfsStoreConf conf = {.nodes = view->nodes, .replicas = view->replicas};
-  if (!check_size(store, &conf, config, error))
-    return FALSE;
-  store->conf.nodes = conf.nodes;
-  store->conf.replicas = conf.replicas;
+  store->conf.nodes = view->nodes;
+  store->conf.replicas = view->replicas;
+  store->conf.places = MAX(view->nodes, survey.places);
   g_strlcpy(store->conf.uuid, view->store, sizeof store->conf.uuid);
-  return TRUE;
+  return place_nodes(store, config, error);
 }
 
 /* Opening. */
@@ -259,19 +249,26 @@ static gboolean read_conf(QfsStore *store, const QfsEngineConfig *config, gboole
     store->unfinished = store->conf;
     store->conf = (QfsStoreConf){0};
     *out_found = FALSE;
-  } else if (*out_found && !check_size(store, &store->conf, config, error)) {
-    return FALSE;
   }
   return place_nodes(store, config, error);
 }
 
 /* D3: back to nothing. Only in the places that the unfinished store named. */
 static void remove_unfinished(const QfsStore *store) {
-  for (guint i = 0; i < store->unfinished.nodes; i++) {
+  for (guint i = 0; i < store->unfinished.places; i++) {
     g_autofree char *fallback = default_node_dir(store->dir, i + 1);
     const char *named = store->unfinished.node_dirs[i];
     remove_replica(named != NULL ? named : fallback);
   }
+}
+
+static gboolean parent_is_there(const QfsStore *store, guint node, GError **error) {
+  g_autofree char *parent = g_path_get_dirname(store->node_dirs[node - 1]);
+  if (g_file_test(parent, G_FILE_TEST_IS_DIR))
+    return TRUE;
+  g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG,
+              "node%u=%s: directory %s is missing", node, store->node_dirs[node - 1], parent);
+  return FALSE;
 }
 
 /* A directory that was given by name must not hold another store's replica, and its parent must be
@@ -279,19 +276,161 @@ static void remove_unfinished(const QfsStore *store) {
 static gboolean check_new_node_dirs(const QfsStore *store, guint nodes, GError **error) {
   for (guint i = 0; i < nodes; i++) {
     const char *dir = store->node_dirs[i];
-    g_autofree char *parent = g_path_get_dirname(dir);
     if (holds_replica(dir)) {
       g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG,
                   "node%u=%s already holds a replica of another store", i + 1, dir);
       return FALSE;
     }
-    if (store->conf.node_dirs[i] != NULL && !g_file_test(parent, G_FILE_TEST_IS_DIR)) {
-      g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG,
-                  "node%u=%s: directory %s is missing", i + 1, dir, parent);
+    if (store->conf.node_dirs[i] != NULL && !parent_is_there(store, i + 1, error))
       return FALSE;
-    }
   }
   return TRUE;
+}
+
+/* Places of nodes that differ from those of the last time. */
+
+/* A replica that is there already must be this node's: the user has moved it. */
+static gboolean check_identity(const QfsStore *store, guint node, GError **error) {
+  const char *dir = store->node_dirs[node - 1];
+  g_autoptr(GError) failure = NULL;
+  g_autoptr(QfsReplica) replica = qfs_sqlite_replica_open(dir, node, FALSE, FALSE, &failure);
+  g_autofree QfsNodeMeta *meta = g_new0(QfsNodeMeta, 1);
+  g_autofree char *what = NULL;
+  if (replica == NULL || !replica->ops->meta_load(replica, meta, &failure))
+    what = g_strdup_printf("what is there cannot be used: %s", failure->message);
+  else if (meta->node != node)
+    what = g_strdup_printf("holds the replica of node %u", meta->node);
+  else if (meta->has_view && strcmp(meta->view.store, store->conf.uuid) != 0)
+    what = g_strdup("already holds a replica of another store");
+  if (what == NULL)
+    return TRUE;
+  g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG, "node%u=%s %s", node, dir, what);
+  return FALSE;
+}
+
+static gboolean write_all(int fd, const char *bytes, gsize len) {
+  while (len > 0) {
+    const gssize n = write(fd, bytes, len);
+    if (n < 0 && errno != EINTR)
+      return FALSE;
+    bytes += MAX(n, 0);
+    len -= (gsize)MAX(n, 0);
+  }
+  return TRUE;
+}
+
+/* *out_source_failed: the fault is of what is read. */
+static gboolean copy_bytes(int from, int to, gboolean *out_source_failed) {
+  g_autofree char *buffer = g_malloc(1 << 20);
+  for (;;) {
+    const gssize n = read(from, buffer, 1 << 20);
+    if (n < 0 && errno == EINTR)
+      continue;
+    *out_source_failed = n < 0;
+    if (n <= 0)
+      return n == 0 && fsync(to) == 0;
+    if (!write_all(to, buffer, (gsize)n))
+      return FALSE;
+  }
+}
+
+static gboolean copy_file(const char *from_dir, const char *to_dir, const char *name,
+                          gboolean *out_source_failed) {
+  g_autofree char *from = g_build_filename(from_dir, name, NULL);
+  g_autofree char *to = g_build_filename(to_dir, name, NULL);
+  g_autofree char *part = g_strconcat(to, ".part", NULL);
+  const int source = open(from, O_RDONLY | O_CLOEXEC);
+  if (source < 0) {
+    *out_source_failed = TRUE;
+    return errno == ENOENT && !g_str_has_suffix(name, ".db"); /* there need be no log */
+  }
+  const int target = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  gboolean ok = target >= 0 && copy_bytes(source, target, out_source_failed);
+  ok = ok && g_rename(part, to) == 0;
+  const int err = errno;
+  close(source);
+  if (target >= 0)
+    close(target);
+  errno = err;
+  return ok;
+}
+
+/* The log first: where there is a replica.db, all of it is there. The files are not in use: the store is locked. */
+static gboolean move_replica(QfsStore *store, guint node, const char *from, GError **error) {
+  const char *to = store->node_dirs[node - 1];
+  gboolean source_failed = FALSE;
+  if (!parent_is_there(store, node, error) || !make_dirs(store, to, error))
+    return FALSE;
+  store->former_dirs[node - 1] = g_strdup(from); /* from here on there is something to undo */
+  if (copy_file(from, to, "replica.db-wal", &source_failed) &&
+      copy_file(from, to, "replica.db", &source_failed)) {
+    g_message("node %u: its replica was moved from %s to %s", node, from, to);
+    return TRUE;
+  }
+  const int err = errno;
+  remove_replica(to);
+  g_clear_pointer(&store->former_dirs[node - 1], g_free);
+  if (source_failed) {
+    g_warning("node %u: its replica in %s cannot be read (%s): it is rebuilt in %s from its peers",
+              node, from, g_strerror(err), to);
+    return TRUE;
+  }
+  set_errno_error(error, "move a replica to", to, err);
+  return FALSE;
+}
+
+static gboolean settle_places(QfsStore *store, const QfsEngineConfig *config,
+                              char *const *former_dirs, GError **error) {
+  for (guint i = 0; i < config->nodes; i++) {
+    const char *dir = store->node_dirs[i];
+    g_autofree char *fallback = default_node_dir(store->dir, i + 1);
+    const char *former = former_dirs[i] != NULL ? former_dirs[i] : fallback;
+    if (config->node_dirs[i] == NULL || (i < store->conf.places && strcmp(dir, former) == 0))
+      continue;
+    if (holds_replica(dir) && !check_identity(store, i + 1, error))
+      return FALSE;
+    if (!holds_replica(dir) && !parent_is_there(store, i + 1, error))
+      return FALSE;
+  }
+  for (guint i = 0; i < MIN(config->nodes, store->conf.places); i++) {
+    g_autofree char *fallback = default_node_dir(store->dir, i + 1);
+    const char *former = former_dirs[i] != NULL ? former_dirs[i] : fallback;
+    if (strcmp(store->node_dirs[i], former) != 0 && !holds_replica(store->node_dirs[i]) &&
+        holds_replica(former) && !move_replica(store, i + 1, former, error))
+      return FALSE;
+  }
+  return TRUE;
+}
+
+/* Other numbers can be had only while a majority of the nodes is there. What is there may still be
+ * unusable: the engine finds out. */
+static gboolean check_resize(const QfsStore *store, char *const *former_dirs, GError **error) {
+  guint there = 0;
+  for (guint i = 0; i < store->conf.nodes; i++) {
+    g_autofree char *fallback = default_node_dir(store->dir, i + 1);
+    there += (store->node_dirs[i] != NULL && holds_replica(store->node_dirs[i])) ||
+             holds_replica(former_dirs[i] != NULL ? former_dirs[i] : fallback);
+  }
+  if (!qfs_store_is_resized(store) || there >= store->conf.nodes / 2 + 1)
+    return TRUE;
+  g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG,
+              "store %s has %u nodes and %u replicas: it gets nodes=%u, replicas=%u only while a majority "
+              "of its nodes is there, and only %u are",
+              store->dir, store->conf.nodes, store->conf.replicas, store->nodes, store->replicas,
+              there);
+  return FALSE;
+}
+
+/* Where store.conf has the nodes, before the places asked for now are put in. */
+static gboolean open_existing(QfsStore *store, const QfsEngineConfig *config, GError **error) {
+  QfsStoreConf former = {0};
+  gboolean found = FALSE;
+  if (!qfs_store_conf_read(store->dir, &former, &found, error))
+    return FALSE;
+  const gboolean ok = check_resize(store, former.node_dirs, error) &&
+                      settle_places(store, config, former.node_dirs, error);
+  qfs_store_conf_clear(&former);
+  return ok;
 }
 
 static gboolean begin_new(QfsStore *store, const QfsEngineConfig *config, GError **error) {
@@ -301,6 +440,7 @@ static gboolean begin_new(QfsStore *store, const QfsEngineConfig *config, GError
   g_strlcpy(store->conf.uuid, uuid, sizeof store->conf.uuid);
   store->conf.nodes = config->nodes;
   store->conf.replicas = config->replicas;
+  store->conf.places = config->nodes;
   store->conf.creating = TRUE;
   store->is_new = TRUE;
   if (!qfs_store_conf_write(store->dir, &store->conf, error))
@@ -316,6 +456,8 @@ QfsStore *qfs_store_open(const QfsEngineConfig *config, GError **error) {
     return NULL;
   g_autoptr(QfsStore) store = g_new0(QfsStore, 1);
   store->dir = g_canonicalize_filename(config->store, NULL);
+  store->nodes = config->nodes;
+  store->replicas = config->replicas;
   store->lock_fd = -1;
   store->made_dirs = g_ptr_array_new_with_free_func(g_free);
 
@@ -328,7 +470,7 @@ QfsStore *qfs_store_open(const QfsEngineConfig *config, GError **error) {
     remove_unfinished(store);
   else if (!found && !recover_conf(store, config, &found, error))
     return NULL;
-  if (!found && !begin_new(store, config, error))
+  if (found ? !open_existing(store, config, error) : !begin_new(store, config, error))
     return NULL;
   return g_steal_pointer(&store);
 }
@@ -345,19 +487,49 @@ const char *qfs_store_dir(const QfsStore *store) {
   return store->dir;
 }
 
+gboolean qfs_store_is_resized(const QfsStore *store) {
+  return !store->is_new &&
+         (store->conf.nodes != store->nodes || store->conf.replicas != store->replicas);
+}
+
+guint qfs_store_known(const QfsStore *store) {
+  return store->conf.places;
+}
+
+guint qfs_store_places(const QfsStore *store) {
+  return MAX(store->conf.places, store->nodes);
+}
+
 const char *qfs_store_node_dir(const QfsStore *store, guint node) {
-  g_assert(node >= 1 && node <= store->conf.nodes);
+  g_assert(node >= 1 && node <= qfs_store_places(store));
   return store->node_dirs[node - 1];
 }
 
-gboolean qfs_store_ready(QfsStore *store, GError **error) {
-  QfsStoreConf ready = store->conf;
-  ready.creating = FALSE;
-  if (!qfs_store_conf_write(store->dir, &ready, error))
+static gboolean write_conf(QfsStore *store, guint places, GError **error) {
+  QfsStoreConf conf = store->conf;
+  conf.creating = FALSE;
+  conf.nodes = store->nodes;
+  conf.replicas = store->replicas;
+  conf.places = places;
+  if (!qfs_store_conf_write(store->dir, &conf, error))
     return FALSE;
-  store->conf.creating = FALSE;
-  store->ready = TRUE;
+  store->conf = conf;
   return TRUE;
+}
+
+gboolean qfs_store_ready(QfsStore *store, GError **error) {
+  if (!write_conf(store, qfs_store_places(store), error))
+    return FALSE;
+  store->ready = TRUE;
+  for (guint i = 0; i < QFS_NODES_MAX; i++)
+    if (store->former_dirs[i] != NULL)
+      remove_replica(store->former_dirs[i]);
+  return TRUE;
+}
+
+gboolean qfs_store_resized(QfsStore *store, GError **error) {
+  g_assert(store->ready);
+  return write_conf(store, store->nodes, error);
 }
 
 /* D2. */
@@ -369,6 +541,9 @@ static void unmake(QfsStore *store) {
       remove_replica(store->node_dirs[i]);
     g_unlink(conf);
   }
+  for (guint i = 0; i < QFS_NODES_MAX; i++)
+    if (store->former_dirs[i] != NULL && !store->ready)
+      remove_replica(store->node_dirs[i]);
   if (store->made_lock && !store->ready)
     g_unlink(lock);
   for (guint i = store->made_dirs->len; !store->ready && i > 0; i--)
@@ -385,6 +560,8 @@ void qfs_store_close(QfsStore *store) {
   qfs_store_conf_clear(&store->unfinished);
   for (guint i = 0; i < QFS_NODES_MAX; i++)
     g_free(store->node_dirs[i]);
+  for (guint i = 0; i < QFS_NODES_MAX; i++)
+    g_free(store->former_dirs[i]);
   g_ptr_array_unref(store->made_dirs);
   g_free(store->dir);
   g_free(store);

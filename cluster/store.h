@@ -23,12 +23,18 @@ typedef struct QfsStore QfsStore;
 QfsStore *qfs_store_open(const QfsEngineConfig *config, GError **error);
 
 gboolean qfs_store_is_new(const QfsStore *store);
+gboolean qfs_store_is_resized(const QfsStore *store); /* another N or K is wanted than last time */
+guint qfs_store_known(const QfsStore *store);  /* nodes that may hold something: opened at the start */
+guint qfs_store_places(const QfsStore *store); /* these and those that are wanted */
 const char *qfs_store_uuid(const QfsStore *store);
 const char *qfs_store_dir(const QfsStore *store);                  /* absolute */
 const char *qfs_store_node_dir(const QfsStore *store, guint node); /* absolute; from 1 */
 
-/* The store serves: store.conf says so durably, with the places of the nodes as they are (D3). */
+/* The store serves: store.conf says so durably, with the places of the nodes as they are (D3), and the N and K that
+ * are wanted. Replicas that were moved are removed from where they were. */
 gboolean qfs_store_ready(QfsStore *store, GError **error);
+/* Nodes above N hold nothing any more: store.conf forgets them. Any thread, one at a time. */
+gboolean qfs_store_resized(QfsStore *store, GError **error);
 
 /* Gives the lock back. A new store that never became ready is removed (D2). Accepts NULL. No file
  * of a node may be open. */

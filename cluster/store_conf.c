@@ -40,7 +40,8 @@ static gboolean parse(GKeyFile *file, const char *dir, QfsStoreConf *out, GError
   }
   g_strlcpy(conf.uuid, uuid, sizeof conf.uuid);
   conf.creating = g_strcmp0(state, "creating") == 0;
-  for (guint i = 0; i < conf.nodes; i++) {
+  conf.places = MAX(conf.nodes, read_number(file, "places", QFS_NODES_MAX));
+  for (guint i = 0; i < conf.places; i++) {
     g_autofree char *name = g_strdup_printf("node%u", i + 1);
     conf.node_dirs[i] = g_key_file_get_string(file, GROUP, name, NULL);
   }
@@ -82,7 +83,9 @@ gboolean qfs_store_conf_write(const char *dir, const QfsStoreConf *conf, GError 
   g_key_file_set_uint64(file, GROUP, "nodes", conf->nodes);
   g_key_file_set_uint64(file, GROUP, "replicas", conf->replicas);
   g_key_file_set_string(file, GROUP, "state", conf->creating ? "creating" : "ready");
-  for (guint i = 0; i < conf->nodes; i++) {
+  if (conf->places > conf->nodes)
+    g_key_file_set_uint64(file, GROUP, "places", conf->places);
+  for (guint i = 0; i < MAX(conf->nodes, conf->places); i++) {
     g_autofree char *name = g_strdup_printf("node%u", i + 1);
     if (conf->node_dirs[i] != NULL)
       g_key_file_set_string(file, GROUP, name, conf->node_dirs[i]);

@@ -4,8 +4,9 @@
  *     [store]
  *     format=1                     this layout; a higher number is refused
  *     uuid=...                     identity of the store
- *     nodes=5
+ *     nodes=5                      as asked for last: data may still move
  *     replicas=3
+ *     places=7                     while it does: nodes that may hold something, if more than `nodes`
  *     state=creating | ready       creating: nothing was ever acknowledged, so it may be made anew
  *     node2=/disk2/qfs             only for nodes that are not in their default place, `node-I`
  *
@@ -23,6 +24,7 @@ G_BEGIN_DECLS
 typedef struct {
   char uuid[37];
   guint nodes, replicas;
+  guint places;             /* never less than nodes */
   gboolean creating;
   char *node_dirs[QFS_NODES_MAX]; /* NULL: default */
 } QfsStoreConf;

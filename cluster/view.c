@@ -28,8 +28,10 @@ gboolean qfs_view_is_majority(const QfsView *view, QfsNodeSet nodes) {
          (view->former_nodes == 0 || is_majority_of(view->former_nodes, nodes));
 }
 
+/* A view that is known to be durable needs the former nodes no more: whoever finds an older one will not get
+ * by without a node that knows this one. */
 gboolean qfs_view_has_majority(const QfsCoordinator *c, QfsNodeSet nodes) {
-  return qfs_view_is_majority(&c->view, nodes);
+  return c->view_proven ? is_majority_of(c->view.nodes, nodes) : qfs_view_is_majority(&c->view, nodes);
 }
 
 QfsNodeSet qfs_peers_in(const QfsCoordinator *c, QfsPeerState state) {
@@ -64,6 +66,15 @@ gboolean qfs_view_allows(const QfsCoordinator *c, QfsNodeSet in_sync) {
   return qfs_set_size(missing) < holders || (in_sync != 0 && qfs_is_given_up(c, missing));
 }
 
+static gboolean is_filling(guint64 mark) {
+  return mark < QFS_MARK_EVICTED && (mark & QFS_MARK_FILLING(0)) != 0;
+}
+
+gboolean qfs_view_is_filled(const QfsView *view, const QfsNodeMeta *meta) {
+  return !qfs_set_has(view->in_sync, meta->node) && meta->wiped != 0 && meta->node <= view->nodes &&
+         view->left_mark[meta->node - 1] == QFS_MARK_FILLING(meta->wiped);
+}
+
 const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, guint64 settled) {
   guint i = meta->node - 1;
   if (!meta->has_view)
@@ -75,9 +86,9 @@ const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, gui
   gboolean named = qfs_set_has(view->in_sync, meta->node);
   if (!named && view->left_mark[i] == QFS_MARK_EVICTED)
     return "it was evicted";
-  if (!named && view->left_mark[i] == QFS_MARK_UNUSABLE)
-    return "an earlier rebuild did not finish";
-  if (meta->mark < (member ? settled : view->left_mark[i]))
+  if (!named && (view->left_mark[i] == QFS_MARK_UNUSABLE || is_filling(view->left_mark[i])))
+    return "it does not have what it has to hold";
+  if (meta->mark < (member ? settled : view->left_mark[i] & ~QFS_MARK_INCOMPLETE))
     return "it is an older copy (lacks settled writes)";
   return NULL;
 }
@@ -157,17 +168,37 @@ static void note_phase(QfsCoordinator *c) {
 
 /* ---- proposals ---- */
 
+static gboolean has_other_layout(const QfsView *a, const QfsView *b) {
+  return a->nodes != b->nodes || a->replicas != b->replicas;
+}
+
+/* Nodes that the view brought are nobody yet, whatever is in their files. */
+static void admit(QfsCoordinator *c, guint first) {
+  for (guint i = first; i <= MIN(qfs_view_nodes(c), c->n_peers); i++) {
+    c->peer[i].rebuild = TRUE;
+    c->peer[i].filled = FALSE;
+  }
+}
+
 static void proposal_done(QfsCoordinator *c) {
-  QfsNodeSet old = c->view.in_sync;
+  QfsView old = c->view;
+  gboolean layout = has_other_layout(&c->view, &c->proposal);
   /* Others took over from nodes that are away: who is catching up must hold keys that it never had, and looked
    * only for what it missed. */
-  if ((c->view.base & ~c->proposal.base) != 0)
+  if ((c->view.base & ~c->proposal.base) != 0 || layout)
     qfs_catchup_restart_all(c);
+  if (layout)
+    qfs_mover_stop(c);
   c->view = c->proposal;
-  c->view_known = TRUE;
+  c->view_known = c->view_proven = TRUE;
   c->view_stable = TRUE;
-  c->purge_wants_epoch = FALSE;
+  c->purge_wants_epoch = c->view_wants_untidy = FALSE;
   c->clock.ceiling = MAX(c->clock.ceiling, c->proposal_ceiling);
+  if (layout) {
+    admit(c, old.nodes + 1);
+    qfs_log(c, G_LOG_LEVEL_MESSAGE, "the store has %u nodes and %u replicas", qfs_view_nodes(c),
+            qfs_replicas(c));
+  }
   for (guint i = 1; i <= c->n_peers; i++)
     if (qfs_set_has(c->view.in_sync, i) && c->peer[i].state == PEER_JOINING) {
       qfs_catchup_stop(c, &c->peer[i]);
@@ -184,7 +215,10 @@ static void proposal_done(QfsCoordinator *c) {
   c->view_dirty = TRUE;
   if (c->recovery != NULL)
     qfs_recovery_view_done(c);
-  if (old != c->view.in_sync) {
+  if (old.base != c->view.base || layout)
+    c->base_epoch = c->view.epoch;
+  if (old.in_sync != c->view.in_sync || layout) {
+    c->set_after = c->last_seq;
     c->view_changed_us = c->env->now_us(c->env);
     qfs_flights_revive(c);
     qfs_settle_dirty(c);
@@ -262,27 +296,92 @@ static void set_generations(QfsCoordinator *c, QfsView *view) {
     if (!qfs_set_has(alive, i))
       continue;
     if (peer->rebuild && !peer->evicted)
-      view->left_mark[i - 1] = QFS_MARK_UNUSABLE;
+      view->left_mark[i - 1] = peer->filled && i <= view->nodes ? QFS_MARK_FILLING(peer->meta.wiped)
+                                                                : QFS_MARK_UNUSABLE;
     view->generation[i - 1] = peer->meta.generation;
   }
 }
 
+/* What is said of the nodes that are not in S. */
+static void set_left_marks(QfsCoordinator *c, QfsView *view) {
+  for (guint i = 1; i <= QFS_NODES_MAX; i++)
+    if (qfs_set_has(c->view.in_sync & ~view->in_sync, i))
+      view->left_mark[i - 1] = c->settled;
+  set_generations(c, view);
+  gboolean moved = view->replicas != c->view.replicas || view->nodes < c->view.nodes;
+  for (guint i = 1; i <= MAX(view->nodes, c->view.nodes); i++) {
+    guint64 *mark = &view->left_mark[i - 1];
+    if (qfs_set_has(view->in_sync, i)) /* whatever was said of it before, now it is whole */
+      *mark = c->settled;
+    else if (i > c->view.nodes && i <= view->nodes) /* it is new */
+      *mark = QFS_MARK_UNUSABLE;
+    else if (moved && (*mark & QFS_MARK_FILLING(0)) == 0)
+      *mark |= QFS_MARK_INCOMPLETE;
+  }
+}
+
+static gboolean was_filled(const QfsCoordinator *c, QfsNodeSet nodes) {
+  for (; nodes != 0; nodes &= nodes - 1)
+    if (qfs_catchup_was_from_nothing(&c->peer[__builtin_ctzll(nodes) + 1]))
+      return TRUE;
+  return FALSE;
+}
+
+static void set_tidy(QfsCoordinator *c, QfsView *view) {
+  gboolean whole = view->in_sync == qfs_set_all(view->nodes);
+  if (has_other_layout(view, &c->view) || c->view_wants_untidy ||
+      was_filled(c, view->in_sync & ~c->view.in_sync))
+    view->tidy = 0; /* rows may have come to, or be left at, nodes that are not to own them */
+  else if (qfs_tidy_is_done(c) && whole)
+    view->tidy = QFS_TIDY_ALL;
+  else if (view->tidy == QFS_TIDY_ALL && !whole)
+    view->tidy = c->settled; /* others stand in from here on */
+}
+
+/* Sets under which everything is settled. */
+static void drop_sets(QfsCoordinator *c, QfsView *view) {
+  if (c->blocked || c->recovery != NULL || !c->view_proven)
+    return;
+  if (qfs_is_settled(c)) {
+    view->n_unsettled = 0;
+  } else if (c->settled >= c->set_after) {
+    view->n_unsettled = 0;
+    add_set(view, (QfsViewSet){.nodes = c->view.in_sync, .replicas = c->view.replicas});
+  }
+}
+
+/* Who is above N and holds nothing that is not settled will not be asked again. */
+static void dismiss(QfsCoordinator *c, QfsView *view) {
+  QfsNodeSet sets = view->in_sync | view->base;
+  for (guint i = 0; i < view->n_unsettled; i++)
+    sets |= view->unsettled[i].nodes != 0 ? view->unsettled[i].nodes : ~G_GUINT64_CONSTANT(0);
+  for (guint i = view->nodes + 1; i <= c->n_peers; i++)
+    if (!qfs_set_has(sets, i))
+      view->left_mark[i - 1] = QFS_MARK_UNUSABLE;
+}
+
 void qfs_view_propose(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base) {
+  qfs_view_propose_layout(c, in_sync, base, c->view.nodes, c->view.replicas);
+}
+
+void qfs_view_propose_layout(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet base, guint nodes,
+                             guint replicas) {
   QfsView *view = &c->proposal;
   *view = c->view;
   view->epoch = ++c->epoch_seen;
+  view->nodes = nodes;
+  view->replicas = replicas;
+  if (nodes != c->view.nodes)
+    view->former_nodes = c->view.nodes;
+  else if (c->view_proven)
+    view->former_nodes = 0;
   view->in_sync = in_sync;
   view->base = base;
-  for (guint i = 1; i <= c->n_peers; i++)
-    if (qfs_set_has(c->view.in_sync & ~in_sync, i))
-      view->left_mark[i - 1] = c->settled;
-  set_generations(c, view);
-  for (guint i = 1; i <= c->n_peers; i++)
-    if (qfs_set_has(in_sync, i)) /* whatever was said of it before, now it is whole */
-      view->left_mark[i - 1] = c->settled;
-  if (qfs_is_settled(c) && !c->blocked && c->recovery == NULL)
-    view->n_unsettled = 0;
-  add_set(view, (QfsViewSet){.nodes = in_sync, .replicas = view->replicas});
+  set_left_marks(c, view);
+  set_tidy(c, view);
+  drop_sets(c, view);
+  add_set(view, (QfsViewSet){.nodes = in_sync, .replicas = replicas});
+  dismiss(c, view);
 
   if (c->first_epoch == 0)
     c->first_epoch = view->epoch;
@@ -309,6 +408,38 @@ static QfsNodeSet ready_nodes(QfsCoordinator *c) {
     if (c->peer[i].state == PEER_JOINING && qfs_catchup_ready(c, &c->peer[i]))
       ready |= QFS_NODE_BIT(i);
   return ready;
+}
+
+/* S is as it should be: is there another reason for a new view? */
+static gboolean has_news(QfsCoordinator *c) {
+  gboolean fold = c->view.n_unsettled > 1 && !c->blocked &&
+                  (qfs_is_settled(c) || c->settled >= c->set_after);
+  if (c->closing)
+    return fold;
+  gboolean filled = FALSE;
+  for (guint i = 1; i <= MIN(qfs_view_nodes(c), c->n_peers); i++)
+    filled = filled || (c->peer[i].state == PEER_JOINING && c->peer[i].filled &&
+                        !c->peer[i].evicted &&
+                        c->view.left_mark[i - 1] != QFS_MARK_FILLING(c->peer[i].meta.wiped));
+  return fold || filled || c->purge_wants_epoch || c->view_wants_untidy || qfs_tidy_is_done(c) ||
+         c->view.former_nodes != 0 || qfs_resize_marks_leavers(c) || qfs_resize_introduces(c);
+}
+
+/* Another N or K, or a base that shrinks to S. */
+static gboolean propose_layout(QfsCoordinator *c) {
+  QfsMoveTarget target;
+  if (c->closing)
+    return FALSE;
+  if (qfs_mover_is_done(c, &target)) {
+    qfs_mover_stop(c);
+    qfs_evict_strays(c);
+    qfs_view_propose_layout(c, target.set, target.set, target.nodes, target.replicas);
+    return TRUE;
+  }
+  if (!qfs_resize_grows(c))
+    return FALSE;
+  qfs_view_propose_layout(c, c->view.in_sync, c->view.base, c->want_nodes, qfs_replicas(c));
+  return TRUE;
 }
 
 void qfs_view_evaluate(QfsCoordinator *c) {
@@ -338,17 +469,11 @@ void qfs_view_evaluate(QfsCoordinator *c) {
   /* A member that returned before S could do without it becomes trusted by a view, too. */
   if (c->view_stable && want == c->view.in_sync && !c->view_stale && ready == 0 &&
       qfs_evictions_are_remembered(c)) {
-    gboolean fold = (c->view.n_unsettled > 1 && qfs_is_settled(c) && !c->blocked) ||
-                    (c->purge_wants_epoch && !c->closing);
-    if (qfs_rebase_is_done(c)) {
-      qfs_rebase_stop(c);
-      qfs_evict_strays(c);
-      qfs_view_propose(c, want, want);
+    if (propose_layout(c) || !has_news(c))
       return;
-    }
-    if (!fold)
-      return;
-  } else if (!c->view_stable && c->proposal.epoch == c->epoch_seen && want == c->proposal.in_sync &&
+  } else if (!c->view_stable && c->proposal.epoch == c->epoch_seen &&
+             (want == c->proposal.in_sync ||
+              (has_other_layout(&c->proposal, &c->view) && (c->proposal.in_sync & ~want) == 0)) &&
              (c->proposal_sent & ~alive & ~c->proposal_acked) == 0 &&
              (c->proposal.in_sync & ~(c->proposal_sent | c->proposal_acked)) == 0) {
     return; /* on its way */

@@ -18,9 +18,11 @@ static const char description[] =
     "  store=DIR             the store's directory (default: $XDG_DATA_HOME/quorumfs/default,\n"
     "                        or ~/.local/share/quorumfs/default)\n"
     "  nodes=N               nodes, 1 to 64 (default: 5; an existing store knows its own)\n"
-    "  replicas=K            replicas of each key, 1 to N (default: (N+1)/2)\n"
+    "  replicas=K            replicas of each key, 1 to N (default: (N+1)/2); an existing store takes\n"
+    "                        other numbers, too, and moves its data in the background\n"
     "  node1=DIR, node2=DIR, ...\n"
-    "                        a node's own directory, such as one on another disk\n"
+    "                        a node's own directory, such as one on another disk; a node that was\n"
+    "                        elsewhere is moved there\n"
     "  sync                  a write is on stable storage before it is acknowledged\n"
     "  timeout=MS            deadline of every operation, 100 to 600000 (default: 2000)\n"
     "  tombstone_grace=SECONDS\n"
@@ -179,6 +181,12 @@ static gboolean has_other_options(char **lists) {
   return FALSE;
 }
 
+static gboolean wants_other_size(const QfsEngineConfig *engine) {
+  guint nodes, replicas;
+  return qfs_store_probe(engine->store, &nodes, &replicas) &&
+         (nodes != engine->nodes || replicas != engine->replicas);
+}
+
 static int already_mounted(const Flags *flags, const QfsOptions *options,
                            const QfsMountpoint *point) {
   g_autofree char *store = NULL;
@@ -188,7 +196,7 @@ static int already_mounted(const Flags *flags, const QfsOptions *options,
     g_autofree char *line = qfs_serve_describe("already mounted", point->path, store);
     if (!flags->quiet && !cli_print(line))
       return CLI_FAILED;
-    if (!flags->quiet && has_other_options(flags->lists))
+    if (!flags->quiet && (has_other_options(flags->lists) || wants_other_size(&options->engine)))
       cli_error("already mounted; options given now take effect at the next mount");
     return CLI_OK;
   }
@@ -201,11 +209,11 @@ static gboolean parse_options(const Flags *flags, QfsOptions *options, GError **
   for (char **list = flags->lists; list != NULL && *list != NULL; list++)
     if (!qfs_options_add(options, *list, error))
       return FALSE;
-  return qfs_options_finish(options, error) &&
-         (options->engine.store == NULL ||
-          !qfs_store_probe(options->engine.store, &nodes, &replicas) ||
-          qfs_options_adopt_store(options, nodes, replicas, error)) &&
-         qfs_options_settle(options, error);
+  if (!qfs_options_finish(options, error))
+    return FALSE;
+  if (options->engine.store != NULL && qfs_store_probe(options->engine.store, &nodes, &replicas))
+    qfs_options_adopt_store(options, nodes, replicas);
+  return qfs_options_settle(options, error);
 }
 
 static int mount_at(const Flags *flags, const char *path) {

@@ -66,6 +66,11 @@ char *control_status_text(const QfsEngineStatus *status, const QfsEngineConfig *
   g_string_append_printf(out,
                          "nodes      %u, %u up; %u replicas of each key, %u acknowledge a write\n",
                          status->nodes, up, status->replicas, status->write_quorum);
+  if (status->resizing)
+    g_string_append_printf(out, "moving     to %u nodes, %u replicas: %u%%%s%s\n",
+                           status->wanted_nodes, status->wanted_replicas, status->resize_progress,
+                           status->resize_waits_for != NULL ? ", waits for " : "",
+                           status->resize_waits_for != NULL ? status->resize_waits_for : "");
   g_string_append_printf(out, "quorum     %s%s\n", status->quorum ? "yes" : "NO: every write fails",
                          status->recovering ? "; start is not finished" : "");
   g_string_append_printf(out, "unsettled  %" G_GUINT64_FORMAT "\n", status->unsettled);
@@ -158,6 +163,12 @@ char *control_status_json(const QfsEngineStatus *status, const QfsEngineConfig *
   add_number(json, "nodes", status->nodes);
   add_number(json, "replicas", status->replicas);
   add_number(json, "write_quorum", status->write_quorum);
+  add_number(json, "nodes_in_force", status->nodes_in_force);
+  add_flag(json, "moving", status->resizing);
+  add_number(json, "wanted_nodes", status->wanted_nodes);
+  add_number(json, "wanted_replicas", status->wanted_replicas);
+  add_number(json, "moving_percent", status->resize_progress);
+  add_text(json, "moving_waits_for", status->resize_waits_for);
   add_flag(json, "quorum", status->quorum);
   add_flag(json, "recovering", status->recovering);
   add_number(json, "epoch", status->epoch);

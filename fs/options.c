@@ -217,18 +217,12 @@ gboolean qfs_options_finish(QfsOptions *options, GError **error) {
   return TRUE;
 }
 
-gboolean qfs_options_adopt_store(QfsOptions *options, guint nodes, guint replicas, GError **error) {
+void qfs_options_adopt_store(QfsOptions *options, guint nodes, guint replicas) {
   QfsEngineConfig *engine = &options->engine;
-  if (engine->nodes != 0 && engine->nodes != nodes)
-    return fail(error, "option nodes=%u: the store %s has %u nodes, and this cannot be changed yet",
-                engine->nodes, engine->store, nodes);
-  if (engine->replicas != 0 && engine->replicas != replicas)
-    return fail(error,
-                "option replicas=%u: the store %s has %u replicas, and this cannot be changed yet",
-                engine->replicas, engine->store, replicas);
-  engine->nodes = nodes;
-  engine->replicas = replicas;
-  return TRUE;
+  if (engine->nodes == 0)
+    engine->nodes = nodes;
+  if (engine->replicas == 0)
+    engine->replicas = replicas;
 }
 
 gboolean qfs_options_settle(QfsOptions *options, GError **error) {

@@ -41,9 +41,8 @@ gboolean qfs_options_add(QfsOptions *options, const char *list, GError **error);
  */
 gboolean qfs_options_finish(QfsOptions *options, GError **error);
 
-/* An existing store has `nodes` and `replicas`: they stand in for what was not given; what was
- * given must agree. */
-gboolean qfs_options_adopt_store(QfsOptions *options, guint nodes, guint replicas, GError **error);
+/* An existing store has, or is about to have, `nodes` and `replicas`: they stand in for what was not given. */
+void qfs_options_adopt_store(QfsOptions *options, guint nodes, guint replicas);
 
 /* Fills in defaults of nodes and replicas and checks them against each other and against nodeI=. */
 gboolean qfs_options_settle(QfsOptions *options, GError **error);

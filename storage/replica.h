@@ -45,10 +45,16 @@ typedef enum {
 
 #define QFS_NODES_MAX 64
 #define QFS_VIEW_SETS_MAX 64
-/* What the node holds is not to be believed. */
+/* Left marks that are no operations. What the node holds is not to be believed. */
 #define QFS_MARK_UNUSABLE G_MAXUINT64
 /* The same, and the operator has accepted the loss of what only that node held. */
 #define QFS_MARK_EVICTED (G_MAXUINT64 - 1)
+/* It was emptied in this epoch (QfsNodeMeta.wiped), and what it holds since then is sound but not all. */
+#define QFS_MARK_FILLING(epoch) (G_GUINT64_CONSTANT(1) << 63 | (epoch))
+/* Beside a mark: N or K changed meanwhile, so that it may lack keys from before the mark, too. */
+#define QFS_MARK_INCOMPLETE (G_GUINT64_CONSTANT(1) << 62)
+/* QfsView.tidy: nowhere else are rows at all. */
+#define QFS_TIDY_ALL G_MAXUINT64
 typedef guint64 QfsNodeSet; /* bit i-1 stands for node i */
 
 /* An in-sync set and the number of replicas of its time: together they say who held a key. */
@@ -66,11 +72,11 @@ typedef struct {
   guint64 epoch;
   QfsNodeSet in_sync;            /* S */
   QfsNodeSet base;               /* B: the set for which in-sync nodes hold everything */
-  guint64 left_mark[QFS_NODES_MAX];     /* node i-1: settled mark when it left S; or QFS_MARK_UNUSABLE */
+  guint64 left_mark[QFS_NODES_MAX];     /* node i-1: settled mark when it left S; or as above */
   guint64 generation[QFS_NODES_MAX];    /* least generation that node i-1's file shows */
   guint32 n_unsettled;           /* sets of the epochs since the settled mark, without repeats */
   QfsViewSet unsettled[QFS_VIEW_SETS_MAX];
-  guint64 tidy;                  /* of operations up to here only a key's owners have rows */
+  guint64 tidy;                  /* of operations up to here only a key's owners have rows; or QFS_TIDY_ALL */
 } QfsView;
 
 /* Durable facts of one node beside its data. */

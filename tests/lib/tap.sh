@@ -219,7 +219,7 @@ holders() {
   case $1 in */*) dir=${1%/*} ;; esac
   for node in "$store"/node-*; do
     count=$((count + $(sqlite3 -readonly -cmd '.timeout 5000' "$node/replica.db" \
-      "select count(*) from record where dir = '$dir' and name = '${1##*/}' and kind = $2 and hint = 0")))
+      "select count(*) from record where dir = '$dir' and name = '${1##*/}' and kind = $2")))
   done
   echo "$count"
 }

@@ -82,7 +82,7 @@ has "$("$QUORUMFS" mount --reuse -o "store=$store,ro" "$mnt" 2>&1 >/dev/null)" "
 is "$("$QUORUMFS" mount --reuse -o "store=$store,nodes=3" "$mnt" 2>&1 >/dev/null)" "" "not if they only name the store"
 fails_with 2 "node 1: $work/file" "--reuse with a wrong value" \
   "$QUORUMFS" mount --reuse -o "store=$store,node1=$work/file" "$mnt"
-fails_with 2 "nodes=5" "other nodes= than stored" "$QUORUMFS" mount -c -o "store=$store,nodes=5" "$work/mnt2"
+fails_with 2 "in use by another mount" "other nodes= while it is mounted" "$QUORUMFS" mount -c -o "store=$store,nodes=5" "$work/mnt2"
 passes "nothing was made by those" test ! -e "$work/mnt2" -a ! -e "$work/other"
 unmount_store
 mount_store node2="$work/second" || exit 1

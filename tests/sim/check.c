@@ -152,10 +152,15 @@ static guint count_holders(Sim *sim, const char *key, const QfsRecord *record, L
   QfsNodeSet likely = sim->coordinator != NULL ? qfs_coordinator_holders(sim->coordinator, key) : 0;
   guint n = 0;
   for (guint pass = 0; pass < 2; pass++)
-    for (guint i = 1; i <= sim->nodes_n && n < sim->write_quorum; i++)
+    for (guint i = 1; i <= sim->nodes_all && n < sim_write_quorum(sim); i++)
       if (!qfs_set_has(except, i) && qfs_set_has(likely, i) == (pass == 0))
         n += holds(sim, i, key, record, look);
   return n;
+}
+
+/* While K changes, the lesser one: which of them was in force is the coordinator's secret. */
+guint sim_write_quorum(const Sim *sim) {
+  return MIN(sim->replicas_k, sim->former_k) / 2 + 1;
 }
 
 static void check_held_but(Sim *sim, const char *key, const QfsRecord *record, Look look,
@@ -164,9 +169,10 @@ static void check_held_but(Sim *sim, const char *key, const QfsRecord *record, L
   if (record == NULL || (sim_is_purged(known, record) && known->acked != record))
     return;
   guint n = count_holders(sim, key, record, look, except);
-  SIM_CHECK(sim, n >= sim->write_quorum,
+  guint quorum = sim_write_quorum(sim);
+  SIM_CHECK(sim, n >= quorum,
             "%s@%" G_GUINT64_FORMAT " is %s on %u replicas, not on %u: %s", key, record->timestamp,
-            how, n, sim->write_quorum, when);
+            how, n, quorum, when);
 }
 
 static void check_held(Sim *sim, const char *key, const QfsRecord *record, Look look,
@@ -182,7 +188,7 @@ static QfsNodeSet incomplete_nodes(Sim *sim) {
   QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
   qfs_coordinator_status(sim->coordinator, status);
   /* When all begin anew together, what they had counted a moment ago. */
-  for (guint i = 1; i <= sim->nodes_n && !status->recovering; i++)
+  for (guint i = 1; i <= sim->nodes_all && !status->recovering; i++)
     if (status->node[i - 1].state == QFS_NODE_STATE_CATCHING_UP ||
         status->node[i - 1].state == QFS_NODE_STATE_REBUILDING)
       set |= QFS_NODE_BIT(i);
@@ -390,7 +396,7 @@ static void check_purge_time(Sim *sim, guint node, const QfsRecord *tombstone) {
             "node %u collected the tombstone %s@%" G_GUINT64_FORMAT " after %" G_GINT64_FORMAT
             " ms, before its grace of %u s was over",
             node, tombstone->key, tombstone->timestamp, age_ms, sim->config.tombstone_grace_s);
-  for (guint i = 1; i <= sim->nodes_n; i++) {
+  for (guint i = 1; i <= sim->asked_n; i++) {
     g_autofree QfsNodeMeta *meta = g_new0(QfsNodeMeta, 1);
     if (!node_is(sim, i, evicted) && sim_disk_meta(&sim->disk[i], meta))
       SIM_CHECK(sim, meta->settled >= tombstone->seq,
@@ -400,11 +406,27 @@ static void check_purge_time(Sim *sim, guint node, const QfsRecord *tombstone) {
   }
 }
 
+static gboolean is_older_left(const QfsRecord *left, const QfsRecord *tombstone) {
+  return left != NULL && left->kind != QFS_KIND_TOMBSTONE && left->seq <= tombstone->seq;
+}
+
+static gboolean anything_older(Sim *sim, const SimKey *key, const QfsRecord *tombstone) {
+  for (guint i = 1; i <= sim->nodes_all; i++) {
+    if (node_is(sim, i, evicted))
+      continue;
+    g_autoptr(QfsRecord) now = sim_disk_record(&sim->disk[i], key->name);
+    g_autoptr(QfsRecord) durable = sim_disk_durable_record(&sim->disk[i], key->name);
+    if (is_older_left(now, tombstone) || is_older_left(durable, tombstone))
+      return TRUE;
+  }
+  return FALSE;
+}
+
 /* A tombstone goes from a node: nothing older may be left anywhere that could bring the key back. Evicted nodes are
  * wiped before they could. */
 static void check_purge(Sim *sim, guint node, SimKey *key, const QfsRecord *tombstone) {
   check_purge_time(sim, node, tombstone);
-  for (guint i = 1; i <= sim->nodes_n; i++) {
+  for (guint i = 1; i <= sim->nodes_all; i++) {
     if (node_is(sim, i, evicted))
       continue;
     g_autoptr(QfsRecord) now = sim_disk_record(&sim->disk[i], key->name);
@@ -424,12 +446,35 @@ static void check_purge(Sim *sim, guint node, SimKey *key, const QfsRecord *tomb
   sim_history_purged(sim, key, tombstone);
 }
 
+static gboolean owns(Sim *sim, guint node, const SimKey *key) {
+  return qfs_set_has(qfs_coordinator_owners(sim->coordinator, key->name), node);
+}
+
+/* What goes from a node that does not own the key must be safe with all who do. */
+static void check_owners_have(Sim *sim, guint node, const SimKey *key, const QfsRecord *old) {
+  if (sim_is_leftover(key, old) || sim_is_purged(key, old))
+    return;
+  QfsNodeSet owners = qfs_coordinator_owners(sim->coordinator, key->name);
+  for (guint i = 1; i <= sim->nodes_all; i++) {
+    if (!qfs_set_has(owners, i) || sim->disk[i].lost)
+      continue;
+    g_autoptr(QfsRecord) held = sim_disk_durable_record(&sim->disk[i], key->name);
+    SIM_CHECK(sim, sim_record_order(held, old) >= 0,
+              "node %u, no owner, let %s@%" G_GUINT64_FORMAT " go, which owner %u does not have durably",
+              node, key->name, old->timestamp, i);
+  }
+}
+
 void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsRecord *new,
                        gboolean force) {
   SimKey *key = sim_history_find_key(sim->history, old->key);
   SIM_TRACE(sim, "node %u goes back from %s@%" G_GUINT64_FORMAT " to @%" G_GUINT64_FORMAT, node,
             old->key, old->timestamp, new != NULL ? new->timestamp : 0);
   gboolean in_sync = is_in_sync(sim, node);
+  if (new == NULL && in_sync && key != NULL && !owns(sim, node, key)) {
+    check_owners_have(sim, node, key, old);
+    return;
+  }
   if (new == NULL && in_sync && key != NULL) {
     if (old->kind == QFS_KIND_TOMBSTONE)
       check_purge(sim, node, key, old);
@@ -441,6 +486,11 @@ void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsReco
   }
   if (sim_is_leftover(key, old))
     return;
+  /* The request to collect it may find the node out of S. */
+  if (new == NULL && key != NULL && old->kind == QFS_KIND_TOMBSTONE && !anything_older(sim, key, old)) {
+    check_purge(sim, node, key, old);
+    return;
+  }
   SIM_CHECK(sim, force || (!in_sync && old->kind == QFS_KIND_TOMBSTONE && old->seq < new->seq),
             "node %u replaced %s@%" G_GUINT64_FORMAT " by the older @%" G_GUINT64_FORMAT, node,
             old->key, old->timestamp, new->timestamp);

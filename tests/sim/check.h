@@ -46,8 +46,13 @@
  *     whole                                                                        damage-not-rebuilt
  *   at rest all owners hold the same bytes, on stable Q    sim_check_converged     settle-past-flights,
  *     storage                                                                      storage-log-not-synced
- *   at rest no debt is left: intents, hints,          Q    wait_for_intents,       intent-sent-again, purge-keeps-hints,
- *     tombstones after collecting                          sim_check_collected     catchup-keeps-intents
+ *   at rest no debt is left: intents, rows at nodes   Q    wait_for_intents,       intent-sent-again, tidy-keeps-all,
+ *     that do not own them, tombstones after               sim_check_converged,    catchup-keeps-intents
+ *     collecting                                           sim_check_collected
+ *   also after N or K changed: exactly K copies       Q    sim_check_converged     resize-switch-without-move,
+ *                                                                                  resize-flights-to-old-holders
+ *   what a node that is no owner lets go, all owners  N    check_owners_have       (not yet)
+ *     have on stable storage
  *   the history of every group has a linear order     Q    sim_check_linear        rename-without-intent, rmdir-races
  *   every request is answered by its deadline         E    client.c                deadline-ignored
  */

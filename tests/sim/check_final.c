@@ -20,7 +20,7 @@ static void check_chunks(Sim *sim, const SimKey *key, const QfsRecord *record) {
   for (guint64 index = 0; index < n; index++) {
     g_autoptr(QfsChunk) first = NULL;
     gboolean have_first = FALSE;
-    for (guint node = 1; node <= sim->nodes_n; node++) {
+    for (guint node = 1; node <= sim->nodes_all; node++) {
       if (!qfs_set_has(owners, node))
         continue;
       g_autoptr(QfsChunk) chunk =
@@ -47,7 +47,7 @@ static void check_owners_agree(Sim *sim, const SimKey *key, QfsNodeSet owners,
                                QfsRecord **out_record) {
   g_autoptr(QfsRecord) first = NULL;
   gboolean have_first = FALSE;
-  for (guint node = 1; node <= sim->nodes_n; node++) {
+  for (guint node = 1; node <= sim->nodes_all; node++) {
     if (!qfs_set_has(owners, node))
       continue;
     g_autoptr(QfsRecord) record = sim_disk_record(&sim->disk[node], key->name);
@@ -68,7 +68,7 @@ static void check_owners_agree(Sim *sim, const SimKey *key, QfsNodeSet owners,
 
 /* Settled means: on stable storage at every owner (DESIGN 1.6). */
 static void check_settled(Sim *sim, const SimKey *key, QfsNodeSet owners, const QfsRecord *record) {
-  for (guint node = 1; node <= sim->nodes_n; node++) {
+  for (guint node = 1; node <= sim->nodes_all; node++) {
     if (!qfs_set_has(owners, node))
       continue;
     g_autoptr(QfsRecord) durable = sim_disk_durable_record(&sim->disk[node], key->name);
@@ -89,11 +89,13 @@ static void check_key(Sim *sim, const SimKey *key) {
             "%s: the owners agree on @%" G_GUINT64_FORMAT ", but @%" G_GUINT64_FORMAT
             " was acknowledged",
             key->name, record != NULL ? record->timestamp : 0, key->floor->timestamp);
-  for (guint node = 1; node <= sim->nodes_n; node++) {
+  for (guint node = 1; node <= sim->nodes_all; node++) {
     g_autoptr(QfsRecord) other = sim_disk_record(&sim->disk[node], key->name);
     SIM_CHECK(sim, sim_is_leftover(key, other) || sim_record_order(other, record) <= 0,
               "%s: node %u, no owner, holds @%" G_GUINT64_FORMAT ", newer than the owners",
               key->name, node, other->timestamp);
+    SIM_CHECK(sim, other == NULL || qfs_set_has(owners, node),
+              "%s: node %u, no owner, holds @%" G_GUINT64_FORMAT, key->name, node, other->timestamp);
   }
   check_settled(sim, key, owners, record);
   if (record != NULL && record->kind == QFS_KIND_VALUE && record->tail_offset > 0)
@@ -102,7 +104,7 @@ static void check_key(Sim *sim, const SimKey *key) {
 
 guint sim_intents_left(Sim *sim, guint *out_node) {
   guint n = 0;
-  for (guint node = 1; node <= sim->nodes_n && n == 0; node++) {
+  for (guint node = 1; node <= sim->nodes_all && n == 0; node++) {
     n = sim_disk_intents(&sim->disk[node]);
     *out_node = node;
   }
@@ -113,7 +115,7 @@ void sim_check_collected(Sim *sim) {
   for (guint i = 0; i < sim->history->keys->len; i++) {
     const SimKey *key = g_ptr_array_index(sim->history->keys, i);
     QfsNodeSet owners = qfs_coordinator_owners(sim->coordinator, key->name);
-    for (guint node = 1; node <= sim->nodes_n; node++) {
+    for (guint node = 1; node <= sim->nodes_all; node++) {
       g_autoptr(QfsRecord) record = sim_disk_record(&sim->disk[node], key->name);
       SIM_CHECK(sim, record == NULL || record->kind != QFS_KIND_TOMBSTONE,
                 "node %u still has the tombstone %s@%" G_GUINT64_FORMAT, node, key->name,

@@ -101,6 +101,27 @@ void sim_node_stop(Sim *sim, guint number) {
                    g_free);
 }
 
+static void on_node_removed(Sim *sim, gpointer data) {
+  Stop *stop = data;
+  SimNode *node = &sim->node[stop->number];
+  SimDisk *disk = &sim->disk[stop->number];
+  SIM_TRACE(sim, "node %u is removed", stop->number);
+  close_node(node);
+  sim_disk_damage(disk, SIM_DAMAGE_DELETE);
+  disk->lost = FALSE; /* nothing of it is missed */
+  disk->rolled_back = TRUE;
+  node->started = TRUE;
+  node->process = stop->process;
+  end_node(sim, node, NULL);
+  g_free(stop);
+}
+
+void sim_node_remove(Sim *sim, guint number, guint64 incarnation) {
+  Stop *stop = g_new(Stop, 1);
+  *stop = (Stop){.number = number, .process = incarnation};
+  sim_after_in_run(sim, sim_random_range(&sim->random, 10, 5 * SIM_MS), on_node_removed, stop, g_free);
+}
+
 void sim_node_crash(Sim *sim, guint number, const char *reason) {
   if (!sim->node[number].started)
     return;
@@ -113,17 +134,51 @@ void sim_node_crash(Sim *sim, guint number, const char *reason) {
 
 /* ---- the daemon ---- */
 
+/* All nodes above N are gone: store.conf forgets them. */
+static void on_resized(gpointer data) {
+  Sim *sim = data;
+  sim->config.nodes = sim->asked_n;
+}
+
+/* What the daemon does once it serves: store.conf is written, with every node that may be opened from now on. */
+static void on_may_resize(Sim *sim, gpointer unused) {
+  if (sim->coordinator == NULL)
+    return;
+  if (!qfs_coordinator_is_serving(sim->coordinator)) {
+    sim_after_in_run(sim, SIM_MS, on_may_resize, NULL, NULL);
+    return;
+  }
+  sim->config.nodes = MAX(sim->config.nodes, sim->nodes_n);
+  sim->asked_n = sim->nodes_n;
+  qfs_coordinator_resize(sim->coordinator, sim->nodes_n, sim->replicas_k);
+}
+
+void sim_daemon_resize(Sim *sim, guint nodes, guint replicas) {
+  SIM_TRACE(sim, "the store is to have %u nodes and %u replicas", nodes, replicas);
+  for (guint i = MIN(nodes, sim->nodes_n) + 1; i <= sim->nodes_all; i++)
+    sim->disk[i].rolled_back = TRUE; /* what it has, if anything, is to go */
+  sim->nodes_n = nodes;
+  sim->replicas_k = replicas;
+  sim->former_n = MIN(sim->former_n, nodes);
+  sim->former_k = MIN(sim->former_k, replicas);
+}
+
 void sim_daemon_start(Sim *sim, gboolean create) {
   g_assert(sim->coordinator == NULL);
   sim->config.create = create;
+  if (!create)
+    sim->config.replicas = 1; /* not asked for */
+  sim->config.resized = on_resized;
+  sim->config.resized_data = sim;
   sim->run++;
   sim->wake_us = G_MAXINT64;
   sim->wake_id++;
-  for (guint i = 1; i <= sim->nodes_n; i++) /* incarnations are counted anew */
+  for (guint i = 1; i <= sim->nodes_all; i++) /* incarnations are counted anew */
     sim->disk[i].wiped_incarnation = 0;
   SIM_TRACE(sim, "daemon starts, life %u", sim->run);
   sim->coordinator = qfs_coordinator_new(&sim->env, &sim->config);
   qfs_coordinator_start(sim->coordinator);
+  sim_after_in_run(sim, 0, on_may_resize, NULL, NULL);
 }
 
 static void add_counts(Sim *sim) {
@@ -141,7 +196,7 @@ void sim_daemon_kill(Sim *sim) {
   sim->result->crashes++;
   /* What freeing emits is bound to the life that ends here, and so never happens. */
   g_clear_pointer(&sim->coordinator, qfs_coordinator_free);
-  for (guint i = 1; i <= sim->nodes_n; i++) {
+  for (guint i = 1; i <= sim->nodes_all; i++) {
     sim->disk[i].dying = TRUE;
     close_node(&sim->node[i]);
     sim->disk[i].dying = FALSE;
@@ -156,7 +211,7 @@ void sim_daemon_lose_power(Sim *sim) {
   SIM_TRACE(sim, "power is lost");
   if (sim->power_losses++ == 0)
     sim->first_power_loss_us = sim->now_us;
-  for (guint i = 1; i <= sim->nodes_n; i++)
+  for (guint i = 1; i <= sim->nodes_all; i++)
     sim_disk_lose_power(&sim->disk[i]);
   /* A machine that boots anew counts from near zero. */
   sim->monotonic_base_us = sim->now_us - sim_random_range(&sim->random, 0, SIM_SECOND);

@@ -336,6 +336,10 @@ static void env_node_stop(QfsEnv *env, guint node) {
   sim_node_stop(sim_of(env), node);
 }
 
+static void env_node_remove(QfsEnv *env, guint node, guint64 incarnation) {
+  sim_node_remove(sim_of(env), node, incarnation);
+}
+
 static void env_log(QfsEnv *env, GLogLevelFlags level, const char *line) {
   SIM_TRACE(sim_of(env), "log: %s", line);
 }
@@ -352,6 +356,7 @@ void sim_env_init(Sim *sim) {
       .wake_at = env_wake_at,
       .node_start = env_node_start,
       .node_stop = env_node_stop,
+      .node_remove = env_node_remove,
       .log = env_log,
       .lossy = TRUE,
   };

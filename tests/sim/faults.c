@@ -14,6 +14,7 @@ typedef enum {
   FAULT_POWER,
   FAULT_SHUTDOWN,
   FAULT_CLOCK,
+  FAULT_RESIZE,
   FAULT_LOSSY_LINKS,
   FAULT_DUPLICATES,
   FAULT_KILL_AT_MESSAGE,
@@ -65,6 +66,7 @@ static const char *const kind_names[FAULT_KINDS] = {
     [FAULT_FULL_DISK] = "full disk",
     [FAULT_PARTITION] = "partition",
     [FAULT_ONE_WAY] = "one-way partition",
+    [FAULT_RESIZE] = "other N or K",
     [FAULT_SLOW] = "slow node",
     [FAULT_LOSSY_NODE] = "lossy node",
     [FAULT_DISK_LOST] = "disk lost",
@@ -104,6 +106,7 @@ static SimRandom *dice(Sim *sim) {
 static const guint usual_weight[FAULT_KINDS] = {
     [FAULT_KILL] = 10,        [FAULT_POWER] = 3,
     [FAULT_SHUTDOWN] = 4,     [FAULT_CLOCK] = 6,
+    [FAULT_RESIZE] = 6,
     [FAULT_LOSSY_LINKS] = 8,  [FAULT_DUPLICATES] = 5,
     [FAULT_CRASH] = 10,       [FAULT_CRASH_REQUEST] = 5,
     [FAULT_DOWN_REQUEST] = 5, [FAULT_CRASH_AT_COMMIT] = 10,
@@ -134,7 +137,7 @@ void sim_faults_free(SimFaults *faults) {
 }
 
 guint sim_faults_survivable(const Sim *sim) {
-  return MIN(sim->replicas_k - 1, (sim->nodes_n - 1) / 2);
+  return MIN(sim->former_k - 1, (sim->former_n - 1) / 2);
 }
 
 /* ---- looking after broken nodes ---- */
@@ -182,7 +185,8 @@ static void on_care(Sim *sim, gpointer unused) {
   SimFaults *faults = sim->faults;
   if (sim->coordinator != NULL && !sim->closing) {
     QfsEngineStatus *status = status_new(sim);
-    for (guint i = 1; i <= sim->nodes_n; i++) {
+    faults->broken &= qfs_set_all(sim->config.nodes);
+    for (guint i = 1; i <= sim->config.nodes; i++) {
       look_whether_whole(sim, i, &status->node[i - 1]);
       if (qfs_set_has(faults->held, i))
         continue;
@@ -251,7 +255,7 @@ static void heal_later(Sim *sim, guint node);
 
 /* Some disks are not there when the daemon comes back. */
 static void take_away(Sim *sim) {
-  for (guint i = 1; i <= sim->nodes_n; i++) {
+  for (guint i = 1; i <= sim->config.nodes; i++) {
     if (!sim_random_percent(dice(sim), 40))
       continue;
     sim->disk[i].absent = TRUE;
@@ -264,7 +268,7 @@ static void take_away(Sim *sim) {
 static void restart_later(Sim *sim) {
   SimFaults *faults = sim->faults;
   sim->closing = FALSE;
-  for (guint i = 1; i <= sim->nodes_n; i++)
+  for (guint i = 1; i <= sim->config.nodes; i++)
     if (qfs_set_has(faults->held, i) && sim_random_percent(dice(sim), 40))
       sim->disk[i].absent = TRUE;
   if (faults->starting)
@@ -360,8 +364,26 @@ static void shut_down(Sim *sim) {
   sim_after(sim, 0, on_closing, closing);
 }
 
+/* The daemon ends, in one way or another, and the next one is started with other N and K; perhaps while
+ * the data still moves for the ones before. */
+static void resize(Sim *sim) {
+  guint nodes = sim->nodes_n, replicas = sim->replicas_k;
+  gboolean both = sim_random_percent(dice(sim), 40), more_nodes = sim_random_percent(dice(sim), 50);
+  if (more_nodes || both)
+    nodes = 1 + sim_random_below(dice(sim), sim->nodes_all);
+  if (!more_nodes || both || replicas > nodes)
+    replicas = 1 + sim_random_below(dice(sim), nodes);
+  if (nodes >= 3 && replicas == 1 && sim_random_percent(dice(sim), 70)) /* else hardly anything may fail */
+    replicas = 2 + sim_random_below(dice(sim), nodes - 1);
+  sim_daemon_resize(sim, nodes, replicas);
+  if (sim_random_percent(dice(sim), 60))
+    kill_daemon(sim);
+  else
+    shut_down(sim);
+}
+
 static void set_all_links(Sim *sim, guint loss_percent, guint duplicate_percent) {
-  for (guint i = 1; i <= sim->nodes_n; i++) {
+  for (guint i = 1; i <= sim->config.nodes; i++) {
     SimLink *links[] = {&sim->node[i].to, &sim->node[i].from};
     for (guint j = 0; j < 2; j++) {
       links[j]->loss_percent = loss_percent;
@@ -396,12 +418,12 @@ static gboolean may_lose(Sim *sim, guint number) {
   if (sim->coordinator == NULL)
     return FALSE;
   QfsEngineStatus *status = status_new(sim);
-  for (guint i = 1; i <= sim->nodes_n; i++) {
+  for (guint i = 1; i <= sim->config.nodes; i++) {
     lost += i != number && sim->disk[i].lost;
     behind += i != number && !status->node[i - 1].in_sync;
   }
   qfs_engine_status_free(status);
-  return lost < sim->write_quorum &&
+  return lost < sim_write_quorum(sim) &&
          (sim->options.unlimited || behind <= sim_faults_survivable(sim));
 }
 
@@ -553,14 +575,15 @@ static void break_node(Sim *sim, FaultKind kind, guint number) {
 /* A node that may be broken now; 0: none. */
 static guint pick_node(Sim *sim) {
   SimFaults *faults = sim->faults;
+  faults->broken &= qfs_set_all(sim->config.nodes);
   gboolean more =
       sim->options.unlimited || qfs_set_size(faults->broken) < sim_faults_survivable(sim);
-  QfsNodeSet among = more ? qfs_set_all(sim->nodes_n) : faults->broken;
+  QfsNodeSet among = more ? qfs_set_all(sim->config.nodes) : faults->broken;
   guint n = qfs_set_size(among);
   if (n == 0)
     return 0;
   guint skip = sim_random_below(dice(sim), n);
-  for (guint i = 1; i <= sim->nodes_n; i++)
+  for (guint i = 1; i <= sim->config.nodes; i++)
     if (qfs_set_has(among, i) && skip-- == 0)
       return i;
   g_assert_not_reached();
@@ -624,6 +647,9 @@ static void happen_at(Sim *sim, FaultKind kind, guint number) {
   case FAULT_CLOCK:
     jump_clock(sim);
     break;
+  case FAULT_RESIZE:
+    resize(sim);
+    break;
   case FAULT_LOSSY_LINKS:
   case FAULT_DUPLICATES:
     disturb_links(sim, kind);
@@ -668,12 +694,12 @@ void sim_faults_start(Sim *sim, gint64 gap_us) {
 
 void sim_faults_stop(Sim *sim) {
   sim->faults->active = FALSE;
-  for (guint i = 1; i <= sim->nodes_n; i++) {
+  for (guint i = 1; i <= sim->nodes_all; i++) {
     sim->faults->heal_id[i]++;
     heal_node(sim, i);
   }
   set_all_links(sim, 0, 0);
-  for (guint i = 1; i <= sim->nodes_n; i++)
+  for (guint i = 1; i <= sim->config.nodes; i++)
     if (sim->disk[i].rotten) { /* damage that nobody has read yet: the disk is replaced */
       sim_node_crash(sim, i, "injected: disk replaced");
       sim_disk_damage(&sim->disk[i], SIM_DAMAGE_DELETE);
@@ -712,7 +738,7 @@ static gboolean are_well(Sim *sim, QfsNodeSet nodes) {
     return FALSE;
   QfsEngineStatus *status = status_new(sim);
   gboolean well = TRUE;
-  for (guint i = 1; i <= sim->nodes_n; i++)
+  for (guint i = 1; i <= sim->config.nodes; i++)
     well = well && (!qfs_set_has(nodes, i) ||
                     (status->node[i - 1].in_sync && !sim->disk[i].lost));
   qfs_engine_status_free(status);

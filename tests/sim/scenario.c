@@ -100,7 +100,9 @@ static void draw_size(Sim *sim) {
   sim->nodes_n = sim->options.nodes != 0 ? sim->options.nodes : sizes[i].nodes;
   sim->replicas_k = sim->options.replicas != 0 ? sim->options.replicas : sizes[i].replicas;
   sim->replicas_k = MIN(sim->replicas_k, sim->nodes_n);
-  sim->write_quorum = sim->replicas_k / 2 + 1;
+  sim->former_n = sim->nodes_n;
+  sim->former_k = sim->replicas_k;
+  sim->nodes_all = MAX(7, sim->nodes_n);
 }
 
 SimStorage sim_storage_of(const SimOptions *options, guint64 seed) {
@@ -135,7 +137,7 @@ static Sim *sim_new(const SimOptions *options, const SimTrace *trace, SimResult 
   }
   g_strlcpy(sim->config.store, "00000000-0000-4000-8000-000000000000", sizeof sim->config.store);
   sim_env_init(sim);
-  for (guint i = 1; i <= sim->nodes_n; i++) {
+  for (guint i = 1; i <= sim->nodes_all; i++) {
     sim->node[i].number = i;
     sim->node[i].inbox = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_message_free);
     sim->node[i].service_us = sim_random_spread(&sim->random, 50, 4 * SIM_MS);
@@ -154,7 +156,7 @@ static Sim *sim_new(const SimOptions *options, const SimTrace *trace, SimResult 
 static void sim_free(Sim *sim) {
   sim_daemon_kill(sim);
   sim_queue_clear(&sim->queue);
-  for (guint i = 1; i <= sim->nodes_n; i++) {
+  for (guint i = 1; i <= sim->nodes_all; i++) {
     g_ptr_array_unref(sim->node[i].inbox);
     sim_disk_clear(&sim->disk[i]);
   }
@@ -184,11 +186,14 @@ static void describe(Sim *sim) {
   qfs_coordinator_status(sim->coordinator, status);
   SIM_TRACE(sim,
             "status: epoch %" G_GUINT64_FORMAT
-            " quorum %d recovering %d unsettled %" G_GUINT64_FORMAT " serving %d stuck %d quiet %d",
+            " quorum %d recovering %d unsettled %" G_GUINT64_FORMAT " serving %d stuck %d quiet %d"
+            " N %u resizing %d to %u/%u waits for %s",
             status->epoch, status->quorum, status->recovering, status->unsettled,
             qfs_coordinator_is_serving(sim->coordinator),
-            qfs_coordinator_is_stuck(sim->coordinator), qfs_coordinator_is_quiet(sim->coordinator));
-  for (guint i = 0; i < sim->nodes_n; i++)
+            qfs_coordinator_is_stuck(sim->coordinator), qfs_coordinator_is_quiet(sim->coordinator),
+            status->nodes_in_force, status->resizing, status->wanted_nodes, status->wanted_replicas,
+            status->resize_waits_for != NULL ? status->resize_waits_for : "nothing");
+  for (guint i = 0; i < status->nodes; i++)
     SIM_TRACE(sim, "status: node %u state %d in sync %d lag %" G_GUINT64_FORMAT " %s", i + 1,
               status->node[i].state, status->node[i].in_sync, status->node[i].lag,
               status->node[i].reason != NULL ? status->node[i].reason : "");
@@ -240,6 +245,8 @@ static gboolean come_to_rest(Sim *sim, const char *when) {
     sim_run_for(sim, 20 * SIM_MS);
   }
   SIM_TRACE(sim, "at rest after %s", when);
+  sim->former_n = sim->nodes_n;
+  sim->former_k = sim->replicas_k;
   sim_history_settled(sim);
   sim_check_converged(sim);
   wait_for_intents(sim);

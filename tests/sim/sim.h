@@ -94,7 +94,10 @@ struct Sim {
   SimTrace trace;
   SimQueue queue;
   gint64 now_us;
-  guint nodes_n, replicas_k, write_quorum;
+  guint nodes_n, replicas_k;     /* what the store is to have */
+  guint asked_n;                 /* N that this life of the daemon was asked for */
+  guint former_n, former_k;      /* the least since it was last at rest with what it was to have */
+  guint nodes_all;               /* nodes that there may ever be */
   gboolean sqlite;
   gboolean reorder;  /* links may overtake */
   gboolean fast;     /* clients hardly think, and faults come as fast */
@@ -104,7 +107,7 @@ struct Sim {
 
   /* the daemon */
   QfsCoordinator *coordinator; /* NULL: not running */
-  QfsCoordinatorConfig config;
+  QfsCoordinatorConfig config; /* its nodes: those that store.conf knows of */
   gboolean closing;         /* shutting down in good order */
   guint run;                /* which life of the daemon, from 1 */
   gint64 monotonic_base_us; /* virtual time at which this boot's monotonic clock read 0 */
@@ -162,10 +165,14 @@ void sim_daemon_collect(Sim *sim);
 void sim_daemon_kill(Sim *sim);
 /* kill -9 of everything, and the disks lose what is not on stable storage. */
 void sim_daemon_lose_power(Sim *sim);
+/* The store is to have other N and K from its next start on. */
+void sim_daemon_resize(Sim *sim, guint nodes, guint replicas);
+guint sim_write_quorum(const Sim *sim);
 gboolean sim_daemon_is_up(const Sim *sim); /* runs, and clients may come */
 /* Effects of the environment (env.h). */
 void sim_node_start(Sim *sim, guint number, guint64 incarnation);
 void sim_node_stop(Sim *sim, guint number);
+void sim_node_remove(Sim *sim, guint number, guint64 incarnation);
 /* The node's process ends now; the coordinator hears of it soon. */
 void sim_node_crash(Sim *sim, guint number, const char *reason);
 

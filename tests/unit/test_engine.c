@@ -146,21 +146,74 @@ static void test_lost_replica(Fixture *f, gconstpointer data) {
 }
 
 static void test_second_mount(Fixture *f, gconstpointer data) {
-  /* A store in use is refused and goes on undisturbed; another size is refused after it was closed.
-   */
+  /* A store in use is refused and goes on undisturbed. */
   g_autoptr(GError) error = NULL;
   g_assert_null(qfs_engine_open_embedded(&f->config, NULL, NULL, &error));
   g_assert_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_LOCKED);
   g_clear_error(&error);
   g_assert_cmpint(put(f, "a", "1"), ==, QFS_OK);
   close_engine(f);
-  f->config.replicas = 5;
-  g_assert_null(qfs_engine_open_embedded(&f->config, NULL, NULL, &error));
-  g_assert_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_CONFIG);
-  guint nodes = 0;
-  g_assert_true(qfs_store_probe(f->config.store, &nodes, &f->config.replicas));
   open_engine(f);
   assert_holds(f, "a", "1");
+}
+
+/* Until everything is where it belongs. */
+static void wait_moved(Fixture *f, guint nodes, guint replicas) {
+  const gint64 deadline_us = g_get_monotonic_time() + DEADLINE_S * G_USEC_PER_SEC;
+  for (gboolean moved = FALSE; !moved; g_usleep(20000)) {
+    g_assert_cmpint(g_get_monotonic_time(), <, deadline_us);
+    QfsEngineStatus *status = qfs_engine_status(f->engine);
+    moved = !status->resizing && status->nodes == nodes && status->replicas == replicas &&
+            status->purge_waits_for == NULL;
+    qfs_engine_status_free(status);
+  }
+}
+
+static void resize(Fixture *f, guint nodes, guint replicas) {
+  close_engine(f);
+  f->config.nodes = nodes;
+  f->config.replicas = replicas;
+  open_engine(f);
+}
+
+static guint64 count_records(Fixture *f) {
+  guint64 n = 0;
+  wait_healthy(f, f->config.nodes);
+  QfsEngineStatus *status = qfs_engine_status(f->engine);
+  for (guint i = 0; i < status->nodes; i++)
+    n += status->node[i].replica.records;
+  qfs_engine_status_free(status);
+  return n;
+}
+
+static void test_resize(Fixture *f, gconstpointer data) {
+  /* Other N and K: every key is right while and after the data moves, with K copies; nodes that are
+   * too many leave nothing behind. */
+  static const guint sizes[][2] = {{7, 5}, {5, 2}, {3, 3}, {1, 1}, {5, 3}};
+  for (guint i = 0; i < 300; i++) {
+    g_autofree char *key = g_strdup_printf("k%u", i);
+    g_assert_cmpint(put(f, key, key), ==, QFS_OK);
+  }
+  for (guint n = 0; n < G_N_ELEMENTS(sizes); n++) {
+    resize(f, sizes[n][0], sizes[n][1]);
+    for (guint i = 0; i < 300; i++) {
+      g_autofree char *key = g_strdup_printf("k%u", i);
+      g_autofree char *new_key = g_strdup_printf("n%u-%u", n, i);
+      assert_holds(f, key, key);
+      if (i % 10 == 0)
+        g_assert_cmpint(put(f, new_key, new_key), ==, QFS_OK);
+    }
+    wait_moved(f, sizes[n][0], sizes[n][1]);
+    /* Nodes report what they hold from time to time. */
+    const gint64 deadline_us = g_get_monotonic_time() + DEADLINE_S * G_USEC_PER_SEC;
+    const guint64 expected = (300 + 30 * (n + 1)) * sizes[n][1];
+    while (count_records(f) != expected) {
+      g_assert_cmpint(g_get_monotonic_time(), <, deadline_us);
+      g_usleep(20000);
+    }
+    g_autofree char *sixth = g_build_filename(f->config.store, "node-6", NULL);
+    g_assert_cmpint(g_file_test(sixth, G_FILE_TEST_EXISTS), ==, sizes[n][0] >= 6);
+  }
 }
 
 typedef struct {
@@ -221,6 +274,7 @@ int main(int argc, char **argv) {
   ADD("majority-down-refuses-puts", test_majority_down);
   ADD("deleted-replica-is-rebuilt", test_lost_replica);
   ADD("second-mount-is-refused", test_second_mount);
+  ADD("another-size-moves-the-data", test_resize);
   ADD("each-client-sees-its-own-writes", test_many_clients);
   if (g_test_perf())
     ADD("speed", test_speed);

@@ -184,6 +184,7 @@ void qfs_coordinator_node_gone(QfsCoordinator *c, guint node, guint64 incarnatio
 }
 
 void qfs_coordinator_shutdown(QfsCoordinator *c) {}
+void qfs_coordinator_resize(QfsCoordinator *c, guint nodes, guint replicas) {}
 void qfs_coordinator_pin(QfsCoordinator *c, QfsObjectId object) {}
 void qfs_coordinator_unpin(QfsCoordinator *c, QfsObjectId object) {}
 void qfs_coordinator_discard(QfsCoordinator *c, QfsObjectId object) {}

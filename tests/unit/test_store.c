@@ -158,13 +158,85 @@ static void test_not_a_directory(Fixture *f, gconstpointer data) {
 }
 
 static void test_other_size(Fixture *f, gconstpointer data) {
-  /* Another N or K than stored is refused. */
+  /* Another N and K are taken while a majority of the nodes is there, and remembered with all places until nothing is
+   * left above N; with less than a majority nothing changes. */
   g_autofree char *uuid = make_ready(f);
+  g_autofree char *dir[2] = {node_dir(f, 1), node_dir(f, 2)};
   f->config.nodes = 5;
   f->config.replicas = 3;
-  assert_refused(
-      f, QFS_ENGINE_ERROR_CONFIG,
-      "has 3 nodes and 2 replicas; opening it with nodes=5, replicas=3 is not supported");
+  QfsView view = {.nodes = 3, .replicas = 2, .epoch = 4};
+  make_replica(dir[0], 1, &view);
+  assert_refused(f, QFS_ENGINE_ERROR_CONFIG, "only while a majority of its nodes is there, and only 1 are");
+  make_replica(dir[1], 2, &view);
+  QfsStore *store = open_ok(f);
+  g_assert_true(qfs_store_is_resized(store));
+  g_assert_cmpuint(qfs_store_known(store), ==, 3);
+  g_assert_cmpuint(qfs_store_places(store), ==, 5);
+  g_assert_true(qfs_store_ready(store, NULL));
+  g_assert_true(qfs_store_resized(store, NULL));
+  qfs_store_close(store);
+  f->config.nodes = f->config.replicas = 2;
+  assert_refused(f, QFS_ENGINE_ERROR_CONFIG, "only while a majority of its nodes is there");
+  g_autofree char *third = node_dir(f, 3);
+  make_replica(third, 3, &view);
+  store = open_ok(f);
+  g_assert_true(qfs_store_ready(store, NULL));
+  qfs_store_close(store);
+  store = open_ok(f); /* killed before the data had moved */
+  g_assert_false(qfs_store_is_resized(store));
+  g_assert_cmpuint(qfs_store_known(store), ==, 5);
+  g_assert_true(qfs_store_ready(store, NULL));
+  g_assert_true(qfs_store_resized(store, NULL));
+  qfs_store_close(store);
+  store = open_ok(f);
+  g_assert_cmpuint(qfs_store_known(store), ==, 2);
+  qfs_store_close(store);
+}
+
+static void test_moved_node(Fixture *f, gconstpointer data) {
+  /* A node's new place: its replica that is there is used, else it is moved there; another node's or another
+   * store's is refused, and a failed open moves nothing. */
+  g_autofree char *uuid = make_ready(f);
+  QfsView view = {.nodes = 3, .replicas = 2, .epoch = 4};
+  g_strlcpy(view.store, uuid, sizeof view.store);
+  g_autofree char *usual = node_dir(f, 2), *elsewhere = g_build_filename(f->top, "disk", NULL);
+  g_autofree char *before = g_build_filename(usual, "replica.db", NULL);
+  g_autofree char *after = g_build_filename(elsewhere, "replica.db", NULL);
+  make_replica(usual, 2, &view);
+  f->config.node_dirs[1] = g_strdup(elsewhere);
+  qfs_store_close(open_ok(f)); /* never ready */
+  g_assert_true(g_file_test(before, G_FILE_TEST_EXISTS));
+  g_assert_false(g_file_test(after, G_FILE_TEST_EXISTS));
+  QfsStore *store = open_ok(f);
+  g_assert_true(g_file_test(after, G_FILE_TEST_EXISTS));
+  g_assert_true(qfs_store_ready(store, NULL));
+  g_assert_false(g_file_test(before, G_FILE_TEST_EXISTS));
+  qfs_store_close(store);
+
+  g_autofree char *theirs = g_build_filename(f->top, "theirs", NULL);
+  make_replica(theirs, 3, &view);
+  g_free(f->config.node_dirs[1]);
+  f->config.node_dirs[1] = g_strdup(theirs);
+  assert_refused(f, QFS_ENGINE_ERROR_CONFIG, "holds the replica of node 3");
+  g_autofree char *foreign = g_build_filename(f->top, "foreign", NULL);
+  g_strlcpy(view.store, "0a1b2c3d-0000-4000-8000-000000000009", sizeof view.store);
+  make_replica(foreign, 2, &view);
+  g_free(f->config.node_dirs[1]);
+  f->config.node_dirs[1] = g_strdup(foreign);
+  assert_refused(f, QFS_ENGINE_ERROR_CONFIG, "already holds a replica of another store");
+
+  g_clear_pointer(&f->config.node_dirs[1], g_free); /* what was given once is remembered */
+  store = open_ok(f);
+  g_assert_cmpstr(qfs_store_node_dir(store, 2), ==, elsewhere);
+  qfs_store_close(store);
+  g_autofree char *by_hand = g_build_filename(f->top, "by-hand", NULL);
+  g_assert_cmpint(g_rename(elsewhere, by_hand), ==, 0);
+  f->config.node_dirs[1] = g_strdup(by_hand);
+  store = open_ok(f);
+  g_assert_true(qfs_store_ready(store, NULL));
+  g_autofree char *moved = g_build_filename(by_hand, "replica.db", NULL);
+  g_assert_true(g_file_test(moved, G_FILE_TEST_EXISTS));
+  qfs_store_close(store);
 }
 
 static void test_locked(Fixture *f, gconstpointer data) {
@@ -235,9 +307,6 @@ static void test_lost_conf(Fixture *f, gconstpointer data) {
   assert_refused(f, QFS_ENGINE_ERROR_FAILED, "do not tell what it was");
   view.epoch = 5;
   make_replica(third, 3, &view);
-  f->config.replicas = 3;
-  assert_refused(f, QFS_ENGINE_ERROR_CONFIG, "has 3 nodes and 2 replicas");
-  f->config.replicas = 2;
   QfsStore *store = open_ok(f);
   g_assert_false(qfs_store_is_new(store));
   g_assert_cmpstr(qfs_store_uuid(store), ==, view.store);
@@ -269,7 +338,8 @@ int main(int argc, char **argv) {
   ADD("unfinished-one-leaves-nothing", test_unmade);
   ADD("wrong-settings-are-refused-with-one-line", test_bad_config);
   ADD("file-in-the-way-is-refused", test_not_a_directory);
-  ADD("another-size-is-refused", test_other_size);
+  ADD("another-size-needs-a-majority", test_other_size);
+  ADD("node-is-moved-or-found-moved", test_moved_node);
   ADD("second-mount-is-refused-with-the-process", test_locked);
   ADD("foreign-store-conf-is-refused", test_foreign_conf);
   ADD("interrupted-creation-begins-again", test_interrupted);

@@ -1,21 +1,30 @@
-/* rebase.c - when nodes stay away: the others take over what those held, so that more may fail.
+/* mover.c - gives nodes what they will have to hold, before anybody relies on it.
  *
- * In-sync nodes hold everything for H(key, B). When S has become smaller than B, the nodes that moved up
- * in H(key, S) get what they lack, from the first of H(key, B) that is in S; when all that is durable, a view
- * with B = S says so. Done only where K-1 is less than the minority of N that may fail one after another:
- * with more replicas every key keeps a holder anyway; and for nodes that were evicted (evict.c). Cost: one scan of every node, and copies of what the
- * missing nodes held.
+ * A move has a target: a set T within S, and K'. Everything goes to H(key, T, K') while H(key, S, K) stays in
+ * charge: writes on their way go to both and count as complete only with both (flight.c), and what was there
+ * before is copied in pages by the first of those who certainly have it, H(key, B, K) within S. When the
+ * copies are durable one view switches to S = B = T and K'. Two reasons to move:
+ *
+ *   Taking over. S has become smaller than B: T = S, K' = K. Done only where K-1 is less than the minority of N
+ *   that may fail one after another: with more replicas every key keeps a holder anyway; and for nodes that
+ *   were evicted (evict.c).
+ *   Another K, or a smaller N (resize.c): T = S without the nodes that are to go.
+ *
+ * A change of S begins the move anew. Nothing of a move is remembered over a restart but what was copied: a
+ * node that has a row already writes nothing. Rows that turn out to be in the wrong place are removed later
+ * (tidy.c), which is why the view must not call the nodes tidy before a move begins.
+ * Cost: a scan of every node of S, and the copies.
  */
 #include "cluster/private.h"
 
-#define REBASE_DELAY_US (1000 * 1000)
+#define MOVE_DELAY_US (1000 * 1000)
 #define RECORDS_LIMIT 256
 #define CHUNKS_LIMIT 16
 
-struct QfsRebase {
+struct QfsMover {
   guint64 id;
-  guint64 epoch;           /* of the view that it is for */
-  QfsNodeSet set, sources;
+  QfsMoveTarget target;
+  QfsNodeSet set, sources; /* S, and those of it that are still to be scanned */
   guint source;
   gboolean records;        /* chunks come first */
   gboolean more, done;
@@ -23,54 +32,60 @@ struct QfsRebase {
   char *at_key;
   QfsChunk *at_chunk;
   guint left;
-  guint64 n_issued;        /* everything up to here must be settled before B changes */
+  guint64 round;           /* of settling that makes the copies durable */
 };
 
-static void rebase_step(QfsCoordinator *c);
+static void mover_step(QfsCoordinator *c);
 
-void qfs_rebase_stop(QfsCoordinator *c) {
-  QfsRebase *r = c->rebase;
+void qfs_mover_stop(QfsCoordinator *c) {
+  QfsMover *r = c->mover;
   if (r == NULL)
     return;
-  c->rebase = NULL;
+  c->mover = NULL;
+  c->joiner_lost = c->view_dirty = TRUE; /* flights waited for holders that are not to come */
   g_free(r->at_key);
   qfs_chunk_free(r->at_chunk);
   g_free(r);
 }
 
-/* The rebase that a callback belongs to, or NULL. Frees `data`. */
-static QfsRebase *current(QfsCoordinator *c, gpointer data) {
+/* The move that a callback belongs to, or NULL. Frees `data`. */
+static QfsMover *current(QfsCoordinator *c, gpointer data) {
   g_autofree guint64 *id = data;
-  return c->rebase != NULL && c->rebase->id == *id ? c->rebase : NULL;
+  return c->mover != NULL && c->mover->id == *id ? c->mover : NULL;
 }
 
-static gpointer ticket(const QfsRebase *r) { return g_memdup2(&r->id, sizeof r->id); }
+static gpointer ticket(const QfsMover *r) { return g_memdup2(&r->id, sizeof r->id); }
 
 /* The nodes that lack what `source` is to give them. */
-static QfsNodeSet takers(QfsCoordinator *c, const QfsRebase *r, guint64 hash) {
+static QfsNodeSet takers(QfsCoordinator *c, const QfsMover *r, guint64 hash) {
   if (qfs_is_lost(c, hash)) /* the newest that anybody happens to have */
-    return qfs_placement_holders(hash, r->set, qfs_replicas(c)) & ~QFS_NODE_BIT(r->source);
+    return qfs_mover_holders(c, hash) & ~QFS_NODE_BIT(r->source);
   QfsNodeSet have = qfs_placement_holders(hash, c->view.base, qfs_replicas(c)) & r->set;
   if (qfs_pick(c, hash, have) != r->source)
     return 0;
-  return qfs_placement_holders(hash, r->set, qfs_replicas(c)) & ~have;
+  return qfs_mover_holders(c, hash) & ~have;
+}
+
+QfsNodeSet qfs_mover_holders(const QfsCoordinator *c, guint64 hash) {
+  const QfsMover *r = c->mover;
+  return r != NULL ? qfs_placement_holders(hash, r->target.set, r->target.replicas) : 0;
 }
 
 static gboolean usable(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply) {
-  guint64 id = c->rebase->id;
+  guint64 id = c->mover->id;
   if (reply != NULL && qfs_peer_reply_ok(c, peer, reply))
-    return c->rebase != NULL && c->rebase->id == id;
+    return c->mover != NULL && c->mover->id == id;
   if (reply != NULL && reply->status == QFS_NO_SPACE)
     qfs_peer_fail(c, peer, reply->reason ? reply->reason : "disk full", FALSE);
-  qfs_rebase_stop(c);
-  qfs_wake_at(c, c->env->now_us(c->env) + REBASE_DELAY_US);
+  qfs_mover_stop(c);
+  qfs_wake_at(c, c->env->now_us(c->env) + MOVE_DELAY_US);
   return FALSE;
 }
 
 static void given(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
-  QfsRebase *r = current(c, data);
+  QfsMover *r = current(c, data);
   if (r != NULL && usable(c, peer, reply) && --r->left == 0)
-    rebase_step(c);
+    mover_step(c);
 }
 
 /* A value whose chunks are lost: TRUE, and it is not to be spread. What else is known of its key stays known. */
@@ -86,7 +101,7 @@ typedef struct {
 static void lost_value_removed(QfsCoordinator *c, QfsStatus status, gpointer data) {
   g_autofree Loss *loss = data;
   g_autofree char *key = loss->key;
-  QfsRebase *r = c->rebase;
+  QfsMover *r = c->mover;
   if (status == QFS_OK) {
     c->stat.lost_values++;
     qfs_log(c, G_LOG_LEVEL_WARNING, "%s: its value was only at evicted nodes: removed", key);
@@ -96,15 +111,15 @@ static void lost_value_removed(QfsCoordinator *c, QfsStatus status, gpointer dat
   if (r == NULL || r->id != loss->id)
     return;
   if (status != QFS_OK) { /* the whole round again */
-    qfs_rebase_stop(c);
-    qfs_wake_at(c, c->env->now_us(c->env) + REBASE_DELAY_US);
+    qfs_mover_stop(c);
+    qfs_wake_at(c, c->env->now_us(c->env) + MOVE_DELAY_US);
   } else if (--r->left == 0) {
-    rebase_step(c);
+    mover_step(c);
   }
 }
 
-/* FALSE: the rebase ended meanwhile. */
-static gboolean remove_lost(QfsCoordinator *c, QfsRebase *r, GPtrArray *records) {
+/* FALSE: the move ended meanwhile. */
+static gboolean remove_lost(QfsCoordinator *c, QfsMover *r, GPtrArray *records) {
   guint64 id = r->id;
   for (guint i = 0; i < records->len; i++) {
     const QfsRecord *record = records->pdata[i];
@@ -112,7 +127,7 @@ static gboolean remove_lost(QfsCoordinator *c, QfsRebase *r, GPtrArray *records)
     *loss = (Loss){id, g_strdup(record->key)};
     r->left++;
     qfs_remove_version(c, record, lost_value_removed, loss);
-    if (c->rebase == NULL || c->rebase->id != id)
+    if (c->mover == NULL || c->mover->id != id)
       return FALSE;
   }
   return TRUE;
@@ -130,7 +145,7 @@ static QfsRecord *what_to_give(QfsCoordinator *c, QfsRecord *record) {
   return tombstone;
 }
 
-static void give(QfsCoordinator *c, QfsRebase *r, QfsMessage **messages, GPtrArray *lost) {
+static void give(QfsCoordinator *c, QfsMover *r, QfsMessage **messages, GPtrArray *lost) {
   r->left = 1;
   if (!remove_lost(c, r, lost)) {
     for (guint i = 1; i <= c->n_peers; i++)
@@ -144,11 +159,11 @@ static void give(QfsCoordinator *c, QfsRebase *r, QfsMessage **messages, GPtrArr
       qfs_rpc_send(c, &c->peer[i], messages[i], given, ticket(r));
     }
   if (--r->left == 0)
-    rebase_step(c);
+    mover_step(c);
 }
 
 static void scanned(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
-  QfsRebase *r = current(c, data);
+  QfsMover *r = current(c, data);
   if (r == NULL || !usable(c, peer, reply))
     return;
   QfsMessage *messages[QFS_NODES_MAX + 1] = {NULL};
@@ -204,7 +219,7 @@ static void scanned(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointe
   give(c, r, messages, lost);
 }
 
-static void next_source(QfsRebase *r) {
+static void next_source(QfsMover *r) {
   if (r->sources == 0 && !r->records) {
     r->records = TRUE;
     r->sources = r->set;
@@ -216,14 +231,13 @@ static void next_source(QfsRebase *r) {
   g_clear_pointer(&r->at_chunk, qfs_chunk_free);
 }
 
-static void rebase_step(QfsCoordinator *c) {
-  QfsRebase *r = c->rebase;
+static void mover_step(QfsCoordinator *c) {
+  QfsMover *r = c->mover;
   if (!r->more)
     next_source(r);
   if (r->source == 0) { /* a round of settling makes it durable; then the view may say so */
     r->done = TRUE;
-    c->n_issued++;
-    r->n_issued = c->n_issued;
+    r->round = c->settle_id + 1;
     qfs_settle_now(c);
     return;
   }
@@ -241,37 +255,104 @@ static void rebase_step(QfsCoordinator *c) {
   qfs_rpc_send(c, peer, message, scanned, ticket(r));
 }
 
-gboolean qfs_rebase_is_due(const QfsCoordinator *c) {
+/* ---- when ---- */
+
+/* Who is away would be missed if others failed in their turn. */
+static gboolean takes_over(const QfsCoordinator *c) {
   guint minority = (qfs_view_nodes(c) - 1) / 2;
   gboolean few = qfs_replicas(c) > 1 && qfs_replicas(c) - 1 < minority;
   gboolean evicted = qfs_has_lost(c) || (c->view.base & qfs_evicted_away(c)) != 0;
-  return c->serving && (few || evicted) && c->view.in_sync != c->view.base && c->quorum && !c->closing;
+  return (few || evicted) && c->view.in_sync != c->view.base;
 }
 
-gboolean qfs_rebase_is_done(const QfsCoordinator *c) {
-  const QfsRebase *r = c->rebase;
-  return r != NULL && r->done && r->set == c->view.in_sync && c->n_settled >= r->n_issued;
+static gboolean find_target(const QfsCoordinator *c, QfsMoveTarget *out) {
+  if (!c->serving || !c->quorum || c->closing)
+    return FALSE;
+  if (qfs_resize_target(c, out))
+    return TRUE;
+  *out = (QfsMoveTarget){c->view.in_sync, qfs_view_nodes(c), qfs_replicas(c)};
+  return takes_over(c);
 }
 
-void qfs_rebase_consider(QfsCoordinator *c) {
-  static guint64 ids; /* only compared for equality */
-  if (c->rebase != NULL && (c->rebase->set != c->view.in_sync || c->recovery != NULL))
-    qfs_rebase_stop(c);
-  if (c->rebase != NULL || !qfs_rebase_is_due(c) || !c->view_stable || c->recovery != NULL || c->blocked)
-    return;
-  QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
-  if ((c->view.in_sync & ~trusted) != 0 || qfs_peers_in(c, PEER_JOINING) != 0 || !qfs_is_settled(c))
-    return;
-  gint64 now_us = c->env->now_us(c->env);
-  if (now_us < c->view_changed_us + REBASE_DELAY_US) {
-    qfs_wake_at(c, c->view_changed_us + REBASE_DELAY_US);
-    return;
+static gboolean same_target(const QfsMoveTarget *a, const QfsMoveTarget *b) {
+  return a->set == b->set && a->nodes == b->nodes && a->replicas == b->replicas;
+}
+
+gboolean qfs_mover_is_due(const QfsCoordinator *c) {
+  QfsMoveTarget target;
+  return find_target(c, &target);
+}
+
+gboolean qfs_mover_is_done(const QfsCoordinator *c, QfsMoveTarget *out_target) {
+  const QfsMover *r = c->mover;
+  if (r == NULL || !r->done || r->set != c->view.in_sync || c->settle_done < r->round)
+    return FALSE;
+  *out_target = r->target;
+  return TRUE;
+}
+
+guint qfs_mover_progress(const QfsCoordinator *c) {
+  const QfsMover *r = c->mover;
+  if (r == NULL)
+    return 0;
+  if (r->done)
+    return 99;
+  /* By nodes scanned, and the share of the operations of the one that is being scanned. */
+  guint all = 2 * qfs_set_size(r->set);
+  guint left = qfs_set_size(r->sources) + (r->records ? 0 : qfs_set_size(r->set)) + 1;
+  gdouble page = c->last_seq > 0 ? (gdouble)r->at_seq / (gdouble)c->last_seq : 0;
+  return (guint)(99 * (all - MIN(left, all) + MIN(page, 1.0)) / all);
+}
+
+static gboolean may_begin(QfsCoordinator *c) {
+  if (!c->view_stable || c->recovery != NULL || c->blocked)
+    return FALSE;
+  QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED), known = qfs_peers_in(c, PEER_KNOWN);
+  if ((c->view.in_sync & ~trusted) != 0 || qfs_peers_in(c, PEER_JOINING) != 0 ||
+      (known & qfs_view_all(c)) != 0)
+    return FALSE; /* who is coming is waited for: its coming changes S */
+  gint64 now_us = c->env->now_us(c->env), patience_us = (gint64)c->config.timeout_ms * 1000;
+  for (guint i = 1; i <= qfs_view_nodes(c); i++)
+    if (c->peer[i].state == PEER_OPENING && now_us - c->peer[i].opening_since_us < patience_us) {
+      qfs_wake_at(c, c->peer[i].opening_since_us + patience_us);
+      return FALSE;
+    }
+  if (now_us < c->view_changed_us + MOVE_DELAY_US) {
+    qfs_wake_at(c, c->view_changed_us + MOVE_DELAY_US);
+    return FALSE;
   }
-  QfsRebase *r = g_new0(QfsRebase, 1);
+  if (c->view.tidy != 0) { /* a crash must not leave rows in wrong places that nobody knows of */
+    c->view_wants_untidy = c->view_dirty = TRUE;
+    return FALSE;
+  }
+  return TRUE;
+}
+
+static void begin(QfsCoordinator *c, const QfsMoveTarget *target) {
+  static guint64 ids; /* only compared for equality */
+  QfsMover *r = g_new0(QfsMover, 1);
   r->id = ++ids;
-  r->epoch = c->view.epoch;
+  r->target = *target;
   r->set = r->sources = c->view.in_sync;
-  c->rebase = r;
-  qfs_log(c, G_LOG_LEVEL_MESSAGE, "the nodes that are up take over from those that are away");
-  rebase_step(c);
+  c->mover = r;
+  if (target->nodes != qfs_view_nodes(c) || target->replicas != qfs_replicas(c))
+    qfs_log(c, G_LOG_LEVEL_MESSAGE, "data moves to %u nodes and %u replicas", target->nodes,
+            target->replicas);
+  else
+    qfs_log(c, G_LOG_LEVEL_MESSAGE, "the nodes that are up take over from those that are away");
+  qfs_flights_revive(c); /* what is not settled yet goes to the coming holders, too */
+  qfs_flights_dispatch(c);
+  if (c->mover == r)
+    mover_step(c);
+}
+
+void qfs_mover_consider(QfsCoordinator *c) {
+  QfsMoveTarget target;
+  gboolean due = find_target(c, &target);
+  const QfsMover *r = c->mover;
+  if (r != NULL && (r->set != c->view.in_sync || c->recovery != NULL ||
+                    (due ? !same_target(&r->target, &target) : !r->done)))
+    qfs_mover_stop(c);
+  if (c->mover == NULL && due && may_begin(c))
+    begin(c, &target);
 }
