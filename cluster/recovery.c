@@ -652,6 +652,7 @@ static void recovery_start(QfsCoordinator *c, QfsNodeSet members) {
   r->intents = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, found_intent_free);
   c->recovery = r;
   c->recover_again = FALSE;
+  c->view_stale = FALSE; /* the one proposed now is newer than whatever was promised */
   c->quorum = FALSE;
   qfs_view_propose(c, members, c->view.base);
 }

@@ -265,12 +265,24 @@ static gpointer proposal_ticket(const QfsCoordinator *c) {
   return g_memdup2(&c->proposal_id, sizeof c->proposal_id);
 }
 
+/* Who comes into S may know of settled operations of earlier lives of which this one, started without it, did not:
+ * the others have them, by other numbers perhaps. Their marks follow, or by its word they would look like older
+ * copies to the next start. */
+static guint64 settled_by_any(const QfsCoordinator *c, QfsNodeSet in_sync) {
+  guint64 settled = c->settled;
+  for (QfsNodeSet rest = in_sync; rest != 0; rest &= rest - 1)
+    settled = MAX(settled, c->peer[__builtin_ctzll(rest) + 1].meta.settled);
+  return settled;
+}
+
 static void send_view(QfsCoordinator *c, QfsPeer *peer) {
   QfsMessage *message = qfs_message_new(QFS_MESSAGE_VIEW, peer->index);
   message->view = g_memdup2(&c->proposal, sizeof c->proposal);
   message->ceiling = c->proposal_ceiling;
-  if (qfs_set_has(c->proposal.in_sync, peer->index))
-    message->mark = message->settled = c->settled;
+  if (qfs_set_has(c->proposal.in_sync, peer->index)) {
+    message->mark = settled_by_any(c, c->proposal.in_sync);
+    message->settled = c->settled;
+  }
   qfs_rpc_send(c, peer, message, proposal_reply, proposal_ticket(c));
 }
 
@@ -442,7 +454,19 @@ static gboolean propose_layout(QfsCoordinator *c) {
   return TRUE;
 }
 
+/* The view that recovery waits for can't come through: nodes that it was sent to are gone, or promised a newer one. */
+static void propose_for_recovery(QfsCoordinator *c) {
+  QfsNodeSet alive = qfs_peers_alive(c), hopeful = (c->proposal_sent & alive) | c->proposal_acked;
+  if (c->view_stable || !has_proposal_majority(c, alive) ||
+      (!c->view_stale && has_proposal_majority(c, hopeful)))
+    return;
+  c->view_stale = FALSE;
+  qfs_view_propose(c, c->proposal.in_sync, c->proposal.base);
+}
+
 void qfs_view_evaluate(QfsCoordinator *c) {
+  if (c->recovery != NULL)
+    propose_for_recovery(c);
   if (!c->view_known || c->recovery != NULL)
     return;
   QfsNodeSet ready = ready_nodes(c);
