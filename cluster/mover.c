@@ -309,8 +309,8 @@ static gboolean may_begin(QfsCoordinator *c) {
     return FALSE;
   QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED), known = qfs_peers_in(c, PEER_KNOWN);
   if ((c->view.in_sync & ~trusted) != 0 || qfs_peers_in(c, PEER_JOINING) != 0 ||
-      (known & qfs_view_all(c)) != 0)
-    return FALSE; /* who is coming is waited for: its coming changes S */
+      ((known & qfs_view_all(c)) != 0 && !qfs_has_lost(c)))
+    return FALSE; /* who is coming is waited for: its coming changes S; but see catchup.c on lost keys */
   gint64 now_us = c->env->now_us(c->env), patience_us = (gint64)c->config.timeout_ms * 1000;
   for (guint i = 1; i <= qfs_view_nodes(c); i++)
     if (c->peer[i].state == PEER_OPENING && now_us - c->peer[i].opening_since_us < patience_us) {
