@@ -11,6 +11,8 @@
 
 #define RECORDS_LIMIT 256
 #define CHUNKS_LIMIT 16
+/* A bad row was met, and is being mended. */
+#define BAD_ROW_PAUSE_US (20 * 1000)
 
 typedef enum { STAGE_WIPE, STAGE_INTENTS, STAGE_EXTRAS, STAGE_EXTRA_CHUNKS, STAGE_CHUNKS, STAGE_RECORDS, STAGE_SYNC, STAGE_READY } Stage;
 
@@ -65,6 +67,8 @@ static gboolean usable(QfsCoordinator *c, QfsCatchup *u, QfsPeer *peer, QfsMessa
     return c->peer[node].catchup == u;
   if (reply != NULL && reply->status == QFS_NO_SPACE)
     qfs_peer_fail(c, peer, reply->reason ? reply->reason : "disk full", FALSE);
+  if (reply != NULL && reply->bad != NULL)
+    c->peer[node].catchup_at_us = c->env->now_us(c->env) + BAD_ROW_PAUSE_US;
   if (c->peer[node].catchup == u)
     catchup_restart(c, u);
   return FALSE;
@@ -464,9 +468,16 @@ static void wiped(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer 
   peer->damaged = FALSE;
   peer->meta.wiped = reply->id;
   peer->meta.settled = 0;
+  qfs_peer_note_aside(c, peer, reply);
   u->stage = STAGE_EXTRAS;
   c->view_dirty = TRUE; /* the next view remembers it */
   catchup_step(c, u);
+}
+
+static void wipe(QfsCoordinator *c, QfsCatchup *u, QfsPeer *peer) {
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_WIPE, u->node);
+  message->aside = g_strdup(peer->aside_wanted);
+  qfs_rpc_send(c, peer, message, wiped, ticket_new(u));
 }
 
 /* Batches that it was told of and whose end it missed: done or taken for nothing, its records are compared
@@ -511,7 +522,7 @@ static void catchup_step(QfsCoordinator *c, QfsCatchup *u) {
   QfsPeer *peer = &c->peer[u->node];
   switch (u->stage) {
   case STAGE_WIPE:
-    qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_WIPE, u->node), wiped, ticket_new(u));
+    wipe(c, u, peer);
     break;
   case STAGE_INTENTS:
     qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_INTENTS, u->node), intents_found, ticket_new(u));
@@ -604,6 +615,10 @@ void qfs_catchup_consider(QfsCoordinator *c) {
     }
     if (peer->state != PEER_KNOWN || peer->catchup != NULL || trusted == 0)
       continue;
+    if (peer->catchup_at_us > c->env->now_us(c->env)) {
+      qfs_wake_at(c, peer->catchup_at_us);
+      continue;
+    }
     if (c->blocked && !qfs_set_has(c->seen, i))
       continue; /* recovery first takes in what it has; wiped, it would pass for somebody who was seen */
     if (qfs_has_lost(c) && (peer->rebuild || !qfs_set_has(c->view.base, i)))

@@ -77,7 +77,10 @@ void qfs_coordinator_free(QfsCoordinator *c) {
       QfsRequest *request = op->request;
       op->request = NULL;
       request->status = QFS_UNKNOWN;
-      c->env->complete(c->env, request);
+      if (op->internal != NULL)
+        qfs_request_free(request); /* the coordinator's own */
+      else
+        c->env->complete(c->env, request);
     }
   }
   /* What is still linked together (ops, flights, callbacks) dies with the process: it is owed to
@@ -88,10 +91,16 @@ void qfs_coordinator_free(QfsCoordinator *c) {
   g_hash_table_unref(c->removing);
   g_hash_table_unref(c->objects);
   qfs_reads_clear(c);
+  qfs_mends_clear(c);
+  qfs_scrub_clear(c);
+  g_queue_clear_full(&c->mend_waiters, g_free);
   g_ptr_array_unref(c->suspects);
   g_array_unref(c->taken_back);
-  for (guint i = 1; i <= QFS_NODES_MAX; i++)
+  for (guint i = 1; i <= QFS_NODES_MAX; i++) {
     g_free(c->peer[i].reason);
+    g_free(c->peer[i].aside);
+    g_free(c->peer[i].aside_wanted);
+  }
   g_free(c->failure);
   g_free(c);
 }
@@ -112,6 +121,9 @@ void qfs_after_event(QfsCoordinator *c) {
   }
   if (c->purge != NULL || c->purge_forced || c->purge_again)
     qfs_purge_consider(c);
+  qfs_mends_consider(c);
+  if (c->scrub != NULL || c->scrub_state.forced)
+    qfs_scrub_consider(c);
   if (!g_queue_is_empty(&c->stalled))
     qfs_ops_resume(c);
   if (!g_queue_is_empty(&c->node_ops))
@@ -153,6 +165,9 @@ void qfs_coordinator_submit(QfsCoordinator *c, QfsRequest *request) {
   case QFS_REQUEST_GC:
     qfs_op_gc(c, request);
     break;
+  case QFS_REQUEST_SCRUB:
+    qfs_op_scrub(c, request);
+    break;
   }
   qfs_after_event(c);
 }
@@ -176,9 +191,11 @@ void qfs_coordinator_tick(QfsCoordinator *c) {
   qfs_settle_tick(c, now_us);
   qfs_ops_tick(c, now_us);
   qfs_recovery_consider(c);
+  qfs_catchup_consider(c);
   qfs_mover_consider(c);
   qfs_tidy_consider(c);
   qfs_purge_consider(c);
+  qfs_scrub_consider(c);
   qfs_after_event(c);
 }
 
@@ -218,14 +235,32 @@ static gboolean is_stranger(const QfsCoordinator *c, guint node) {
   return !qfs_set_has(sets, node);
 }
 
+static void want_aside(QfsPeer *peer, const char *reason) {
+  g_free(peer->aside_wanted);
+  peer->aside_wanted = g_strdup(reason);
+}
+
+void qfs_peer_note_aside(QfsCoordinator *c, QfsPeer *peer, const QfsMessage *reply) {
+  g_free(peer->aside);
+  peer->aside = g_strdup(reply->aside);
+  if (!reply->more)
+    return;
+  g_clear_pointer(&peer->aside_wanted, g_free); /* it is empty now */
+  if (peer->aside_process != peer->process)
+    c->stat.set_aside++;
+  peer->aside_process = peer->process;
+}
+
 void qfs_peer_judge(QfsCoordinator *c, QfsPeer *peer) {
   if (is_stranger(c, peer->index)) {
     peer->rebuild = TRUE;
     peer->filled = FALSE;
     return;
   }
-  const char *objection = peer->evicted ? "it was evicted"
-                                        : qfs_view_objection(&c->view, &peer->meta, c->settled);
+  gboolean is_damage = FALSE;
+  const char *objection =
+      peer->evicted ? "it was evicted"
+                    : qfs_view_objection(&c->view, &peer->meta, c->settled, &is_damage);
   if (!peer->damaged && !peer->evicted && qfs_view_is_filled(&c->view, &peer->meta) &&
       peer->meta.generation >= c->view.generation[peer->index - 1]) {
     peer->rebuild = peer->filled = TRUE; /* goes on where it was */
@@ -235,6 +270,8 @@ void qfs_peer_judge(QfsCoordinator *c, QfsPeer *peer) {
   if (objection == NULL || peer->rebuild)
     return;
   peer->rebuild = TRUE;
+  if (is_damage)
+    want_aside(peer, objection);
   if (c->view.epoch != 0)
     qfs_log(c, G_LOG_LEVEL_WARNING, "node %u: its replica can't be used, %s: it is rebuilt from its peers",
             peer->index, objection);
@@ -256,6 +293,9 @@ static void hello_done(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpoi
     return;
   }
   peer->meta = *reply->meta;
+  qfs_peer_note_aside(c, peer, reply);
+  if (!peer->meta.has_view) /* it is new: there is nothing to set aside */
+    g_clear_pointer(&peer->aside_wanted, g_free);
   peer->stats = reply->stats;
   if (peer->meta.has_view && c->config.store[0] != '\0' &&
       strcmp(peer->meta.view.store, c->config.store) != 0) {
@@ -290,6 +330,8 @@ void qfs_peer_start(QfsCoordinator *c, QfsPeer *peer) {
   g_assert(peer->state == PEER_CLOSED && !peer->stopping);
   peer->state = PEER_OPENING;
   peer->crashed = FALSE;
+  peer->bad_rows = peer->unreachable_rows = 0;
+  peer->catchup_at_us = 0;
   peer->greeted_us = 0;
   peer->too_slow = FALSE;
   peer->incarnation = peer->process = ++c->next_incarnation;
@@ -320,6 +362,8 @@ void qfs_peer_fail(QfsCoordinator *c, QfsPeer *peer, const char *reason, gboolea
   if (peer->state == PEER_CLOSED && peer->reason != NULL)
     return;
   char *copy = g_strdup(reason);
+  if (rebuild)
+    want_aside(peer, reason);
   g_free(peer->reason);
   peer->reason = copy;
   peer->rebuild = peer->rebuild || rebuild;
@@ -349,7 +393,10 @@ gboolean qfs_peer_reply_ok(QfsCoordinator *c, QfsPeer *peer, const QfsMessage *r
   case QFS_NO_SPACE:
     return FALSE;
   default:
-    qfs_peer_fail(c, peer, reply->reason ? reply->reason : "storage failed", reply->corrupt);
+    if (reply->bad != NULL)
+      qfs_mend_bad_row(c, peer, reply->bad, TRUE, reply->reason);
+    else
+      qfs_peer_fail(c, peer, reply->reason ? reply->reason : "storage failed", reply->corrupt);
     return FALSE;
   }
 }
@@ -391,7 +438,8 @@ static void node_status(const QfsCoordinator *c, const QfsPeer *peer, QfsNodeSta
   out->answer_us = (guint64)peer->rpc_us;
   out->read_us = (guint64)qfs_read_estimate(peer, c->env->now_us(c->env));
   out->replica = peer->stats;
-  out->reason = peer->reason != NULL ? g_strdup(peer->reason) : NULL;
+  out->reason = g_strdup(peer->reason);
+  out->aside = g_strdup(peer->aside);
   switch (peer->state) {
   case PEER_TRUSTED:
     out->state = QFS_NODE_STATE_UP;
@@ -451,6 +499,18 @@ void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
   out->purge_waits_for = qfs_purge_reason(c);
   out->purge_last_ms = c->purge_last_ms;
   out->purge_last_removed = c->purge_last_removed;
+  const QfsScrubState *scrub = &c->scrub_state;
+  out->scrub_running = c->scrub != NULL || scrub->forced || scrub->resumes;
+  out->scrub_wanted = scrub->forced;
+  out->scrub_last_lost = scrub->last_lost;
+  out->scrub_verifies = c->scrub != NULL ? scrub->verifying : scrub->forced_verify;
+  out->scrub_waits_for = qfs_scrub_reason(c);
+  out->scrub_progress = qfs_scrub_progress(c);
+  out->scrub_last_ms = scrub->last_ms;
+  out->scrub_last_verified = scrub->last_verified;
+  out->scrub_last_bad = scrub->last_bad;
+  out->scrub_last_mended = scrub->last_mended;
+  out->scrub_runs = scrub->runs;
   out->count = c->stat;
   g_strlcpy(out->store, c->view.store, sizeof out->store);
   for (guint i = 1; i <= c->n_peers; i++)

@@ -8,6 +8,7 @@ void qfs_engine_status_free(QfsEngineStatus *status) {
     return;
   for (guint i = 0; i < QFS_NODES_MAX; i++) {
     g_free(status->node[i].reason);
+    g_free(status->node[i].aside);
     g_free(status->node[i].dir);
   }
   g_free(status->purge_waits_for);

@@ -22,6 +22,7 @@ typedef struct {
   gboolean sync;               /* every put is durable before it is acknowledged */
   guint timeout_ms;            /* deadline of a request */
   guint tombstone_grace_s;
+  guint scrub_period_s;        /* 0: only by command */
   gboolean faults;             /* fault injection allowed */
 } QfsEngineConfig;
 
@@ -40,6 +41,7 @@ typedef struct {
   QfsNodeState state;
   guint progress;              /* percent, for CATCHING_UP and REBUILDING */
   char *reason;                /* for FAILED, else NULL */
+  char *aside;                 /* why a damaged replica lies beside its present one; NULL: none does */
   char *dir;
   gboolean in_sync;
   guint64 lag;                 /* operations sent and not yet acknowledged */
@@ -55,6 +57,10 @@ typedef struct {
   guint64 tombstones_collected;
   guint64 hedged;              /* direct reads that were sent to another node because one was late */
   guint64 written_back;        /* versions that a read found at too few nodes and wrote to a majority */
+  guint64 bad_records, bad_chunks;       /* rows that did not match their checksum */
+  guint64 mended_records, mended_chunks; /* rows that were replaced by a good copy, or taken away */
+  guint64 lost_rows;           /* bad rows for which there was no good copy */
+  guint64 set_aside;           /* replicas that could not be used and were kept under another name */
   guint64 rebuilt;             /* replicas that were found unusable and wiped, to be copied anew */
   guint64 lost_values;         /* removed because their data was only at evicted nodes */
   guint64 copied_records, copied_chunks; /* to nodes that caught up or took over */
@@ -77,6 +83,16 @@ typedef struct {
   char *purge_waits_for;       /* collecting tombstones waits for this; NULL: for nothing but its time */
   gint64 purge_last_ms;        /* wall clock of the end of the last run; 0: none yet */
   guint64 purge_last_removed;  /* tombstones that it collected */
+  gboolean scrub_running;      /* or waiting */
+  gboolean scrub_wanted;       /* by command */
+  gboolean scrub_verifies;     /* it reads all data (scrub), or only compares versions (repair) */
+  const char *scrub_waits_for; /* static; NULL: for nothing */
+  guint scrub_progress;        /* percent */
+  guint64 scrub_runs;          /* that came to their end since the start */
+  gint64 scrub_last_ms;        /* wall clock of the end of the last one; 0: none yet */
+  gboolean scrub_last_verified;
+  guint64 scrub_last_bad, scrub_last_mended; /* rows that it found bad; that were mended meanwhile */
+  guint64 scrub_last_lost;     /* for which there is no good copy */
   char store[37];
   QfsNodeStatus node[QFS_NODES_MAX]; /* node i-1 */
 } QfsEngineStatus;

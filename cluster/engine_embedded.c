@@ -174,6 +174,7 @@ QfsEngine *qfs_engine_open_embedded(const QfsEngineConfig *config, QfsEngineWatc
                                       .sync = config->sync,
                                       .timeout_ms = config->timeout_ms,
                                       .tombstone_grace_s = config->tombstone_grace_s,
+                                      .scrub_period_s = config->scrub_period_s,
                                       .purge_period_s = PURGE_PERIOD_S,
                                       .create = is_new};
   g_strlcpy(coordinator.store, qfs_store_uuid(store), sizeof coordinator.store);

@@ -10,6 +10,7 @@ QfsRead *qfs_read_new(QfsReadKind kind, guint node) {
 
 static void free_answer(QfsRead *read) {
   g_clear_pointer(&read->reason, g_free);
+  g_clear_pointer(&read->bad, qfs_bad_row_free);
   g_clear_pointer(&read->record, qfs_record_unref);
   g_clear_pointer(&read->list, g_ptr_array_unref);
   for (guint i = 0; read->chunks != NULL && i < read->count; i++)
@@ -62,7 +63,10 @@ gboolean qfs_read_run(QfsRead *read, QfsReplica *replica) {
     break;
   }
   read->corrupt = g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_CORRUPT);
-  if (!ok)
-    qfs_read_fail(read, QFS_IO, error != NULL ? error->message : "unknown storage failure");
-  return ok;
+  if (ok)
+    return TRUE;
+  qfs_read_fail(read, QFS_IO, error != NULL ? error->message : "unknown storage failure");
+  if (g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_BAD_ROW))
+    read->bad = qfs_bad_row_copy(replica->ops->bad_row(replica));
+  return read->bad != NULL;
 }

@@ -41,6 +41,7 @@ typedef struct {
   QfsStatus status;          /* QFS_OK; QFS_IO: failed or corrupt, `reason`; QFS_NO_QUORUM: node is closed */
   char *reason;
   gboolean corrupt;          /* QFS_IO: what is stored there is damaged */
+  QfsBadRow *bad;            /* QFS_IO: only this row is; or NULL */
   QfsRecord *record;         /* RECORD: NULL when absent */
   GPtrArray *list;           /* LIST: QfsRecord */
   gboolean more;
@@ -49,7 +50,7 @@ typedef struct {
 } QfsRead;
 QfsRead *qfs_read_new(QfsReadKind kind, guint node);
 void qfs_read_free(QfsRead *read); /* accepts NULL */
-/* Fills in the answer from `replica` (a reader). FALSE: it is QFS_IO and the reader should be closed. */
+/* Fills in the answer from `replica` (a reader). FALSE: it is QFS_IO, and the reader should be closed. */
 gboolean qfs_read_run(QfsRead *read, QfsReplica *replica);
 /* Makes the answer `status` with `reason` (may be NULL). */
 void qfs_read_fail(QfsRead *read, QfsStatus status, const char *reason);

@@ -49,6 +49,10 @@ gboolean qfs_read_failed(QfsCoordinator *c, guint64 hash, QfsRead *read) {
   QfsNodeSet others = qfs_readable(c, hash) & ~qfs_read_bit(read);
   if (others == 0)
     return FALSE;
+  if (read->bad != NULL) {
+    qfs_mend_bad_row(c, &c->peer[read->node], read->bad, FALSE, read->reason);
+    return TRUE;
+  }
   if (read->status == QFS_IO && c->peer[read->node].state == PEER_TRUSTED)
     qfs_peer_fail(c, &c->peer[read->node], read->reason ? read->reason : "read failed", read->corrupt);
   return TRUE;

@@ -3,6 +3,7 @@
 static const char *const type_names[] = {
     "hello", "promise", "view", "apply", "chunks", "intent", "commit", "discard", "sync", "read",
     "chunk-get", "scan-records", "scan-chunks", "intents", "remove", "wipe", "scan-tombstones", "purge", "ping",
+    "inspect", "mend", "verify", "digest",
 };
 
 const char *qfs_message_type_name(QfsMessageType type) {
@@ -39,7 +40,12 @@ QfsMessage *qfs_message_copy(const QfsMessage *message, guint node) {
   QfsMessage *copy = g_slice_dup(QfsMessage, message);
   copy->node = node;
   copy->reason = g_strdup(message->reason);
+  copy->aside = g_strdup(message->aside);
+  copy->until = g_strdup(message->until);
+  copy->digests = array_ref(message->digests);
+  copy->bad_rows = array_ref(message->bad_rows);
   copy->key = g_strdup(message->key);
+  copy->bad = qfs_bad_row_copy(message->bad);
   copy->records = array_ref(message->records);
   copy->chunks = array_ref(message->chunks);
   copy->intents = array_ref(message->intents);
@@ -52,10 +58,15 @@ void qfs_message_free(QfsMessage *message) {
   if (message == NULL)
     return;
   g_free(message->reason);
+  g_free(message->aside);
+  g_free(message->until);
+  g_clear_pointer(&message->digests, g_ptr_array_unref);
+  g_clear_pointer(&message->bad_rows, g_ptr_array_unref);
   g_free(message->key);
   g_clear_pointer(&message->records, g_ptr_array_unref);
   g_clear_pointer(&message->chunks, g_ptr_array_unref);
   g_clear_pointer(&message->intents, g_ptr_array_unref);
+  qfs_bad_row_free(message->bad);
   g_free(message->view);
   g_free(message->meta);
   g_slice_free(QfsMessage, message);

@@ -15,7 +15,7 @@
 G_BEGIN_DECLS
 
 typedef enum {
-  QFS_MESSAGE_HELLO,        /* -> meta, max_seq: what the node is and remembers */
+  QFS_MESSAGE_HELLO,        /* -> meta: what the node is and remembers; aside; more: that is new */
   QFS_MESSAGE_PROMISE,      /* id: an epoch; older ones are refused from now on, durably */
   QFS_MESSAGE_VIEW,         /* view; mark, settled, ceiling as SYNC: durable before the reply */
   QFS_MESSAGE_APPLY,        /* records (LWW; `force` replaces whatever is there) */
@@ -31,11 +31,22 @@ typedef enum {
   QFS_MESSAGE_INTENTS,      /* -> intents: array of QfsIntent */
   QFS_MESSAGE_REMOVE,       /* key, records[0]: the row goes if it is this version, records[1] (or none)
                              * takes its place (node not in sync) */
-  QFS_MESSAGE_WIPE,         /* everything but the metadata goes; mark becomes 0; once per incarnation -> id: epoch */
+  QFS_MESSAGE_WIPE,         /* everything but the metadata goes; mark becomes 0; once per incarnation -> id: epoch.
+                             * With `aside` the replica is set aside for that reason, not emptied */
   QFS_MESSAGE_SCAN_TOMBSTONES, /* as SCAN_RECORDS, of tombstones only */
   QFS_MESSAGE_PURGE,        /* records (tombstones), after_seq: what is older than they, of operations up to
                              * after_seq, goes; with `force` the tombstones themselves, too */
   QFS_MESSAGE_PING,         /* -> stats */
+  QFS_MESSAGE_INSPECT,      /* key -> records[0] or none; or print and bad, if the row is bad; with chunks[0] the same
+                             * of exactly that chunk row */
+  QFS_MESSAGE_MEND,         /* key, print, records[0] or none: takes the place of the bad row that looks so -> more: it
+                             * did; with chunks[0] (data NULL: none) the same of that chunk row */
+  QFS_MESSAGE_VERIFY,       /* chunks[0] or none, limit: reads and verifies the chunk rows after it -> chunks[0]: the
+                             * last one (data NULL) or none, bad_rows, limit: rows looked at, more */
+  QFS_MESSAGE_DIGEST,       /* rows after key (NULL: from the first) up to until (NULL: to the last), at most limit, of
+                             * operations up to after_seq, that in_sync and replicas make it hold -> digests: sums,
+                             * or with `holders` each row of that set; bad_rows; limit: rows looked at; more: it got
+                             * to `until` only. with_data: data is read and verified, too */
   QFS_MESSAGE_TYPES,
 } QfsMessageType;
 
@@ -63,6 +74,14 @@ typedef struct {
 
   gboolean repeated;        /* replies: the request was sent more than once, an earlier one may have worked */
   gboolean corrupt;         /* replies with QFS_IO: what is stored there is damaged */
+  char *aside;              /* why what lies beside the replica was set aside; NULL: nothing does */
+  QfsBadRow *bad;           /* replies with QFS_IO: only this row is, and the request changed nothing; or NULL */
+  GPtrArray *digests;       /* QfsDigest: scrub.h */
+  GPtrArray *bad_rows;      /* QfsBadRow */
+  char *until;
+  QfsNodeSet in_sync, holders;
+  guint replicas;           /* DIGEST: K */
+  guint64 print;            /* of a bad row: replica.h */
 
   GPtrArray *records;       /* QfsRecord */
   GPtrArray *chunks;        /* QfsChunk */

@@ -5,6 +5,8 @@
  * in memory (`next`, the tail of `drops`) is adopted only after the commit. */
 #include "cluster/node.h"
 
+#include "cluster/placement.h"
+#include "cluster/scrub.h"
 
 /* Rows of a garbage object that one step removes: about 4 MiB of pages. */
 #define DROP_STEP_ROWS 64
@@ -24,6 +26,9 @@ struct QfsNode {
   guint64 wiped_incarnation; /* the one that a WIPE was served for */
   QfsReplica *replica;
   QfsNodeMeta meta; /* as last committed */
+  QfsFileWatch *watch; /* the replica's; or NULL */
+  char *aside;      /* why what lies beside the replica was set aside; NULL: nothing does */
+  gboolean is_aside_new; /* ... by this process */
   guint64 room;     /* bytes that may be written before the disk is asked again */
   gboolean corrupt; /* the failure was damage to what is stored */
   char *failure;    /* N3: why everything is refused; NULL while usable */
@@ -65,6 +70,7 @@ QfsNode *qfs_node_new(QfsEnv *env, guint number, guint64 incarnation, QfsReplica
   node->replica = g_steal_pointer(&owned);
   node->meta = *meta;
   node->drops = g_array_new(FALSE, FALSE, sizeof(QfsObjectId));
+  node->watch = node->replica->ops->watch(node->replica);
   return node;
 }
 
@@ -74,7 +80,22 @@ void qfs_node_free(QfsNode *node) {
   qfs_replica_close(node->replica);
   g_array_unref(node->drops);
   g_free(node->failure);
+  g_free(node->aside);
   g_free(node);
+}
+
+void qfs_node_note_aside(QfsNode *node, const char *reason, gboolean is_new) {
+  g_free(node->aside);
+  node->aside = g_strdup(reason);
+  node->is_aside_new = is_new;
+}
+
+QfsFileWatch *qfs_node_watch(const QfsNode *node) {
+  return node->watch;
+}
+
+const QfsNodeMeta *qfs_node_meta(const QfsNode *node) {
+  return node->failure == NULL ? &node->meta : NULL;
 }
 
 /* Metadata. */
@@ -92,9 +113,15 @@ static void raise_marks(QfsNode *node, const QfsMessage *request) {
     node->meta_changed = TRUE;
 }
 
+static void tell_aside(const QfsNode *node, QfsMessage *reply) {
+  reply->aside = g_strdup(node->aside);
+  reply->more = node->is_aside_new;
+}
+
 static gboolean serve_hello(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
                             GError **error) {
   reply->meta = g_memdup2(&node->next, sizeof node->next);
+  tell_aside(node, reply);
   return node->replica->ops->stats(node->replica, &reply->stats, error);
 }
 
@@ -133,6 +160,7 @@ static gboolean serve_sync(QfsNode *node, const QfsMessage *request, QfsMessage 
 
 static gboolean serve_wipe(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
                            GError **error) {
+  tell_aside(node, reply);
   /* A repeated request must not take away what came after the first. */
   if (node->next_wiped == request->incarnation) {
     reply->id = node->next.wiped;
@@ -292,6 +320,106 @@ static gboolean serve_remove(QfsNode *node, const QfsMessage *request, QfsMessag
          apply_one(node, g_ptr_array_index(request->records, 1), request, reply, error);
 }
 
+/* ---- bad rows ---- */
+
+static gboolean is_bad_row(const GError *error) {
+  return g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_BAD_ROW);
+}
+
+static QfsChunk *first_chunk(GPtrArray *chunks) {
+  return chunks != NULL && chunks->len > 0 ? g_ptr_array_index(chunks, 0) : NULL;
+}
+
+static gboolean inspect_chunk(QfsReplica *replica, const QfsChunk *id, QfsMessage *reply, GError **error) {
+  QfsChunk *chunk = NULL;
+  if (!replica->ops->chunk_exact(replica, id, &chunk, error))
+    return FALSE;
+  reply->chunks = qfs_chunks_new();
+  if (chunk != NULL)
+    g_ptr_array_add(reply->chunks, chunk);
+  return TRUE;
+}
+
+static gboolean serve_inspect(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                              GError **error) {
+  QfsReplica *replica = node->replica;
+  const QfsChunk *id = first_chunk(request->chunks);
+  g_autoptr(GError) local = NULL;
+  if (id != NULL ? inspect_chunk(replica, id, reply, &local) : serve_read(node, request, reply, &local))
+    return TRUE;
+  if (is_bad_row(local)) {
+    reply->bad = qfs_bad_row_copy(replica->ops->bad_row(replica));
+    return id != NULL ? replica->ops->chunk_print(replica, id, &reply->print, error)
+                      : replica->ops->record_print(replica, request->key, &reply->print, error);
+  }
+  g_propagate_error(error, g_steal_pointer(&local));
+  return FALSE;
+}
+
+static gboolean serve_mend(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                           GError **error) {
+  const QfsChunk *chunk = first_chunk(request->chunks);
+  if (chunk != NULL)
+    return node->replica->ops->chunk_mend(node->replica, chunk, request->print,
+                                          chunk->data != NULL ? chunk : NULL, &reply->more, error);
+  const QfsRecord *record = request->records->len > 0 ? g_ptr_array_index(request->records, 0) : NULL;
+  return node->replica->ops->record_mend(node->replica, request->key, request->print, record,
+                                         FALSE, &reply->more, error);
+}
+
+/* The place after which the walk goes on: the last row, good or bad. A bad one may be out of order: then the
+ * greatest good one, and the bad one is met again. */
+static gboolean serve_verify(QfsNode *node, const QfsMessage *request, QfsMessage *reply, GError **error) {
+  g_autoptr(GPtrArray) rows = qfs_chunks_new();
+  reply->bad_rows = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_bad_row_free);
+  if (!node->replica->ops->chunk_walk(node->replica, first_chunk(request->chunks), request->limit, rows,
+                                      reply->bad_rows, &reply->more, error))
+    return FALSE;
+  reply->limit = rows->len + reply->bad_rows->len;
+  reply->chunks = qfs_chunks_new();
+  const QfsChunk *last = rows->len > 0 ? g_ptr_array_index(rows, rows->len - 1) : NULL;
+  if (last == NULL && reply->bad_rows->len > 0)
+    last = &((const QfsBadRow *)g_ptr_array_index(reply->bad_rows, reply->bad_rows->len - 1))->chunk;
+  if (last != NULL) {
+    QfsChunk *place = g_memdup2(last, sizeof *last);
+    place->data = NULL;
+    g_ptr_array_add(reply->chunks, place);
+  }
+  return TRUE;
+}
+
+static void add_row(QfsMessage *reply, const QfsMessage *request, guint number, const QfsRecord *record) {
+  QfsNodeSet holders =
+      qfs_placement_holders(qfs_key_hash(record->key), request->in_sync, request->replicas);
+  if (record->seq > request->after_seq || !qfs_set_has(holders, number))
+    return;
+  if (request->holders == 0) {
+    qfs_digests_add(reply->digests, holders, record);
+  } else if (request->holders == holders) {
+    QfsDigest *row = g_new0(QfsDigest, 1);
+    row->holders = holders;
+    row->digest = qfs_record_version_digest(record);
+    row->count = 1;
+    row->key = g_strdup(record->key);
+    g_ptr_array_add(reply->digests, row);
+  }
+}
+
+static gboolean serve_digest(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                             GError **error) {
+  g_autoptr(GPtrArray) records = qfs_records_new();
+  reply->bad_rows = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_bad_row_free);
+  reply->digests = qfs_digests_new();
+  if (!node->replica->ops->record_walk(node->replica, request->key, request->until, request->with_data,
+                                       request->limit, records, reply->bad_rows, &reply->until,
+                                       &reply->more, error))
+    return FALSE;
+  reply->limit = records->len + reply->bad_rows->len;
+  for (guint i = 0; i < records->len; i++)
+    add_row(reply, request, node->number, g_ptr_array_index(records, i));
+  return TRUE;
+}
+
 /* Chunks. */
 
 static gboolean serve_chunks(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
@@ -384,6 +512,10 @@ static const struct {
     [QFS_MESSAGE_SCAN_TOMBSTONES] = {serve_scan_tombstones, FALSE},
     [QFS_MESSAGE_PURGE] = {serve_purge, TRUE},
     [QFS_MESSAGE_PING] = {serve_ping, FALSE},
+    [QFS_MESSAGE_INSPECT] = {serve_inspect, FALSE},
+    [QFS_MESSAGE_MEND] = {serve_mend, TRUE},
+    [QFS_MESSAGE_VERIFY] = {serve_verify, FALSE},
+    [QFS_MESSAGE_DIGEST] = {serve_digest, FALSE},
 };
 
 /* N2. Compared with `next`: a view earlier in the same batch counts. */
@@ -423,7 +555,13 @@ static gboolean has_room(QfsNode *node, const QfsMessage *request, GError **erro
     return FALSE;
   if (stats.disk_total == 0)
     return TRUE;
-  const guint64 room = stats.disk_free + stats.reusable;
+  guint64 room = stats.disk_free + stats.reusable;
+  if (room < needed && node->replica->ops->discard_aside(node->replica)) {
+    g_clear_pointer(&node->aside, g_free);
+    if (!node->replica->ops->stats(node->replica, &stats, error))
+      return FALSE;
+    room = stats.disk_free + stats.reusable;
+  }
   if (room < needed || stats.disk_free < ROOM_RESERVE / 4) {
     g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_NO_SPACE, "the disk is full");
     return FALSE;
@@ -527,7 +665,18 @@ static void fail(QfsNode *node, const GError *error) {
     node->failure = g_strdup(error != NULL ? error->message : "unknown storage failure");
 }
 
-/* The batch did not fit as a whole: each request on its own, so that what fits is kept. */
+/* One bad row is that request's failure only (N3). */
+static gboolean refuse_bad_row(QfsNode *node, const QfsMessage *request, const GError *error,
+                               GPtrArray *replies) {
+  if (node->failure != NULL || !is_bad_row(error))
+    return FALSE;
+  refuse(node, request, QFS_IO, error->message, replies);
+  QfsMessage *reply = g_ptr_array_index(replies, replies->len - 1);
+  reply->bad = qfs_bad_row_copy(node->replica->ops->bad_row(node->replica));
+  return TRUE;
+}
+
+/* The batch failed as a whole: each request on its own, so that what fits and can be read is kept. */
 static void serve_separately(QfsNode *node, QfsMessage **requests, guint n, GPtrArray *replies) {
   for (guint i = 0; i < n; i++) {
     g_autoptr(GError) error = NULL;
@@ -537,20 +686,35 @@ static void serve_separately(QfsNode *node, QfsMessage **requests, guint n, GPtr
       refuse(node, requests[i], QFS_NO_SPACE, error->message, replies);
       continue;
     }
+    if (refuse_bad_row(node, requests[i], error, replies))
+      continue;
     fail(node, error);
     refuse(node, requests[i], QFS_IO, node->failure, replies);
   }
+}
+
+/* N5. FALSE: the node has failed. */
+static gboolean owns_its_file(QfsNode *node) {
+  const char *objection =
+      node->watch != NULL && node->failure == NULL ? qfs_file_watch_objection(node->watch) : NULL;
+  if (objection == NULL)
+    return TRUE;
+  node->corrupt = TRUE;
+  node->failure = g_strdup(objection);
+  return FALSE;
 }
 
 static void serve_all(QfsNode *node, QfsMessage **requests, guint n, GPtrArray *replies) {
   g_autoptr(GError) error = NULL;
   if (node->failure == NULL && attempt(node, requests, n, replies, &error))
     return;
-  if (node->failure == NULL && is_no_space(error)) {
-    if (n == 1)
+  if (node->failure == NULL && (is_no_space(error) || is_bad_row(error))) {
+    if (n > 1)
+      serve_separately(node, requests, n, replies);
+    else if (is_no_space(error))
       refuse(node, requests[0], QFS_NO_SPACE, error->message, replies);
     else
-      serve_separately(node, requests, n, replies);
+      refuse_bad_row(node, requests[0], error, replies);
     return;
   }
   fail(node, error);
@@ -582,6 +746,11 @@ void qfs_node_handle(QfsNode *node, GPtrArray *batch) {
   g_autoptr(GPtrArray) replies = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_message_free);
   serve_all(node, requests, n, replies);
   g_assert(replies->len == n && !node->in_transaction);
+  if (!owns_its_file(node)) {
+    g_ptr_array_set_size(replies, 0);
+    for (guint i = 0; i < n; i++)
+      refuse(node, requests[i], QFS_IO, node->failure, replies);
+  }
   for (guint i = 0; i < n; i++)
     qfs_message_free(requests[i]);
   for (guint i = 0; i < n; i++) {

@@ -3,6 +3,7 @@
 #include "cluster/node_thread.h"
 
 #include "cluster/reader_pool.h"
+#include "storage/aside.h"
 
 #include <glib/gstdio.h>
 #include <pthread.h>
@@ -47,6 +48,7 @@ struct QfsNodeThread {
   GPtrArray *replies;
   QfsNode *node;       /* NULL: closed */
   guint64 incarnation; /* of the last start */
+  guint64 aside_incarnation; /* in which its replica was set aside by command */
   gint spinners_max;   /* of all nodes at once */
   guint spin_credit;
   guint batches;
@@ -111,33 +113,40 @@ static QfsNode *try_open(QfsNodeThread *self, guint64 incarnation, GError **erro
 }
 
 /* Kept for whoever wants to look into it; an earlier one is given up. */
-static void set_aside(QfsNodeThread *self, const char *reason) {
-  static const char *const suffixes[] = {"", "-wal", "-shm"};
-  for (guint i = 0; i < G_N_ELEMENTS(suffixes); i++) {
-    g_autofree char *path = g_strdup_printf("%s/replica.db%s", self->dir, suffixes[i]);
-    g_autofree char *aside = g_strdup_printf("%s/replica.damaged%s", self->dir, suffixes[i]);
-    g_unlink(aside);
-    g_rename(path, aside);
-  }
-  g_warning("node %u: replica set aside as %s/replica.damaged: %s", self->number, self->dir,
-            reason);
+static gboolean set_aside(QfsNodeThread *self, const char *reason, const QfsNodeMeta *meta) {
+  g_autoptr(GError) error = NULL;
+  const gboolean ok = qfs_replica_set_aside(self->dir, reason, meta, &error);
+  if (ok)
+    g_warning("node %u: replica set aside as %s/replica.damaged: %s", self->number, self->dir, reason);
+  else
+    g_warning("node %u: %s", self->number, error->message);
+  return ok;
 }
 
-static void open_node(QfsNodeThread *self, guint64 incarnation) {
+static gboolean is_to_be_set_aside(const GError *error) {
+  return g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_CORRUPT) ||
+         g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_FOREIGN);
+}
+
+/* FALSE: it can't be opened; the owner was told. */
+static gboolean open_node(QfsNodeThread *self, guint64 incarnation, gboolean is_aside_new) {
   g_autoptr(GError) error = NULL;
   if (parent_is_there(self->dir, &error))
     self->node = try_open(self, incarnation, &error);
-  if (g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_CORRUPT)) {
-    set_aside(self, error->message);
+  if (is_to_be_set_aside(error) && set_aside(self, error->message, NULL)) {
     g_clear_error(&error);
+    is_aside_new = TRUE;
     self->node = try_open(self, incarnation, &error);
   }
   if (self->node == NULL) {
     self->hooks.gone(self->hooks.owner, self->number, incarnation,
                      error != NULL ? error->message : "cannot be opened");
-    return;
+    return FALSE;
   }
-  qfs_reader_pool_open(self->readers);
+  g_autofree char *aside = qfs_replica_aside_reason(self->dir);
+  qfs_node_note_aside(self->node, aside, is_aside_new);
+  qfs_reader_pool_open(self->readers, qfs_node_watch(self->node));
+  return TRUE;
 }
 
 /* Readers first: the writer, closing last, moves the log into the file. */
@@ -178,7 +187,24 @@ static void serve_batch(QfsNodeThread *self) {
     self->hooks.receive(self->hooks.owner, self->replies);
 }
 
+/* The replica is not emptied but replaced. Once per life of the node: a repeated request must not take away
+ * what came after the first. */
+static void set_aside_on_request(QfsNodeThread *self, const QfsMessage *wipe) {
+  const QfsNodeMeta *meta = qfs_node_meta(self->node);
+  if (meta == NULL || self->aside_incarnation == wipe->incarnation)
+    return;
+  g_autofree QfsNodeMeta *kept = g_memdup2(meta, sizeof *meta);
+  self->aside_incarnation = wipe->incarnation;
+  close_node(self);
+  const gboolean done = set_aside(self, wipe->aside, kept);
+  open_node(self, wipe->incarnation, done);
+}
+
 static void accept_message(QfsNodeThread *self, QfsMessage *message) {
+  if (self->node != NULL && message->type == QFS_MESSAGE_WIPE && message->aside != NULL) {
+    serve_batch(self);
+    set_aside_on_request(self, message);
+  }
   if (self->node == NULL) {
     qfs_message_free(message);
     return;
@@ -207,7 +233,7 @@ static void serve_taken(QfsNodeThread *self) {
       close_node(self);
       self->incarnation = item->incarnation;
       if (i >= live)
-        open_node(self, item->incarnation);
+        open_node(self, item->incarnation, FALSE);
       break;
     case ITEM_STOP:
       close_node(self);

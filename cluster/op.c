@@ -111,7 +111,11 @@ void qfs_op_release(QfsCoordinator *c, QfsOp *op) {
   }
   if (op->removing) {
     op->removing = FALSE;
-    g_hash_table_remove(c->removing, op->key->key);
+    guint n = GPOINTER_TO_UINT(g_hash_table_lookup(c->removing, op->key->key));
+    if (n > 1)
+      g_hash_table_insert(c->removing, g_strdup(op->key->key), GUINT_TO_POINTER(n - 1));
+    else
+      g_hash_table_remove(c->removing, op->key->key);
   }
   if (op->locked) {
     op->locked = FALSE;

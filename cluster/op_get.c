@@ -51,6 +51,8 @@ static void chunks_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
   QfsRecord *record = request->record;
   if (read->status != QFS_OK) {
     gboolean others = qfs_read_failed(c, record->object.placement, read);
+    if (read->bad != NULL)
+      op->bad_at |= qfs_read_bit(read);
     if (++op->tries > c->n_peers || (!others && read->status == QFS_IO))
       qfs_op_finish(c, op, read->status);
     else
@@ -95,7 +97,9 @@ static void read_step(QfsCoordinator *c, QfsOp *op) {
   what->index = request->offset / QFS_CHUNK_SIZE;
   what->count = (guint)((end + QFS_CHUNK_SIZE - 1) / QFS_CHUNK_SIZE - what->index);
   what->version = record->timestamp;
-  qfs_ask(c, what, record->object.placement, nodes, 0, 1, chunks_read, qfs_op_ref(op));
+  /* When all were met they may have been mended. */
+  QfsNodeSet except = (nodes & ~op->bad_at) != 0 ? op->bad_at : 0;
+  qfs_ask(c, what, record->object.placement, nodes, except, 1, chunks_read, qfs_op_ref(op));
 }
 
 void qfs_op_read(QfsCoordinator *c, QfsRequest *request) {

@@ -19,6 +19,7 @@ typedef struct {
   guint left, tries;
   guint64 base_epoch;      /* `left` was reckoned by the base of this view */
   QfsStatus status;
+  gboolean mending;        /* a bad row was met */
   gboolean more;
   char *cut;               /* smallest last name of the nodes that have more: beyond it is unknown */
   GHashTable *found;       /* key -> QfsRecord, newest */
@@ -124,7 +125,11 @@ static void node_listed(QfsCoordinator *c, QfsRead *read, gpointer data) {
   if (read->status != QFS_OK) {
     page->failed |= qfs_read_bit(read);
     page->status = read->status;
-    if (read->status == QFS_IO && c->peer[read->node].state == PEER_TRUSTED &&
+    if (read->bad != NULL && c->peer[read->node].state == PEER_TRUSTED &&
+        c->peer[read->node].incarnation == read->incarnation) {
+      qfs_mend_bad_row(c, &c->peer[read->node], read->bad, FALSE, read->reason);
+      page->mending = TRUE;
+    } else if (read->status == QFS_IO && c->peer[read->node].state == PEER_TRUSTED &&
         qfs_view_allows(c, qfs_peers_in(c, PEER_TRUSTED) & ~QFS_NODE_BIT(read->node)))
       qfs_peer_fail(c, &c->peer[read->node], read->reason ? read->reason : "read failed", read->corrupt);
   } else {
@@ -153,9 +158,17 @@ QfsNodeSet qfs_listable(const QfsCoordinator *c) {
   return c->serving ? qfs_peers_in(c, PEER_TRUSTED) & c->view.in_sync & c->view.base : 0;
 }
 
+static void page_again(QfsCoordinator *c, gpointer data) { page_start(c, data); }
+
 static void page_start(QfsCoordinator *c, Page *page) {
   QfsNodeSet trusted = qfs_listable(c) & ~page->failed & ~qfs_peers_mute(c);
   guint base = qfs_set_size(c->view.base), need = base - MIN(base, qfs_replicas(c)) + 1;
+  if (qfs_set_size(trusted) < need && page->mending && !g_queue_is_empty(&c->mends)) {
+    page->mending = FALSE;
+    page->failed = 0;
+    qfs_mend_wait(c, page_again, page); /* the others do not suffice */
+    return;
+  }
   if (c->blocked || qfs_set_size(trusted) < need || ++page->tries > 10000) {
     QfsStatus status = page->status == QFS_IO ? QFS_IO : QFS_NO_QUORUM;
     page->done(c, status, NULL, FALSE, page->data);

@@ -59,7 +59,8 @@ static gboolean check_base(QfsCoordinator *c, QfsOp *op) {
   /* No child may come while we look: creations below wait for `removing`, we for those under way. */
   if (!op->removing) {
     op->removing = TRUE;
-    g_hash_table_add(c->removing, g_strdup(op->key->key));
+    guint n = GPOINTER_TO_UINT(g_hash_table_lookup(c->removing, op->key->key));
+    g_hash_table_insert(c->removing, g_strdup(op->key->key), GUINT_TO_POINTER(n + 1));
   }
   if (g_hash_table_contains(c->creating, op->key->key)) {
     qfs_op_park(c, op);

@@ -379,6 +379,8 @@ static void chunk_base_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
     return;
   }
   if (read->status != QFS_OK) {
+    if (read->bad != NULL)
+      op->bad_at |= qfs_read_bit(read);
     if (++op->tries > c->n_peers ||
         (!qfs_read_failed(c, op->base->object.placement, read) && read->status == QFS_IO))
       qfs_op_finish(c, op, read->status);
@@ -411,7 +413,8 @@ static void next_chunk_base(QfsCoordinator *c, QfsOp *op) {
       what->index = planned->index;
       what->count = 1;
       what->version = op->base->timestamp;
-      qfs_ask(c, what, id.placement, nodes, 0, 1, chunk_base_read, qfs_op_ref(op));
+      QfsNodeSet except = (nodes & ~op->bad_at) != 0 ? op->bad_at : 0;
+      qfs_ask(c, what, id.placement, nodes, except, 1, chunk_base_read, qfs_op_ref(op));
       return;
     }
     add_chunk(op, planned, NULL);

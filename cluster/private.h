@@ -9,6 +9,7 @@
  *   mover.c        giving nodes what they will have to hold
  *   resize.c       another N or K                             tidy.c     removing rows from other nodes than the owners
  *   purge.c        collecting tombstones            evict.c    nodes given up by command
+ *   mend.c         bad rows, and differences between holders     scrub.c   looking for them
  *   recovery.c     start, and loss of all trusted nodes      catchup.c  one returning node
  *
  * Everything here runs under the environment's one-event-at-a-time rule; nothing blocks.
@@ -29,6 +30,8 @@ typedef struct QfsRecovery QfsRecovery;
 typedef struct QfsMover QfsMover;
 typedef struct QfsTidy QfsTidy;
 typedef struct QfsPurge QfsPurge;
+typedef struct QfsMend QfsMend;
+typedef struct QfsScrub QfsScrub;
 
 /* ---- peers: what the coordinator knows of a node ---- */
 
@@ -52,6 +55,12 @@ typedef struct {
   gboolean wanted;        /* to be up: the operator did not close it */
   gboolean crashed;       /* closed by QFS_NODE_CRASH */
   gboolean evicted;       /* given up by command, until it is in sync again */
+  char *aside;            /* why what lies beside its replica was set aside; NULL: nothing does */
+  guint64 aside_process;  /* whose news of that were counted */
+  char *aside_wanted;     /* its replica is to be set aside for this reason, not emptied */
+  guint unreachable_rows; /* bad ones that were not there by the name they tell */
+  guint bad_rows;         /* found since it was started */
+  gint64 catchup_at_us;   /* its catch-up met a bad row: again not before */
   gboolean rebuild;       /* what it holds is not to be believed: wipe before joining */
   gboolean filled;        /* ... which was done, and what it holds since then may stay */
   gboolean damaged;       /* to be wiped whatever the view says */
@@ -215,6 +224,7 @@ struct QfsOp {
   gboolean sent;          /* something left for a node: outcome no longer certain */
   gboolean dead;          /* answered before anything was sent: unwind */
   gboolean stalled;       /* in c->stalled */
+  QfsNodeSet bad_at;      /* nodes where its read met a bad row */
   gboolean creating;      /* counted in c->creating for the key's parent */
   gboolean removing;      /* its key is in c->removing */
   void (*internal)(QfsCoordinator *c, QfsOp *op, QfsStatus status); /* answer to the coordinator itself */
@@ -335,7 +345,8 @@ void qfs_view_propose_layout(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet b
 /* May S shrink to `in_sync` without leaving a key with no holder that is whole? */
 gboolean qfs_view_allows(const QfsCoordinator *c, QfsNodeSet in_sync);
 /* Why the node's file does not belong to this view and must be rebuilt; NULL: it does. */
-const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, guint64 settled);
+const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, guint64 settled,
+                               gboolean *out_is_damage);
 /* It was emptied, and what it holds since then is sound, but not all. */
 gboolean qfs_view_is_filled(const QfsView *view, const QfsNodeMeta *meta);
 void qfs_view_update_blocked(QfsCoordinator *c);
@@ -431,6 +442,57 @@ void qfs_purge_stop(QfsCoordinator *c);
 char *qfs_purge_reason(const QfsCoordinator *c);
 void qfs_op_gc(QfsCoordinator *c, QfsRequest *request);
 
+/* ---- mending ---- */
+/* `peer` has this row, and it does not match its checksum. `needed`: not by a direct read; if there is no good copy
+ * the node fails. */
+void qfs_mend_bad_row(QfsCoordinator *c, QfsPeer *peer, const QfsBadRow *bad, gboolean needed,
+                      const char *reason);
+/* The holders of `key` differ, or so it seemed without its lock. */
+void qfs_mend_key(QfsCoordinator *c, const char *key);
+struct QfsMend {
+  char *key;             /* NULL: of a chunk row */
+  QfsChunk chunk;        /* no data */
+  guint64 hash;          /* who holds it */
+  QfsNodeSet subjects;   /* nodes to look at beside the holders */
+  QfsNodeSet reported;   /* of them: told of a bad row */
+  QfsNodeSet needed;     /* of them: something can't go on before, whose node fails if there is no good copy */
+  gboolean running;
+  gint64 at_us;
+  guint tries;
+};
+/* More rows than this that can't be reached by the names they tell, and the node is rebuilt. */
+#define QFS_UNREACHABLE_ROWS_MAX 3
+void qfs_mend_over(QfsCoordinator *c, QfsMend *mend, QfsStatus status);
+void qfs_mend_chunk_start(QfsCoordinator *c, QfsMend *mend); /* mend_chunk.c */
+void qfs_mends_consider(QfsCoordinator *c);
+void qfs_mends_clear(QfsCoordinator *c);
+/* `resume` is called when some key was mended, or could not be. */
+void qfs_mend_wait(QfsCoordinator *c, void (*resume)(QfsCoordinator *c, gpointer data), gpointer data);
+
+/* ---- looking for damage and differences ---- */
+typedef struct {
+  gboolean forced, forced_verify; /* by command */
+  gboolean due;                   /* by schedule */
+  gboolean compare;               /* a node came back */
+  gint64 at_us;                   /* the next one by schedule */
+  gboolean resumes, verifying;    /* a run was interrupted after at_key */
+  char *at_key;
+  guint chunks_at;                /* ... or at this node's chunks */
+  guint64 rows;                   /* looked at in this run */
+  guint64 bad_before, mended_before, lost_before;
+  guint64 runs;                   /* that came to their end */
+  gint64 last_ms;                 /* wall clock; 0: none yet */
+  gboolean last_verified;
+  guint64 last_bad, last_mended, last_lost;
+} QfsScrubState;
+void qfs_scrub_consider(QfsCoordinator *c);
+void qfs_scrub_stop(QfsCoordinator *c); /* it goes on when it can */
+void qfs_scrub_clear(QfsCoordinator *c);
+void qfs_scrub_compare_soon(QfsCoordinator *c);
+const char *qfs_scrub_reason(const QfsCoordinator *c); /* what it waits for; NULL: for nothing */
+guint qfs_scrub_progress(const QfsCoordinator *c);     /* percent */
+void qfs_op_scrub(QfsCoordinator *c, QfsRequest *request);
+
 /* ---- peers ---- */
 /* Marks the peer for rebuilding if its file does not belong to the view. */
 void qfs_peer_judge(QfsCoordinator *c, QfsPeer *peer);
@@ -438,6 +500,8 @@ void qfs_peer_start(QfsCoordinator *c, QfsPeer *peer);
 void qfs_peer_greet(QfsCoordinator *c, QfsPeer *peer);
 void qfs_peer_lost(QfsCoordinator *c, QfsPeer *peer, QfsPeerState state);
 void qfs_peer_fail(QfsCoordinator *c, QfsPeer *peer, const char *reason, gboolean rebuild);
+/* Takes over what the reply says of a replica that was set aside. */
+void qfs_peer_note_aside(QfsCoordinator *c, QfsPeer *peer, const QfsMessage *reply);
 /* Every reply passes here: QFS_IO means that the node failed. FALSE: the reply is of no use. */
 gboolean qfs_peer_reply_ok(QfsCoordinator *c, QfsPeer *peer, const QfsMessage *reply);
 void qfs_log(QfsCoordinator *c, GLogLevelFlags level, const char *format, ...) G_GNUC_PRINTF(3, 4);
@@ -454,6 +518,11 @@ void qfs_after_event(QfsCoordinator *c);
 #define QFS_FLIGHTS_MAX 4096
 #define QFS_CLOSING_DELAY_US 2000
 #define QFS_CEILING_AHEAD_MS 60000
+
+typedef struct {
+  void (*resume)(QfsCoordinator *c, gpointer data);
+  gpointer data;
+} QfsMendWaiter;
 
 struct QfsCoordinator {
   QfsEnv *env;
@@ -513,7 +582,7 @@ struct QfsCoordinator {
   GHashTable *keys;               /* key -> QfsKey */
   guint64 key_counters[QFS_KEY_COUNTERS];
   GHashTable *creating;           /* directory -> number of creations under way below it */
-  GHashTable *removing;           /* directories whose removal is being checked */
+  GHashTable *removing;           /* directories whose removal is under way -> by how many */
   GHashTable *objects;            /* QfsObjectId* -> QfsObject */
   GQueue garbage;                 /* QfsGarbage by seq */
   GPtrArray *suspects;            /* QfsSuspect */
@@ -551,6 +620,11 @@ struct QfsCoordinator {
   guint64 purge_forced_seq;       /* ... this one are settled */
   guint64 purge_last_removed;
   gint64 purge_last_ms;           /* wall clock; 0: no run ended yet */
+  GQueue mends;                   /* QfsMend in the order in which they were found */
+  guint mends_running;
+  QfsScrub *scrub;                /* the run under way */
+  QfsScrubState scrub_state;
+  GQueue mend_waiters;            /* QfsMendWaiter */
   gint64 view_changed_us;         /* when S changed last */
   gint64 wake_us;                 /* wish that the environment knows of; 0: none */
   QfsEngineCounters stat;

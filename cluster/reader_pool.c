@@ -12,6 +12,7 @@ struct QfsReaderPool {
   pthread_mutex_t lock;
   pthread_cond_t returned;
   gboolean open;
+  QfsFileWatch *watch; /* constant while it is open; NULL: none */
   guint lent;
   guint n_idle;
   QfsReplica
@@ -36,8 +37,9 @@ void qfs_reader_pool_free(QfsReaderPool *pool) {
   g_free(pool);
 }
 
-void qfs_reader_pool_open(QfsReaderPool *pool) {
+void qfs_reader_pool_open(QfsReaderPool *pool, QfsFileWatch *watch) {
   pthread_mutex_lock(&pool->lock);
+  pool->watch = watch != NULL ? qfs_file_watch_ref(watch) : NULL;
   pool->open = TRUE;
   pthread_mutex_unlock(&pool->lock);
 }
@@ -51,6 +53,7 @@ void qfs_reader_pool_close(QfsReaderPool *pool) {
   /* Closed and nothing lent: the idle ones are this thread's alone. */
   while (pool->n_idle > 0)
     qfs_replica_close(pool->idle[--pool->n_idle]);
+  g_clear_pointer(&pool->watch, qfs_file_watch_unref);
 }
 
 /* FALSE: the node is closed. Else the caller must return_reader. *out_reader NULL: open a new one.
@@ -97,5 +100,12 @@ void qfs_reader_pool_run(QfsReaderPool *pool, QfsRead *read) {
     qfs_read_fail(read, QFS_IO, error != NULL ? error->message : "cannot open a read connection");
   else
     usable = qfs_read_run(read, reader);
+  /* Afterwards: what was read before is sound. */
+  const char *objection = pool->watch != NULL ? qfs_file_watch_objection(pool->watch) : NULL;
+  if (objection != NULL) {
+    qfs_read_fail(read, QFS_IO, objection);
+    read->corrupt = TRUE;
+    usable = FALSE;
+  }
   return_reader(pool, reader, usable);
 }

@@ -24,7 +24,8 @@ typedef struct QfsReaderPool QfsReaderPool;
 QfsReaderPool *qfs_reader_pool_new(const char *dir); /* closed */
 void qfs_reader_pool_free(QfsReaderPool *pool);      /* closes it; accepts NULL */
 
-void qfs_reader_pool_open(QfsReaderPool *pool);
+/* `watch` (may be NULL) is the file's: what was read while it objects counts as damaged. */
+void qfs_reader_pool_open(QfsReaderPool *pool, QfsFileWatch *watch);
 /* Waits for the reads that are being run: the time of one SQLite call each. */
 void qfs_reader_pool_close(QfsReaderPool *pool);
 

@@ -46,6 +46,9 @@ typedef enum {
   /* Asks for a collection of tombstones of any age, as soon as it is possible; ends at once. The status of the
    * engine tells how it goes. */
   QFS_REQUEST_GC,
+  /* Asks for a comparison of all holders of all keys, whose differences are mended; with QFS_SCRUB_VERIFY all
+   * data is read and verified, too. Ends at once, like GC. */
+  QFS_REQUEST_SCRUB,
 } QfsRequestType;
 
 enum {
@@ -75,6 +78,7 @@ enum {
   QFS_REMOVE_DURABLE = 1 << 4,
 };
 enum { QFS_RENAME_NOREPLACE = 1 << 0 };
+enum { QFS_SCRUB_VERIFY = 1 << 0 };
 
 enum {
   QFS_ATTR_MODE = 1 << 0,  /* permission bits only; the file type never changes */

@@ -75,12 +75,16 @@ gboolean qfs_view_is_filled(const QfsView *view, const QfsNodeMeta *meta) {
          view->left_mark[meta->node - 1] == QFS_MARK_FILLING(meta->wiped);
 }
 
-const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, guint64 settled) {
+const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, guint64 settled,
+                               gboolean *out_is_damage) {
   guint i = meta->node - 1;
+  *out_is_damage = FALSE;
   if (!meta->has_view)
     return "it is new";
-  if (meta->generation < view->generation[i])
+  if (meta->generation < view->generation[i]) {
+    *out_is_damage = TRUE;
     return "it is an older copy (smaller generation)";
+  }
   /* By its own account, too: a view that it never got promised nothing about its marks. */
   gboolean member = qfs_set_has(view->in_sync & meta->view.in_sync, meta->node);
   gboolean named = qfs_set_has(view->in_sync, meta->node);
@@ -88,8 +92,10 @@ const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, gui
     return "it was evicted";
   if (!named && (view->left_mark[i] == QFS_MARK_UNUSABLE || is_filling(view->left_mark[i])))
     return "it does not have what it has to hold";
-  if (meta->mark < (member ? settled : view->left_mark[i] & ~QFS_MARK_INCOMPLETE))
+  if (meta->mark < (member ? settled : view->left_mark[i] & ~QFS_MARK_INCOMPLETE)) {
+    *out_is_damage = TRUE;
     return "it is an older copy (lacks settled writes)";
+  }
   return NULL;
 }
 
@@ -208,6 +214,8 @@ static void proposal_done(QfsCoordinator *c) {
       c->peer[i].trusted_since_us = c->env->now_us(c->env);
       c->seen |= QFS_NODE_BIT(i);
       qfs_log(c, G_LOG_LEVEL_MESSAGE, "node %u is in sync", i);
+      if (c->serving)
+        qfs_scrub_compare_soon(c);
     }
   note_phase(c);
   if (c->recovery == NULL)
@@ -305,11 +313,11 @@ static void set_generations(QfsCoordinator *c, QfsView *view) {
     QfsPeer *peer = &c->peer[i];
     if (peer->evicted)
       view->left_mark[i - 1] = QFS_MARK_EVICTED;
-    if (!qfs_set_has(alive, i))
-      continue;
-    if (peer->rebuild && !peer->evicted)
+    else if (peer->rebuild) /* also while it is closed: the damage must not be forgotten by a restart */
       view->left_mark[i - 1] = peer->filled && i <= view->nodes ? QFS_MARK_FILLING(peer->meta.wiped)
                                                                 : QFS_MARK_UNUSABLE;
+    if (!qfs_set_has(alive, i))
+      continue;
     view->generation[i - 1] = peer->meta.generation;
   }
 }

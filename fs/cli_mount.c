@@ -27,6 +27,7 @@ static const char description[] =
     "  timeout=MS            deadline of every operation, 100 to 600000 (default: 2000)\n"
     "  tombstone_grace=SECONDS\n"
     "                        how long deletes are remembered at least (default: 86400)\n"
+    "  scrub_period=SECONDS  how often everything is read and compared (default: 86400; 0: never)\n"
     "  ephemeral             a store in a temporary directory, deleted at unmount\n"
     "  faults                allow fault injection\n"
     "  engine=embedded       the engine\n"

@@ -27,7 +27,9 @@ typedef enum {
   ENTRY_DROP,
   ENTRY_PARTITION,
   ENTRY_METRICS,
-  ENTRY_GC
+  ENTRY_GC,
+  ENTRY_SCRUB,
+  ENTRY_REPAIR
 } Entry;
 
 struct QfsControlFile {
@@ -109,6 +111,8 @@ static Entry parse_path(QfsControl *control, const char *path, guint *out_node) 
       {"partition", ENTRY_PARTITION},
       {"metrics", ENTRY_METRICS},
       {"gc", ENTRY_GC},
+      {"scrub", ENTRY_SCRUB},
+      {"repair", ENTRY_REPAIR},
   };
   for (gsize i = 0; i < G_N_ELEMENTS(table); i++)
     if (strcmp(path, table[i].path) == 0)
@@ -132,6 +136,8 @@ mode_t qfs_control_mode(QfsControl *control, const char *path) {
   case ENTRY_METRICS:
     return S_IFREG | 0444;
   case ENTRY_GC:
+  case ENTRY_SCRUB:
+  case ENTRY_REPAIR:
   case ENTRY_STATE:
   case ENTRY_DELAY:
   case ENTRY_DROP:
@@ -145,7 +151,8 @@ mode_t qfs_control_mode(QfsControl *control, const char *path) {
 
 char **qfs_control_list(QfsControl *control, const char *path) {
   static const char *const root[] = {"status", "status.json", "metrics",   "last-error",
-                                     "rpc",    "nodes",       "partition", "gc", NULL};
+                                     "rpc",    "nodes",       "partition", "gc",
+                                     "scrub",  "repair",      NULL};
   static const char *const node_dir[] = {"state", "delay", "drop", NULL};
   guint node;
   switch (parse_path(control, path, &node)) {
@@ -183,6 +190,8 @@ static char *make_text(QfsControl *control, Entry entry, guint node) {
     text = control_metrics_text(status);
   } else if (entry == ENTRY_GC) {
     text = control_gc_text(status);
+  } else if (entry == ENTRY_SCRUB || entry == ENTRY_REPAIR) {
+    text = control_scrub_text(status, entry == ENTRY_SCRUB);
   } else {
     g_autofree char *state = control_node_state_text(&status->node[node - 1]);
     text = g_strconcat(state, "\n", NULL);
@@ -293,19 +302,22 @@ static gboolean parse_action(GBytes *data, QfsNodeAction *out_action) {
   return TRUE;
 }
 
-static void collect(QfsControlFile *file, GBytes *data, QfsControlWriteDone done,
-                    gpointer user_data) {
+/* gc, scrub, repair. */
+static void run_now(QfsControlFile *file, GBytes *data, QfsControlWriteDone done, gpointer user_data) {
   g_autofree char *word = parse_word(data);
+  const char *name = file->entry == ENTRY_GC ? "gc" : file->entry == ENTRY_SCRUB ? "scrub" : "repair";
   if (g_strcmp0(word, "now") != 0) {
-    g_warning("gc: only 'now' can be written there");
+    g_warning("%s: only 'now' can be written there", name);
     done(EINVAL, 0, user_data);
     return;
   }
   StateWrite *write = g_new(StateWrite, 1);
   *write = (StateWrite){
       .done = done, .user_data = user_data, .written = g_bytes_get_size(data)};
-  qfs_engine_submit(file->control->engine,
-                    qfs_request_new(QFS_REQUEST_GC, NULL, state_written, write));
+  QfsRequest *request = qfs_request_new(file->entry == ENTRY_GC ? QFS_REQUEST_GC : QFS_REQUEST_SCRUB, NULL,
+                                        state_written, write);
+  request->flags = file->entry == ENTRY_SCRUB ? QFS_SCRUB_VERIFY : 0;
+  qfs_engine_submit(file->control->engine, request);
 }
 
 void qfs_control_write(QfsControlFile *file, off_t offset, GBytes *data, QfsControlWriteDone done,
@@ -326,8 +338,8 @@ void qfs_control_write(QfsControlFile *file, off_t offset, GBytes *data, QfsCont
     done(error, error == 0 ? g_bytes_get_size(data) : 0, user_data);
     return;
   }
-  if (file->entry == ENTRY_GC) {
-    collect(file, data, done, user_data);
+  if (file->entry == ENTRY_GC || file->entry == ENTRY_SCRUB || file->entry == ENTRY_REPAIR) {
+    run_now(file, data, done, user_data);
     return;
   }
   if (!parse_action(data, &action)) {

@@ -53,6 +53,16 @@ static void work(GString *out, const QfsEngineCounters *count) {
   header(out, "lost_values_total", "counter",
          "Values that were removed because their data was only at nodes that were evicted.");
   sample(out, "lost_values_total", "", count->lost_values);
+  header(out, "bad_rows_total", "counter", "Rows that did not match their checksum.");
+  sample(out, "bad_rows_total", "{kind=\"record\"}", count->bad_records);
+  sample(out, "bad_rows_total", "{kind=\"chunk\"}", count->bad_chunks);
+  header(out, "mended_rows_total", "counter",
+         "Rows that were replaced by a good copy, or taken away because most holders have none.");
+  sample(out, "mended_rows_total", "{kind=\"record\"}", count->mended_records);
+  sample(out, "mended_rows_total", "{kind=\"chunk\"}", count->mended_chunks);
+  single(out, "lost_rows_total", "counter", count->lost_rows, "Bad rows for which there was no good copy.");
+  single(out, "replicas_set_aside_total", "counter", count->set_aside,
+         "Replicas that could not be used and were kept under another name.");
   header(out, "catchup_copied_total", "counter",
          "What was copied to nodes that caught up or took over from others.");
   sample(out, "catchup_copied_total", "{kind=\"record\"}", count->copied_records);
@@ -145,6 +155,10 @@ char *control_metrics_text(const QfsEngineStatus *status) {
   single(out, "epoch", "gauge", status->epoch, "Number of the current epoch.");
   single(out, "unsettled_versions", "gauge", status->unsettled,
          "Versions that are not yet on stable storage at all their holders.");
+  single(out, "scrub_runs_total", "counter", status->scrub_runs,
+         "Comparisons of all replicas that came to their end.");
+  single(out, "scrub_last_seconds", "gauge", (guint64)MAX(status->scrub_last_ms, 0) / 1000,
+         "When the last one ended, in seconds since 1970; 0: none did.");
   requests(out, &status->count);
   work(out, &status->count);
   nodes(out, status);

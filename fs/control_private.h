@@ -15,6 +15,7 @@ struct QfsControl {
 char *control_metrics_text(const QfsEngineStatus *status);
 char *control_status_text(const QfsEngineStatus *status, const QfsEngineConfig *config);
 char *control_gc_text(const QfsEngineStatus *status);
+char *control_scrub_text(const QfsEngineStatus *status, gboolean verify);
 char *control_status_json(const QfsEngineStatus *status, const QfsEngineConfig *config);
 const char *control_state_name(QfsNodeState state);
 char *control_node_state_text(const QfsNodeStatus *node); /* "catching-up 41%", no line end */

@@ -1,4 +1,4 @@
-/* control_status.c - what .quorumfs/status, status.json and nodes/I/state say. */
+/* control_status.c - what .quorumfs/status, status.json, gc, scrub, repair and nodes/I/state say. */
 #include "fs/control_private.h"
 
 #include <json-glib/json-glib.h>
@@ -44,6 +44,26 @@ static char *size_text(guint64 bytes) {
   return g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
 }
 
+static void append_damage_counts(GString *out, const QfsEngineCounters *count) {
+  g_string_append_printf(out,
+                         "%" G_GUINT64_FORMAT " bad records, %" G_GUINT64_FORMAT
+                         " bad chunks; mended %" G_GUINT64_FORMAT " records, %" G_GUINT64_FORMAT
+                         " chunks; %" G_GUINT64_FORMAT " replicas set aside, %" G_GUINT64_FORMAT
+                         " rebuilt\n",
+                         count->bad_records, count->bad_chunks, count->mended_records,
+                         count->mended_chunks, count->set_aside, count->rebuilt);
+}
+
+static void append_scrub(GString *out, const QfsEngineStatus *status) {
+  const char *name = status->scrub_verifies ? "scrub" : "repair";
+  if (status->scrub_waits_for != NULL)
+    g_string_append_printf(out, "%s waits for %s\n", name, status->scrub_waits_for);
+  else if (status->scrub_running)
+    g_string_append_printf(out, "%s %u%%\n", name, status->scrub_progress);
+  else
+    g_string_append(out, "idle\n");
+}
+
 static void append_node(GString *out, guint number, const QfsNodeStatus *node) {
   g_autofree char *state = control_node_state_text(node);
   g_autofree char *bytes = size_text(node->replica.bytes);
@@ -54,6 +74,8 @@ static void append_node(GString *out, guint number, const QfsNodeStatus *node) {
                          number, state, node->in_sync ? "yes" : "no", node->lag,
                          node->replica.records, node->replica.tombstones, bytes, space,
                          node->dir != NULL ? node->dir : "-");
+  if (node->aside != NULL)
+    g_string_append_printf(out, "      set aside as replica.damaged: %s\n", node->aside);
 }
 
 char *control_status_text(const QfsEngineStatus *status, const QfsEngineConfig *config) {
@@ -82,6 +104,10 @@ char *control_status_text(const QfsEngineStatus *status, const QfsEngineConfig *
                          : status->purge_running         ? "is under way"
                                                          : "goes by age",
                          status->purge_waits_for != NULL ? status->purge_waits_for : "");
+  g_string_append(out, "damage     ");
+  append_damage_counts(out, &status->count);
+  g_string_append(out, "scrub      ");
+  append_scrub(out, status);
   g_string_append_printf(out, "epoch      %" G_GUINT64_FORMAT "\n", status->epoch);
   g_string_append_printf(out,
                          "requests   %" G_GUINT64_FORMAT " puts, %" G_GUINT64_FORMAT
@@ -108,6 +134,24 @@ char *control_gc_text(const QfsEngineStatus *status) {
                            text != NULL ? text : "at an unknown time", status->purge_last_removed);
   }
   g_string_append_printf(out, "%" G_GUINT64_FORMAT " collected since the mount\n", status->count.tombstones_collected);
+  return g_string_free(out, FALSE);
+}
+
+char *control_scrub_text(const QfsEngineStatus *status, gboolean verify) {
+  GString *out = g_string_new(NULL);
+  append_scrub(out, status);
+  if (status->scrub_last_ms != 0) {
+    g_autoptr(GDateTime) at = g_date_time_new_from_unix_local(status->scrub_last_ms / 1000);
+    g_autofree char *text = at != NULL ? g_date_time_format_iso8601(at) : NULL;
+    g_string_append_printf(out,
+                           "last run %s (%s), %" G_GUINT64_FORMAT " bad rows found, %" G_GUINT64_FORMAT
+                           " rows mended, %" G_GUINT64_FORMAT " without a good copy\n",
+                           text != NULL ? text : "at an unknown time",
+                           status->scrub_last_verified ? "scrub" : "repair", status->scrub_last_bad,
+                           status->scrub_last_mended, status->scrub_last_lost);
+  }
+  g_string_append_printf(out, "since the mount: ");
+  append_damage_counts(out, &status->count);
   return g_string_free(out, FALSE);
 }
 
@@ -139,6 +183,7 @@ static void add_node(JsonBuilder *json, guint number, const QfsNodeStatus *node)
     add_number(json, "progress_percent", MIN(node->progress, 100));
   if (node->state == QFS_NODE_STATE_FAILED)
     add_text(json, "reason", node->reason);
+  add_text(json, "set_aside", node->aside);
   add_flag(json, "in_sync", node->in_sync);
   add_number(json, "lag", node->lag);
   add_number(json, "keys", node->replica.records);
@@ -186,6 +231,22 @@ char *control_status_json(const QfsEngineStatus *status, const QfsEngineConfig *
   add_number(json, "timed_out", status->count.timed_out);
   add_number(json, "refused", status->count.refused);
   add_number(json, "lost_values", status->count.lost_values);
+  add_flag(json, "scrub_running", status->scrub_running);
+  add_flag(json, "scrub_wanted", status->scrub_wanted);
+  add_text(json, "scrub_waits_for", status->scrub_waits_for);
+  add_number(json, "scrub_progress_percent", status->scrub_progress);
+  add_number(json, "scrub_runs", status->scrub_runs);
+  add_number(json, "scrub_last_ms", (guint64)MAX(status->scrub_last_ms, 0));
+  add_flag(json, "scrub_last_verified", status->scrub_last_verified);
+  add_number(json, "scrub_last_bad", status->scrub_last_bad);
+  add_number(json, "scrub_last_mended", status->scrub_last_mended);
+  add_number(json, "scrub_last_lost", status->scrub_last_lost);
+  add_number(json, "bad_records", status->count.bad_records);
+  add_number(json, "bad_chunks", status->count.bad_chunks);
+  add_number(json, "mended_records", status->count.mended_records);
+  add_number(json, "mended_chunks", status->count.mended_chunks);
+  add_number(json, "replicas_set_aside", status->count.set_aside);
+  add_number(json, "replicas_rebuilt", status->count.rebuilt);
   json_builder_set_member_name(json, "node");
   json_builder_begin_array(json);
   for (guint i = 0; i < status->nodes; i++)

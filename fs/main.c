@@ -13,7 +13,7 @@ static const Command commands[] = {
     {"mount", cli_mount}, {"umount", cli_umount},       {"put", cli_put},
     {"get", cli_get},     {"delete", cli_delete},       {"status", cli_status},
     {"nodes", cli_nodes}, {"partition", cli_partition},
-    {"gc", cli_gc},
+    {"gc", cli_gc},       {"scrub", cli_scrub},         {"repair", cli_repair},
 };
 
 static const char help[] =
@@ -30,6 +30,8 @@ static const char help[] =
     "  status [PATH]                        nodes, quorum and what is under way\n"
     "  nodes [PATH [N up|down|crash]]       the nodes; opens or closes one\n"
     "  gc PATH                              forgets deleted keys, whatever their age\n"
+    "  scrub PATH                           verifies every byte of every replica, mends what is bad\n"
+    "  repair PATH                          compares all replicas, mends what differs\n"
     "  partition PATH [GROUPS|heal]         parts the links between nodes, for tests\n"
     "\n"
     "'quorumfs COMMAND --help' tells more about each.\n"

@@ -56,6 +56,7 @@ QfsOptions *qfs_options_new(void) {
   QfsOptions *options = g_new0(QfsOptions, 1);
   options->engine.timeout_ms = QFS_OPTIONS_TIMEOUT_MS_DEFAULT;
   options->engine.tombstone_grace_s = QFS_OPTIONS_GRACE_S_DEFAULT;
+  options->engine.scrub_period_s = QFS_OPTIONS_SCRUB_S_DEFAULT;
   options->fuse = g_ptr_array_new_with_free_func(g_free);
   return options;
 }
@@ -124,6 +125,8 @@ static gboolean add_named(QfsOptions *options, const char *name, const char *val
                         &engine->timeout_ms, error);
   if (strcmp(name, "tombstone_grace") == 0)
     return parse_number(name, value, 0, G_MAXINT32, &engine->tombstone_grace_s, error);
+  if (strcmp(name, "scrub_period") == 0)
+    return parse_number(name, value, 0, G_MAXINT32, &engine->scrub_period_s, error);
   if (strcmp(name, "engine") == 0) {
     if (strcmp(value, "embedded") == 0)
       return TRUE;
@@ -138,7 +141,7 @@ static gboolean add_named(QfsOptions *options, const char *name, const char *val
 
 static gboolean add_flag(QfsOptions *options, const char *name, GError **error) {
   static const char *const need_value[] = {"store",           "nodes",  "replicas", "timeout",
-                                           "tombstone_grace", "engine", "fsname"};
+                                           "tombstone_grace", "scrub_period", "engine", "fsname"};
   if (strcmp(name, "sync") == 0)
     options->engine.sync = TRUE;
   else if (strcmp(name, "async") == 0)

@@ -21,6 +21,7 @@ G_BEGIN_DECLS
 #define QFS_OPTIONS_TIMEOUT_MS_MIN 100
 #define QFS_OPTIONS_TIMEOUT_MS_MAX 600000
 #define QFS_OPTIONS_GRACE_S_DEFAULT 86400
+#define QFS_OPTIONS_SCRUB_S_DEFAULT 86400
 
 typedef struct {
   QfsEngineConfig engine; /* nodes, replicas: 0 until given or settled; paths are owned */

@@ -54,9 +54,16 @@ gboolean qfs_connection_checkpoint(QfsConnection *connection, gboolean everythin
   else if (connection->log_frames >= LOG_LARGE_FRAMES)
     mode = SQLITE_CHECKPOINT_RESTART;
 
+  const char *objection = connection->watch != NULL ? qfs_file_watch_objection(connection->watch) : NULL;
+  if (objection != NULL)
+    return qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_CORRUPT, error, "%s", objection);
+  if (connection->watch != NULL)
+    qfs_file_watch_begin(connection->watch);
   sqlite3_busy_timeout(connection->db, READERS_WAIT_MS);
   int code = sqlite3_wal_checkpoint_v2(connection->db, "main", mode, &frames, &copied);
   sqlite3_busy_timeout(connection->db, WRITER_BUSY_MS);
+  if (connection->watch != NULL)
+    qfs_file_watch_end(connection->watch);
   /* Busy: a reader is in the way. What could be copied was; nothing is lost by trying again later.
    */
   if (code != SQLITE_OK && (code & 0xff) != SQLITE_BUSY)

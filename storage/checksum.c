@@ -117,6 +117,12 @@ guint64 qfs_record_checksum(const QfsRecord *record) {
   return record_sum(record, NULL, 0, tail, tail_len);
 }
 
+guint64 qfs_record_version_digest(const QfsRecord *record) {
+  QfsRecord version = *record;
+  version.seq = 0;
+  return record_sum(&version, NULL, 0, NULL, 0);
+}
+
 guint64 qfs_record_head_checksum(const QfsRecord *record, guint64 checksum, gboolean hint) {
   guint8 prefix[1 + 8];
 

@@ -8,6 +8,7 @@
  */
 #include "storage/chunk.h"
 
+#include "storage/bad_row.h"
 #include "storage/checksum.h"
 #include "storage/row.h"
 
@@ -79,7 +80,7 @@ gboolean qfs_chunk_store_put(QfsReplica *replica, const QfsChunk *chunk, GError 
                               run_with_chunk(connection, QFS_SQL_CHUNK_UPDATE, chunk, error));
 }
 
-/* The chunk in the current row, verified (S4); NULL with CORRUPT. */
+/* The chunk in the current row, verified (S4); NULL with BAD_ROW. */
 static QfsChunk *read_chunk(QfsConnection *connection, sqlite3_stmt *row, gboolean with_data,
                             GError **error) {
   g_autoptr(QfsChunk) chunk = g_new0(QfsChunk, 1);
@@ -100,7 +101,8 @@ static QfsChunk *read_chunk(QfsConnection *connection, sqlite3_stmt *row, gboole
       (!with_data || checksum == qfs_chunk_checksum(chunk->object, chunk->index, chunk->version,
                                                     chunk->seq, chunk->data));
   if (!is_intact) {
-    qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_CORRUPT, error,
+    qfs_bad_row_note_chunk(connection, chunk);
+    qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_BAD_ROW, error,
                              "chunk %" G_GUINT64_FORMAT " of object %" G_GINT64_MODIFIER
                              "x-%" G_GINT64_MODIFIER "x does not match its checksum",
                              chunk->index, chunk->object.placement, chunk->object.unique);
@@ -265,4 +267,91 @@ gboolean qfs_chunk_store_wipe(QfsConnection *connection, GError **error) {
     return FALSE;
   connection->counters.chunks = 0;
   return TRUE;
+}
+
+/* ---- bad rows ---- */
+
+static sqlite3_stmt *find_exact(QfsConnection *connection, const QfsChunk *id, gboolean *out_row,
+                                GError **error) {
+  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_CHUNK_EXACT, error);
+  if (statement == NULL)
+    return NULL;
+  bind_place(statement, id->object, id->index);
+  qfs_bind_ordered(statement, 4, id->version);
+  return qfs_connection_step(connection, statement, out_row, error) ? statement : NULL;
+}
+
+gboolean qfs_chunk_store_exact(QfsReplica *replica, const QfsChunk *id, QfsChunk **out_chunk, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+  gboolean row;
+  g_autoptr(QfsCursor) cursor = find_exact(connection, id, &row, error);
+
+  if (cursor == NULL)
+    return FALSE;
+  QfsChunk *found = row ? read_chunk(connection, cursor, TRUE, error) : NULL;
+  if (row && found == NULL)
+    return FALSE;
+  *out_chunk = found;
+  return TRUE;
+}
+
+gboolean qfs_chunk_store_print(QfsReplica *replica, const QfsChunk *id, guint64 *out_print, GError **error) {
+  gboolean row;
+  g_autoptr(QfsCursor) cursor = find_exact(qfs_connection(replica), id, &row, error);
+
+  if (cursor == NULL)
+    return FALSE;
+  *out_print = row ? qfs_bad_row_print(cursor) : 0;
+  return TRUE;
+}
+
+gboolean qfs_chunk_store_mend(QfsReplica *replica, const QfsChunk *id, guint64 print, const QfsChunk *chunk,
+                              gboolean *out_done, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+  guint64 found = 0;
+
+  if (!qfs_connection_may_write(connection, error) || !qfs_chunk_store_print(replica, id, &found, error))
+    return FALSE;
+  *out_done = found != 0 && found == print;
+  if (!*out_done)
+    return TRUE;
+  return chunk != NULL ? qfs_chunk_store_put(replica, chunk, error)
+                       : qfs_chunk_store_remove(replica, id->object, id->index, id->version, error);
+}
+
+/* A page of a walk stops after about this much. */
+#define WALK_BYTES (1024 * 1024)
+
+gboolean qfs_chunk_store_walk(QfsReplica *replica, const QfsChunk *after, guint limit, GPtrArray *out,
+                              GPtrArray *bad, gboolean *out_more, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_CHUNK_WALK, error);
+  gssize bytes_left = WALK_BYTES;
+
+  if (statement == NULL)
+    return FALSE;
+  g_autoptr(QfsCursor) cursor = statement;
+  /* There is no object 0. */
+  bind_place(cursor, after != NULL ? after->object : (QfsObjectId){0, 0}, after != NULL ? after->index : 0);
+  qfs_bind_ordered(cursor, 4, after != NULL ? after->version : 0);
+  for (guint n = 0;; n++) {
+    g_autoptr(GError) local = NULL;
+    gboolean row;
+    if (!qfs_connection_step(connection, cursor, &row, error))
+      return FALSE;
+    if (!row || n >= limit || bytes_left <= 0) {
+      *out_more = row;
+      return TRUE;
+    }
+    QfsChunk *chunk = read_chunk(connection, cursor, TRUE, &local);
+    if (chunk != NULL) {
+      bytes_left -= (gssize)g_bytes_get_size(chunk->data);
+      g_ptr_array_add(out, chunk);
+    } else if (g_error_matches(local, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_BAD_ROW)) {
+      g_ptr_array_add(bad, qfs_bad_row_copy(connection->bad_row));
+    } else {
+      g_propagate_error(error, g_steal_pointer(&local));
+      return FALSE;
+    }
+  }
 }

@@ -20,4 +20,12 @@ gboolean qfs_chunk_store_scan(QfsReplica *replica, guint64 after_seq, const QfsC
                               GError **error);
 gboolean qfs_chunk_store_wipe(QfsConnection *connection, GError **error);
 
+/* Bad rows. */
+gboolean qfs_chunk_store_exact(QfsReplica *replica, const QfsChunk *id, QfsChunk **out_chunk, GError **error);
+gboolean qfs_chunk_store_print(QfsReplica *replica, const QfsChunk *id, guint64 *out_print, GError **error);
+gboolean qfs_chunk_store_mend(QfsReplica *replica, const QfsChunk *id, guint64 print, const QfsChunk *chunk,
+                              gboolean *out_done, GError **error);
+gboolean qfs_chunk_store_walk(QfsReplica *replica, const QfsChunk *after, guint limit, GPtrArray *out,
+                              GPtrArray *bad, gboolean *out_more, GError **error);
+
 G_END_DECLS

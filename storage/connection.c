@@ -201,6 +201,8 @@ void qfs_connection_close(QfsConnection *connection) {
   if (connection->lock_fd >= 0)
     close(connection->lock_fd); /* gives the lock back */
   g_clear_pointer(&connection->meta, g_bytes_unref);
+  qfs_bad_row_free(connection->bad_row);
+  qfs_file_watch_unref(connection->watch);
   g_free(connection->path);
   g_free(connection->dir);
   g_free(connection);

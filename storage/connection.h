@@ -47,6 +47,8 @@ typedef enum {
   QFS_SQL_TOMBSTONE_SCAN_EQUAL,
   QFS_SQL_TOMBSTONE_SCAN_ABOVE,
   QFS_SQL_RECORD_LIST,
+  QFS_SQL_RECORD_WALK,
+  QFS_SQL_RECORD_WALK_HEADS,
   QFS_SQL_RECORD_HINTS,
   QFS_SQL_RECORD_CLEAR,
   QFS_SQL_CHUNK_INSERT,
@@ -56,6 +58,8 @@ typedef enum {
   QFS_SQL_CHUNK_REMOVE,
   QFS_SQL_CHUNK_DROP,
   QFS_SQL_CHUNK_ANY,
+  QFS_SQL_CHUNK_EXACT,
+  QFS_SQL_CHUNK_WALK,
   QFS_SQL_CHUNK_SCAN,
   QFS_SQL_CHUNK_SCAN_DATA,
   QFS_SQL_CHUNK_CLEAR,
@@ -88,9 +92,11 @@ typedef struct {
   gboolean has_failed;     /* Q4 */
   gboolean is_beyond_repair; /* damaged so that it can't even be emptied */
 
+  QfsBadRow *bad_row; /* of the latest BAD_ROW */
   QfsCounters counters, committed_counters;
   GBytes *meta; /* encoding of the metadata in the file as of this transaction; NULL: unknown */
 
+  QfsFileWatch *watch;  /* writer; NULL while it is being opened */
   guint log_frames;     /* in the log after the latest commit */
   guint checkpoint_due; /* when log_frames reaches this, the log is worth moving */
 } QfsConnection;

@@ -66,8 +66,11 @@ gboolean qfs_intent_store_get(QfsReplica *replica, guint64 id, GPtrArray **out_r
     if (!row)
       break;
     QfsRecord *record = qfs_row_read(connection, cursor, QFS_ROW_WHOLE, NULL, error);
-    if (record == NULL)
+    if (record == NULL) {
+      if (error != NULL) /* peers have none to mend it by */
+        (*error)->code = QFS_REPLICA_ERROR_CORRUPT;
       return FALSE;
+    }
     is_whole = is_whole && sqlite3_column_int64(cursor, COLUMN_POS) == records->len;
     total = sqlite3_column_int64(cursor, COLUMN_TOTAL);
     g_ptr_array_add(records, record);

@@ -92,6 +92,17 @@ void qfs_key_split(const char *key, gsize *out_dir_len, const char **out_name) {
   *out_name = slash + 1;
 }
 
+int qfs_key_order(const char *a, const char *b) {
+  gsize a_len, b_len;
+  const char *a_name, *b_name;
+  qfs_key_split(a, &a_len, &a_name);
+  qfs_key_split(b, &b_len, &b_name);
+  int order = memcmp(a, b, MIN(a_len, b_len));
+  if (order == 0)
+    order = (a_len > b_len) - (a_len < b_len);
+  return order != 0 ? order : strcmp(a_name, b_name);
+}
+
 char *qfs_key_join(const char *dir, const char *name) {
   if (dir[leading_slashes(dir)] == '\0')
     return g_strconcat(dir, name, NULL); /* "" or slashes only */

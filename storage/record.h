@@ -111,6 +111,10 @@ GBytes *qfs_record_canonical(const QfsRecord *record);
 /* XXH3 over key, timestamp, seq and canonical encoding: what the replica stores and verifies. */
 guint64 qfs_record_checksum(const QfsRecord *record);
 
+/* XXH3 over key, timestamp and all but the bytes of the tail, for which `digest` stands: which version it is,
+ * wherever it came from. */
+guint64 qfs_record_version_digest(const QfsRecord *record);
+
 /* XXH3 over object, index, version, seq and data of one chunk row. */
 guint64 qfs_chunk_checksum(QfsObjectId object, guint64 index, guint64 version, guint64 seq, GBytes *data);
 
@@ -120,6 +124,8 @@ guint64 qfs_digest(gconstpointer data, gsize len);
 /* Splits `key` at its last '/': *out_dir_len bytes of directory, the name begins at *out_name.
  * "a/b/c" -> "a/b", "c"; "a" -> "", "a"; "" -> "", "". The store's own "/a" is "a" in "/", not in "". */
 void qfs_key_split(const char *key, gsize *out_dir_len, const char **out_name);
+/* By directory, then by name: <0, 0, >0. */
+int qfs_key_order(const char *a, const char *b);
 char *qfs_key_join(const char *dir, const char *name);   /* newly allocated */
 char *qfs_key_parent(const char *key);                    /* newly allocated; "" for top-level keys */
 

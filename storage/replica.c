@@ -4,6 +4,7 @@
  *
  *   replica.db, -wal, -shm  the file, its log, the log's index (schema.c)
  *   replica.lock            flock'd by the writer while it is open; never deleted
+ *   replica.damaged*        what was set aside (aside.h)
  *
  * Opening as writer: take the lock; look at the schema before anything is changed; create or
  * migrate it in one transaction; move what an earlier run left in the log into the file. That last
@@ -15,6 +16,8 @@
  *
  * Threading: one thread at a time per object; objects share nothing.
  */
+#include "storage/aside.h"
+#include "storage/bad_row.h"
 #include "storage/chunk.h"
 #include "storage/connection.h"
 #include "storage/intent.h"
@@ -169,8 +172,8 @@ static gboolean prepare_file(QfsConnection *connection, guint32 node, gboolean c
   return FALSE;
 }
 
-/* Also gives up a file that was to be emptied and is too damaged for that: the next opening makes a
- * new one. */
+/* Also sets a file aside that was to be emptied and is too damaged for that: the next opening makes a new
+ * one. */
 static void close_replica(QfsReplica *replica) {
   QfsConnection *connection = qfs_connection(replica);
   g_autofree char *dir = connection->is_beyond_repair ? g_strdup(connection->dir) : NULL;
@@ -179,7 +182,7 @@ static void close_replica(QfsReplica *replica) {
   connection->lock_fd = -1; /* kept until the files are gone */
   qfs_connection_close(connection);
   if (dir != NULL)
-    remove_files(dir);
+    qfs_replica_set_aside(dir, "too damaged to be emptied", NULL, NULL);
   if (lock_fd >= 0)
     close(lock_fd); /* gives the lock back */
 }
@@ -278,6 +281,14 @@ static gboolean stats(QfsReplica *replica, QfsReplicaStats *out_stats, GError **
   return TRUE;
 }
 
+static QfsFileWatch *watch(QfsReplica *replica) {
+  return qfs_connection(replica)->watch;
+}
+
+static gboolean discard_aside(QfsReplica *replica) {
+  return qfs_replica_discard_aside(qfs_connection(replica)->dir);
+}
+
 static const QfsReplicaOps sqlite_ops = {
     .close = close_replica,
     .begin = begin,
@@ -298,6 +309,14 @@ static const QfsReplicaOps sqlite_ops = {
     .chunk_remove = qfs_chunk_store_remove,
     .object_drop = qfs_chunk_store_drop,
     .chunk_scan = qfs_chunk_store_scan,
+    .record_walk = qfs_bad_row_record_walk,
+    .bad_row = qfs_bad_row,
+    .record_print = qfs_bad_row_record_print,
+    .record_mend = qfs_bad_row_record_mend,
+    .chunk_exact = qfs_chunk_store_exact,
+    .chunk_print = qfs_chunk_store_print,
+    .chunk_mend = qfs_chunk_store_mend,
+    .chunk_walk = qfs_chunk_store_walk,
     .intent_put = qfs_intent_store_put,
     .intent_get = qfs_intent_store_get,
     .intent_remove = qfs_intent_store_remove,
@@ -305,6 +324,8 @@ static const QfsReplicaOps sqlite_ops = {
     .wipe = wipe,
     .checkpoint = checkpoint,
     .stats = stats,
+    .watch = watch,
+    .discard_aside = discard_aside,
 };
 
 QfsReplica *qfs_sqlite_replica_open(const char *dir, guint32 node, gboolean create,
@@ -318,6 +339,7 @@ QfsReplica *qfs_sqlite_replica_open(const char *dir, guint32 node, gboolean crea
   int lock_fd = take_lock(dir, error);
   if (lock_fd < 0)
     return NULL;
+  qfs_replica_end_set_aside(dir);
   if (create && !file_exists(dir))
     remove_files(dir);
 
@@ -333,6 +355,7 @@ QfsReplica *qfs_sqlite_replica_open(const char *dir, guint32 node, gboolean crea
       !qfs_meta_load_counters(connection, &connection->counters, error))
     return NULL;
   connection->committed_counters = connection->counters;
+  connection->watch = qfs_file_watch_new(connection->path);
   return &g_steal_pointer(&connection)->base;
 }
 

@@ -14,7 +14,8 @@
  *  S2. Nothing is visible to other connections before commit returned TRUE; after a FALSE from any
  *      writing call the transaction must be rolled back and the node counts as failed until reopened.
  *  S3. commit(durable=TRUE) returns TRUE only when this and every earlier commit is on stable storage.
- *  S4. Records and chunks returned have passed their checksum; a bad one gives QFS_REPLICA_ERROR_CORRUPT.
+ *  S4. Records and chunks returned have passed their checksum; a bad one gives QFS_REPLICA_ERROR_BAD_ROW, and
+ *      bad_row tells which it is.
  *
  * Threading: one thread at a time per object, no owner thread. A writer object is used by its node's
  * thread; reader objects (open_reader) see committed data only and are pooled by their users.
@@ -23,6 +24,7 @@
  */
 #pragma once
 
+#include "storage/file_watch.h"
 #include "storage/record.h"
 
 G_BEGIN_DECLS
@@ -32,8 +34,10 @@ GQuark qfs_replica_error_quark(void);
 typedef enum {
   QFS_REPLICA_ERROR_IO,        /* SQLite or the operating system failed */
   QFS_REPLICA_ERROR_NO_SPACE,  /* the disk is full; nothing of the transaction is kept */
-  QFS_REPLICA_ERROR_CORRUPT,   /* checksum or SQLite corruption */
-  QFS_REPLICA_ERROR_FORMAT,    /* not a replica, or of a newer schema */
+  QFS_REPLICA_ERROR_CORRUPT,   /* the file is damaged */
+  QFS_REPLICA_ERROR_BAD_ROW,   /* one record or chunk does not match its checksum; the others are not affected */
+  QFS_REPLICA_ERROR_FORMAT,    /* of a newer schema, or of another node */
+  QFS_REPLICA_ERROR_FOREIGN,   /* a database, but no replica */
   QFS_REPLICA_ERROR_ABSENT,    /* no replica there and create was not asked for */
 } QfsReplicaError;
 
@@ -113,6 +117,17 @@ typedef struct {
   guint64 disk_files, disk_files_free;
 } QfsReplicaStats;
 
+/* A row that does not match its checksum. What names it is as it is stored, and may be damaged, too, unless the
+ * row was asked for by it. */
+typedef struct {
+  gboolean is_chunk;
+  char *key;          /* of a record */
+  QfsChunk chunk;     /* no data */
+} QfsBadRow;
+QfsBadRow *qfs_bad_row_copy(const QfsBadRow *bad); /* accepts NULL */
+void qfs_bad_row_free(QfsBadRow *bad);             /* accepts NULL */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QfsBadRow, qfs_bad_row_free)
+
 typedef struct QfsReplica QfsReplica;
 
 typedef struct {
@@ -167,6 +182,34 @@ typedef struct {
   gboolean (*chunk_scan)(QfsReplica *self, guint64 after_seq, const QfsChunk *after, gboolean with_data,
                          guint limit, GPtrArray *out, gboolean *out_more, GError **error);
 
+  /* Records from after_key (NULL: from the first) to until_key (NULL: to the last) in the order of directories and
+   * names in them, at most `limit` rows or about 1 MiB. Without `whole` tails are left out and not verified. Rows
+   * that are bad go to `bad` (element-type QfsBadRow), not to `out`. *out_end (newly allocated): the last key that
+   * was looked at, until_key if there is no more. Both orders of keys here are qfs_key_order. */
+  gboolean (*record_walk)(QfsReplica *self, const char *after_key, const char *until_key, gboolean whole,
+                          guint limit, GPtrArray *out, GPtrArray *bad, char **out_end, gboolean *out_more,
+                          GError **error);
+
+  /* Bad rows. The one of the latest QFS_REPLICA_ERROR_BAD_ROW; valid until the next call. */
+  const QfsBadRow *(*bad_row)(QfsReplica *self);
+  /* Digest of the row as it is stored, whether its checksum holds or not; 0: there is none. */
+  gboolean (*record_print)(QfsReplica *self, const char *key, guint64 *out_print, GError **error);
+  /* The row goes if it is still the one of `print`, and `record`, unless it is NULL, takes its place. *out_done:
+   * it was. A row that is bad never says which version it was: so a late request must not take a later one. */
+  gboolean (*record_mend)(QfsReplica *self, const char *key, guint64 print, const QfsRecord *record,
+                          gboolean hint, gboolean *out_done, GError **error);
+
+  /* The same of the chunk row with exactly this object, index and version. chunk_exact: its data, verified; *out_chunk
+   * NULL: there is none. */
+  gboolean (*chunk_exact)(QfsReplica *self, const QfsChunk *id, QfsChunk **out_chunk, GError **error);
+  gboolean (*chunk_print)(QfsReplica *self, const QfsChunk *id, guint64 *out_print, GError **error);
+  gboolean (*chunk_mend)(QfsReplica *self, const QfsChunk *id, guint64 print, const QfsChunk *chunk,
+                         gboolean *out_done, GError **error);
+  /* Chunk rows after `after` (NULL: from the first) in (object, index, version) order, data verified, at most
+   * `limit`; bad ones go to `bad`. */
+  gboolean (*chunk_walk)(QfsReplica *self, const QfsChunk *after, guint limit, GPtrArray *out, GPtrArray *bad,
+                         gboolean *out_more, GError **error);
+
   /* Intents: multi-key batches that must be rolled forward. `records` is an array of QfsRecord, not
    * empty; an intent of the same id is replaced. */
   gboolean (*intent_put)(QfsReplica *self, guint64 id, GPtrArray *records, GError **error);
@@ -182,6 +225,10 @@ typedef struct {
    * to call often, outside transactions. */
   gboolean (*checkpoint)(QfsReplica *self, gboolean everything, GError **error);
   gboolean (*stats)(QfsReplica *self, QfsReplicaStats *out_stats, GError **error);
+  /* What a writer knows of its file; borrowed, NULL: nothing. */
+  QfsFileWatch *(*watch)(QfsReplica *self);
+  /* Deletes what was set aside in the replica's directory, to make room. TRUE: there was some. */
+  gboolean (*discard_aside)(QfsReplica *self);
 } QfsReplicaOps;
 
 struct QfsReplica {

@@ -7,6 +7,7 @@
  */
 #include "storage/row.h"
 
+#include "storage/bad_row.h"
 #include "storage/checksum.h"
 
 #include <string.h>
@@ -128,7 +129,8 @@ QfsRecord *qfs_row_read(QfsConnection *connection, sqlite3_stmt *row, QfsRowShap
                        (!with_tail || checksum == qfs_record_checksum(record));
   if (!is_intact) {
     g_autofree char *key = g_strescape(record->key, NULL);
-    qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_CORRUPT, error,
+    qfs_bad_row_note_record(connection, record->key);
+    qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_BAD_ROW, error,
                              "the record of key \"%s\" does not match its checksum", key);
     return NULL;
   }

@@ -25,7 +25,7 @@ void qfs_row_bind_key(sqlite3_stmt *statement, int first, const char *key);
 /* Binds the columns BODY from ?first on, sums included; `record` must live until the reset. */
 void qfs_row_bind(sqlite3_stmt *statement, int first, const QfsRecord *record, gboolean hint);
 
-/* The record in the current row, its sums verified (S4); NULL with CORRUPT. Without a tail in the
+/* The record in the current row, its sums verified (S4); NULL with BAD_ROW. Without a tail in the
  * row, the record's is empty. out_hint may be NULL. */
 QfsRecord *qfs_row_read(QfsConnection *connection, sqlite3_stmt *row, QfsRowShape shape,
                         gboolean *out_hint, GError **error);

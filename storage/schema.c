@@ -167,7 +167,7 @@ gboolean qfs_schema_inspect(QfsConnection *connection, QfsSchemaState *out_state
     return TRUE;
   }
   if (application_id != QFS_SCHEMA_APPLICATION_ID)
-    return qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_FORMAT, error,
+    return qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_FOREIGN, error,
                                     "is a database of another program, not a replica");
   if (version > QFS_SCHEMA_VERSION)
     return qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_FORMAT, error,

@@ -72,6 +72,8 @@ const char *const qfs_sql_text[QFS_SQL_COUNT] = {
         " ORDER BY seq, " QFS_SCHEMA_KEY,
     [QFS_SQL_RECORD_LIST] =
         "SELECT " HEAD_AND_TARGET " FROM record WHERE dir = ?1 AND name > ?2 ORDER BY name",
+    [QFS_SQL_RECORD_WALK] = "SELECT " HEAD ", data FROM record WHERE (dir, name) >= (?1, ?2) ORDER BY dir, name",
+    [QFS_SQL_RECORD_WALK_HEADS] = "SELECT " HEAD " FROM record WHERE (dir, name) >= (?1, ?2) ORDER BY dir, name",
     [QFS_SQL_RECORD_HINTS] =
         "SELECT " HEAD " FROM record WHERE hint = 1 AND seq <= ?1 ORDER BY seq LIMIT ?2",
     [QFS_SQL_RECORD_CLEAR] = "DELETE FROM record",
@@ -93,6 +95,11 @@ const char *const qfs_sql_text[QFS_SQL_COUNT] = {
         "DELETE FROM chunk WHERE " CHUNK_IS " AND (idx, version) IN"
         " (SELECT idx, version FROM chunk WHERE " CHUNK_IS " ORDER BY idx, version LIMIT ?3)",
     [QFS_SQL_CHUNK_ANY] = "SELECT 1 FROM chunk WHERE " CHUNK_IS " LIMIT 1",
+    [QFS_SQL_CHUNK_EXACT] =
+        "SELECT " CHUNK_HEAD ", data FROM chunk WHERE " CHUNK_IS " AND idx = ?3 AND version = ?4",
+    [QFS_SQL_CHUNK_WALK] = "SELECT " CHUNK_HEAD ", data FROM chunk"
+                           " WHERE (object_placement, object_unique, idx, version) > (?1, ?2, ?3, ?4)"
+                           " ORDER BY object_placement, object_unique, idx, version",
     [QFS_SQL_CHUNK_SCAN] = "SELECT " CHUNK_HEAD CHUNK_AFTER,
     [QFS_SQL_CHUNK_SCAN_DATA] = "SELECT " CHUNK_HEAD ", data" CHUNK_AFTER,
     [QFS_SQL_CHUNK_CLEAR] = "DELETE FROM chunk",

@@ -444,6 +444,7 @@ static QfsStatus carry_out(Memory *m, QfsRequest *r) {
   case QFS_REQUEST_SYNC:
     return QFS_OK;
   case QFS_REQUEST_GC: /* tombstones are not kept here */
+  case QFS_REQUEST_SCRUB: /* nor copies */
   case QFS_REQUEST_NODE:
     return QFS_INVALID;
   }

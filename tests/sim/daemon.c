@@ -1,5 +1,6 @@
 /* daemon.c - lives and deaths: the daemon (coordinator and all nodes at once) and single node
  * processes. */
+#include "check.h"
 #include "history.h"
 #include "sim.h"
 
@@ -59,7 +60,8 @@ static void on_node_opens(Sim *sim, gpointer data) {
     return; /* stopped meanwhile */
   g_autoptr(GError) error = NULL;
   node->node = try_open(sim, node, &error);
-  if (g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_CORRUPT)) {
+  if (g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_CORRUPT) ||
+      g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_FOREIGN)) {
     sim_disk_set_aside(&sim->disk[number]);
     g_clear_error(&error);
     node->node = try_open(sim, node, &error);
@@ -72,11 +74,38 @@ static void on_node_opens(Sim *sim, gpointer data) {
     sim_env_poke(sim, node);
 }
 
+void sim_node_set_aside(Sim *sim, SimNode *node, const QfsMessage *wipe) {
+  if (qfs_node_meta(node->node) == NULL || node->aside_incarnation == wipe->incarnation)
+    return;
+  g_autofree QfsNodeMeta *meta = g_memdup2(qfs_node_meta(node->node), sizeof *meta);
+  g_autoptr(GError) error = NULL;
+  node->aside_incarnation = wipe->incarnation;
+  meta->mark = meta->settled = 0;
+  g_clear_pointer(&node->reader, qfs_replica_close);
+  g_clear_pointer(&node->node, qfs_node_free);
+  sim_check_wipe(sim, node->number);
+  sim_disk_set_aside(&sim->disk[node->number]);
+  g_autoptr(QfsReplica) replica = sim_disk_open(&sim->disk[node->number], TRUE, &error);
+  if (replica != NULL && replica->ops->begin(replica, &error) &&
+      replica->ops->meta_store(replica, meta, &error) && replica->ops->commit(replica, TRUE, &error))
+    node->node =
+        qfs_node_new(&sim->env, node->number, wipe->incarnation, g_steal_pointer(&replica), &error);
+  if (node->node == NULL) {
+    if (replica != NULL)
+      replica->ops->rollback(replica);
+    g_clear_pointer(&replica, qfs_replica_close);
+    end_node(sim, node, error->message);
+    return;
+  }
+  qfs_node_note_aside(node->node, wipe->aside, TRUE);
+}
+
 void sim_node_start(Sim *sim, guint number, guint64 incarnation) {
   SimNode *node = &sim->node[number];
   SIM_CHECK(sim, !node->started, "node %u was started while it runs", number);
   node->started = TRUE;
   node->process = incarnation;
+  node->aside_incarnation = 0;
   sim_after_in_run(sim, sim_random_spread(&sim->random, 100, 20 * SIM_MS), on_node_opens,
                    GUINT_TO_POINTER(number), NULL);
 }
@@ -233,4 +262,22 @@ void sim_daemon_collect(Sim *sim) {
   if (sim->coordinator != NULL)
     qfs_coordinator_submit(sim->coordinator,
                            qfs_request_new(QFS_REQUEST_GC, NULL, on_collect_answered, NULL));
+}
+
+void sim_daemon_scrub(Sim *sim) {
+  if (sim->coordinator == NULL)
+    return;
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_SCRUB, NULL, on_collect_answered, NULL);
+  request->flags = QFS_SCRUB_VERIFY;
+  qfs_coordinator_submit(sim->coordinator, request);
+}
+
+guint64 sim_daemon_scrubs(Sim *sim) {
+  if (sim->coordinator == NULL)
+    return 0;
+  QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
+  qfs_coordinator_status(sim->coordinator, status);
+  guint64 runs = status->scrub_runs;
+  qfs_engine_status_free(status);
+  return runs;
 }

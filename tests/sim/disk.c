@@ -3,7 +3,10 @@
 #include "disk.h"
 
 #include "check.h"
+#include "cluster/placement.h"
 #include "sim.h"
+
+#include <sqlite3.h>
 
 typedef struct {
   QfsReplica base;
@@ -152,10 +155,12 @@ static void watch(QfsReplica *self, const char *key) {
 /* The row before a step, for the checks. What is damaged may be overwritten all the same. */
 static gboolean get_old(SimDisk *disk, QfsReplica *real, const char *key, QfsRecord **out_old,
                         GError **error) {
-  if (!disk->rotten)
-    return real->ops->record_get(real, key, out_old, error);
-  real->ops->record_get(real, key, out_old, NULL);
-  return TRUE;
+  g_autoptr(GError) local = NULL;
+  if (real->ops->record_get(real, key, out_old, &local) || disk->rotten ||
+      g_error_matches(local, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_BAD_ROW))
+    return TRUE;
+  g_propagate_error(error, g_steal_pointer(&local));
+  return FALSE;
 }
 
 static gboolean fault_record_apply(QfsReplica *self, const QfsRecord *record, gboolean hint,
@@ -168,7 +173,8 @@ static gboolean fault_record_apply(QfsReplica *self, const QfsRecord *record, gb
     return FALSE;
   if (!force && !disk->rotten)
     sim_check_merge(disk->sim, disk->node, old, record, *out_result);
-  if (*out_result != QFS_APPLY_SUPERSEDED && sim_record_order(record, old) < 0) {
+  if (*out_result != QFS_APPLY_SUPERSEDED && sim_record_order(record, old) < 0 &&
+      !g_hash_table_contains(disk->planted, record->key)) {
     sim_check_regress(disk->sim, disk->node, old, record, force);
     watch(self, record->key);
   }
@@ -181,11 +187,36 @@ static gboolean fault_record_remove(QfsReplica *self, const char *key, GError **
   g_autoptr(QfsRecord) old = NULL;
   if (!step(self, "record_remove", error) || !get_old(disk, real, key, &old, error))
     return FALSE;
-  if (old != NULL) {
+  if (old != NULL && !g_hash_table_contains(disk->planted, key)) {
     sim_check_regress(disk->sim, disk->node, old, NULL, TRUE);
     watch(self, key);
   }
   return real->ops->record_remove(real, key, error);
+}
+
+/* What the row held before it rotted; borrowed, NULL: not known. */
+static const QfsRecord *truth_of(const SimDisk *disk, const char *key) {
+  const MemRow *row = disk->mem != NULL ? mem_disk_row(disk->mem, key) : NULL;
+  return row != NULL ? row->record : g_hash_table_lookup(disk->bad_rows, key);
+}
+
+static gboolean fault_record_mend(QfsReplica *self, const char *key, guint64 print,
+                                  const QfsRecord *record, gboolean hint, gboolean *out_done,
+                                  GError **error) {
+  SimDisk *disk = fault(self)->disk;
+  QfsReplica *real = inner(self);
+  const QfsRecord *known = truth_of(disk, key);
+  g_autoptr(QfsRecord) truth = known != NULL ? qfs_record_ref(known) : NULL;
+  if (!space(self, "record_mend", error) ||
+      !real->ops->record_mend(real, key, print, record, hint, out_done, error))
+    return FALSE;
+  if (*out_done && truth != NULL && sim_record_order(record, truth) < 0) {
+    /* Of a leftover it matters only that the holders have it. */
+    if (qfs_set_has(qfs_coordinator_holders(disk->sim->coordinator, key), disk->node))
+      sim_check_regress(disk->sim, disk->node, truth, record, TRUE);
+    watch(self, key);
+  }
+  return TRUE;
 }
 
 /* Which rows are hints is the inner replica's knowledge: afterwards every key is looked at. */
@@ -230,6 +261,32 @@ static gboolean fault_meta_load(QfsReplica *self, QfsNodeMeta *out_meta, GError 
 static gboolean fault_record_get(QfsReplica *self, const char *key, QfsRecord **out,
                                  GError **error) {
   PASS(step, record_get, key, out);
+}
+static gboolean fault_record_walk(QfsReplica *self, const char *after, const char *until,
+                                  gboolean whole, guint limit, GPtrArray *out, GPtrArray *bad,
+                                  char **end, gboolean *more, GError **error) {
+  PASS(step, record_walk, after, until, whole, limit, out, bad, end, more);
+}
+static gboolean fault_chunk_exact(QfsReplica *self, const QfsChunk *id, QfsChunk **out, GError **error) {
+  PASS(step, chunk_exact, id, out);
+}
+static gboolean fault_chunk_print(QfsReplica *self, const QfsChunk *id, guint64 *out, GError **error) {
+  PASS(step, chunk_print, id, out);
+}
+static gboolean fault_chunk_mend(QfsReplica *self, const QfsChunk *id, guint64 print, const QfsChunk *chunk,
+                                 gboolean *done, GError **error) {
+  PASS(space, chunk_mend, id, print, chunk, done);
+}
+static gboolean fault_chunk_walk(QfsReplica *self, const QfsChunk *after, guint limit, GPtrArray *out,
+                                 GPtrArray *bad, gboolean *more, GError **error) {
+  PASS(step, chunk_walk, after, limit, out, bad, more);
+}
+static const QfsBadRow *fault_bad_row(QfsReplica *self) {
+  return inner(self)->ops->bad_row(inner(self));
+}
+static gboolean fault_record_print(QfsReplica *self, const char *key, guint64 *out,
+                                   GError **error) {
+  PASS(step, record_print, key, out);
 }
 static gboolean fault_record_scan(QfsReplica *self, guint64 seq, const char *key, guint limit,
                                   GPtrArray *out, gboolean *more, GError **error) {
@@ -287,6 +344,13 @@ static gboolean fault_stats(QfsReplica *self, QfsReplicaStats *out, GError **err
   PASS(step, stats, out);
 }
 
+static QfsFileWatch *fault_watch(QfsReplica *self) {
+  return inner(self)->ops->watch(inner(self));
+}
+static gboolean fault_discard_aside(QfsReplica *self) {
+  return inner(self)->ops->discard_aside(inner(self));
+}
+
 static const QfsReplicaOps fault_ops = {
     .close = fault_close,
     .begin = fault_begin,
@@ -301,6 +365,14 @@ static const QfsReplicaOps fault_ops = {
     .tombstone_scan = fault_tombstone_scan,
     .record_list = fault_record_list,
     .hints_remove = fault_hints_remove,
+    .record_walk = fault_record_walk,
+    .chunk_exact = fault_chunk_exact,
+    .chunk_print = fault_chunk_print,
+    .chunk_mend = fault_chunk_mend,
+    .chunk_walk = fault_chunk_walk,
+    .bad_row = fault_bad_row,
+    .record_print = fault_record_print,
+    .record_mend = fault_record_mend,
     .chunk_put = fault_chunk_put,
     .chunk_get = fault_chunk_get,
     .chunk_trim = fault_chunk_trim,
@@ -314,9 +386,13 @@ static const QfsReplicaOps fault_ops = {
     .wipe = fault_wipe,
     .checkpoint = fault_checkpoint,
     .stats = fault_stats,
+    .watch = fault_watch,
+    .discard_aside = fault_discard_aside,
 };
 
 /* ---- life ---- */
+
+static QfsReplica *peek(SimDisk *disk);
 
 static void close_peeks(SimDisk *disk) {
   g_clear_pointer(&disk->peek, qfs_replica_close);
@@ -334,6 +410,10 @@ static void drop_orphans(SimDisk *disk) {
 
 void sim_disk_init(SimDisk *disk, Sim *sim, guint node, char *dir) {
   *disk = (SimDisk){.sim = sim, .node = node, .dir = dir};
+  disk->bad_chunks = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_chunk_free);
+  disk->planted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+  disk->bad_rows =
+      g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)qfs_record_unref);
   if (dir == NULL) {
     disk->mem = mem_disk_new(node);
     return;
@@ -348,6 +428,9 @@ void sim_disk_clear(SimDisk *disk) {
   g_clear_pointer(&disk->volume, sim_volume_free);
   g_clear_pointer(&disk->mem, mem_disk_free);
   g_clear_pointer(&disk->dir, g_free);
+  g_hash_table_unref(disk->bad_rows);
+  g_hash_table_unref(disk->planted);
+  g_ptr_array_unref(disk->bad_chunks);
 }
 
 static QfsReplica *wrap(SimDisk *disk, QfsReplica *real, gboolean reader) {
@@ -450,6 +533,155 @@ void sim_disk_heal(SimDisk *disk) {
   disk->volume->fail_in = disk->volume->read_fail_in = 0;
 }
 
+/* ---- rows that rot ---- */
+
+/* Runs a statement on the row of `key` beside the node's own connection, which is in no transaction now. Nothing
+ * else is made durable by it. */
+static gboolean change_in_file(SimDisk *disk, const char *key, const char *sql) {
+  gsize dir_len;
+  const char *name;
+  sqlite3 *db = NULL;
+  sqlite3_stmt *statement = NULL;
+  g_autofree char *path = g_build_filename(disk->dir, "replica.db", NULL);
+  qfs_key_split(key, &dir_len, &name);
+  sim_vfs_set_quiet(TRUE);
+  gboolean ok = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
+                sqlite3_exec(db, "PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0", NULL, NULL,
+                             NULL) == SQLITE_OK &&
+                sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK &&
+                sqlite3_bind_text(statement, 1, key, (int)dir_len, SQLITE_STATIC) == SQLITE_OK &&
+                sqlite3_bind_text(statement, 2, name, -1, SQLITE_STATIC) == SQLITE_OK &&
+                sqlite3_step(statement) == SQLITE_DONE && sqlite3_changes(db) == 1;
+  sqlite3_finalize(statement);
+  sqlite3_close(db);
+  sim_vfs_set_quiet(FALSE);
+  return ok;
+}
+
+static gboolean rot_in_file(SimDisk *disk, const char *key) {
+  return change_in_file(disk, key,
+                        sim_random_percent(&disk->sim->random, 50)
+                            ? "UPDATE record SET digest = digest + 1 WHERE dir = ?1 AND name = ?2"
+                            : "UPDATE record SET data = data || x'00' WHERE dir = ?1 AND name = ?2");
+}
+
+gboolean sim_disk_plant(SimDisk *disk, const char *key, const QfsRecord *record) {
+  if (!disk->writer_open || disk->rotten || (record == NULL && disk->mem != NULL && mem_disk_row(disk->mem, key) == NULL))
+    return FALSE;
+  if (disk->mem != NULL) {
+    mem_disk_begin(disk->mem);
+    mem_disk_set_row(disk->mem, key, record, FALSE);
+    mem_disk_commit(disk->mem, FALSE);
+  } else if (record != NULL ||
+             !change_in_file(disk, key, "DELETE FROM record WHERE dir = ?1 AND name = ?2")) {
+    return FALSE;
+  }
+  SIM_TRACE(disk->sim, "disk %u: the row of %s silently becomes @%" G_GUINT64_FORMAT, disk->node, key,
+            record != NULL ? record->timestamp : 0);
+  g_hash_table_add(disk->planted, g_strdup(key));
+  disk->lost = disk->ever_lost = disk->rolled_back = TRUE;
+  return TRUE;
+}
+
+gboolean sim_disk_rot_row(SimDisk *disk, const char *key) {
+  g_autoptr(QfsRecord) record = sim_disk_record(disk, key);
+  if (!disk->writer_open || record == NULL || disk->rotten)
+    return FALSE;
+  if (disk->mem != NULL)
+    mem_disk_rot_row(disk->mem, key);
+  else if (!rot_in_file(disk, key))
+    return FALSE;
+  SIM_TRACE(disk->sim, "disk %u: the row of %s rots", disk->node, key);
+  g_hash_table_insert(disk->bad_rows, g_strdup(key), g_steal_pointer(&record));
+  disk->lost = disk->ever_lost = disk->rolled_back = TRUE;
+  return TRUE;
+}
+
+/* The reader that looks from outside; *out_own is to be closed. NULL: nothing can be read. */
+static QfsReplica *looker(SimDisk *disk, QfsReplica **out_own) {
+  *out_own = disk->mem != NULL ? mem_replica_open_reader(disk->mem) : NULL;
+  return disk->mem != NULL ? *out_own : peek(disk);
+}
+
+static gboolean rot_chunk_in_file(SimDisk *disk, const QfsChunk *id) {
+  const guint64 sign = G_GUINT64_CONSTANT(1) << 63;
+  sqlite3 *db = NULL;
+  g_autofree char *path = g_build_filename(disk->dir, "replica.db", NULL);
+  g_autofree char *sql = g_strdup_printf(
+      "PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0; UPDATE chunk SET data = data || x'00'"
+      " WHERE object_placement = %" G_GINT64_FORMAT " AND object_unique = %" G_GINT64_FORMAT
+      " AND idx = %" G_GUINT64_FORMAT " AND version = %" G_GINT64_FORMAT,
+      (gint64)(id->object.placement ^ sign), (gint64)(id->object.unique ^ sign), id->index,
+      (gint64)(id->version ^ sign));
+  gboolean ok = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
+                sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK && sqlite3_changes(db) == 1;
+  sqlite3_close(db);
+  return ok;
+}
+
+gboolean sim_disk_rot_chunk(SimDisk *disk) {
+  g_autoptr(QfsReplica) own = NULL;
+  g_autoptr(GPtrArray) rows = qfs_chunks_new();
+  g_autoptr(GPtrArray) bad = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_bad_row_free);
+  gboolean more, ok = FALSE;
+  if (!disk->writer_open || disk->rotten)
+    return FALSE;
+  sim_vfs_set_quiet(TRUE);
+  QfsReplica *from = looker(disk, &own);
+  if (from != NULL && from->ops->chunk_walk(from, NULL, 1000, rows, bad, &more, NULL) && rows->len > 0) {
+    QfsChunk *id = g_memdup2(rows->pdata[sim_random_below(&disk->sim->random, rows->len)], sizeof *id);
+    id->data = NULL;
+    if (disk->mem != NULL)
+      mem_disk_rot_chunk(disk->mem, id);
+    ok = disk->mem != NULL || rot_chunk_in_file(disk, id);
+    SIM_TRACE(disk->sim, "disk %u: chunk %" G_GUINT64_FORMAT "@%" G_GUINT64_FORMAT " of object %08x rots",
+              disk->node, id->index, id->version, (guint)id->object.unique);
+    g_ptr_array_add(disk->bad_chunks, id);
+    disk->lost = disk->ever_lost = disk->rolled_back = TRUE;
+  }
+  sim_vfs_set_quiet(FALSE);
+  return ok;
+}
+
+static gboolean is_bad_chunk(SimDisk *disk, const QfsChunk *id) {
+  g_autoptr(QfsReplica) own = NULL;
+  g_autoptr(QfsChunk) chunk = NULL;
+  g_autoptr(GError) error = NULL;
+  sim_vfs_set_quiet(TRUE);
+  QfsReplica *from = looker(disk, &own);
+  if (from != NULL)
+    from->ops->chunk_exact(from, id, &chunk, &error);
+  sim_vfs_set_quiet(FALSE);
+  return g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_BAD_ROW);
+}
+
+static gboolean is_bad(SimDisk *disk, const char *key) {
+  g_autoptr(GError) error = NULL;
+  QfsRecord *record = NULL;
+  if (disk->mem != NULL)
+    return mem_disk_row(disk->mem, key) != NULL && mem_disk_row(disk->mem, key)->bad;
+  sim_vfs_set_quiet(TRUE);
+  QfsReplica *from = peek(disk);
+  if (from != NULL)
+    from->ops->record_get(from, key, &record, &error);
+  sim_vfs_set_quiet(FALSE);
+  qfs_record_unref(record);
+  return g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_BAD_ROW);
+}
+
+gboolean sim_disk_has_bad_rows(SimDisk *disk) {
+  GHashTableIter iter;
+  gpointer key;
+  g_hash_table_iter_init(&iter, disk->bad_rows);
+  while (g_hash_table_iter_next(&iter, &key, NULL))
+    if (is_bad(disk, key))
+      return TRUE;
+  for (guint i = 0; i < disk->bad_chunks->len; i++)
+    if (is_bad_chunk(disk, disk->bad_chunks->pdata[i]))
+      return TRUE;
+  return FALSE;
+}
+
 /* ---- looking from outside ---- */
 
 static gboolean may_be_unreadable(const SimDisk *disk) {
@@ -488,7 +720,7 @@ static QfsRecord *look(SimDisk *disk, QfsReplica *replica, const char *key) {
   g_autoptr(GError) error = NULL;
   QfsRecord *record = NULL;
   if (replica != NULL && !replica->ops->record_get(replica, key, &record, &error) &&
-      !may_be_unreadable(disk))
+      !may_be_unreadable(disk) && !g_hash_table_contains(disk->bad_rows, key))
     sim_fail(disk->sim, "node %u: reading %s: %s", disk->node, key, error->message);
   return record;
 }

@@ -50,6 +50,9 @@ typedef struct {
   gboolean lost;        /* lost something that counts as there until the node is in sync again */
   gboolean ever_lost;   /* the same for good */
   gboolean rotten;      /* SQLite: damaged, and not replaced or wiped since */
+  GPtrArray *bad_chunks; /* QfsChunk without data: rows that sim_disk_rot_chunk made unreadable */
+  GHashTable *planted;  /* keys whose rows sim_disk_plant changed */
+  GHashTable *bad_rows; /* key -> QfsRecord: records that sim_disk_rot_row made unreadable */
 
   guint64 wipe_incarnation;  /* of the node: asked for by the WIPE being handled */
   guint64 wiped_incarnation; /* in which it was wiped last */
@@ -68,6 +71,15 @@ void sim_disk_lose_power(SimDisk *disk);
 /* Something happens to the files of a node that is closed. In memory there is no file to cut or to
  * overwrite: they are gone then. FALSE: nothing happened. */
 gboolean sim_disk_damage(SimDisk *disk, SimDamage damage);
+/* The row of `key`, if there is one, does not match its checksum any more; the node is open. FALSE: none is there. */
+gboolean sim_disk_rot_row(SimDisk *disk, const char *key);
+/* The same of some chunk row. */
+gboolean sim_disk_rot_chunk(SimDisk *disk);
+/* The row of `key` silently becomes `record`; NULL: it is gone. Nothing tells it from what the node did. FALSE: it
+ * can't be done. */
+gboolean sim_disk_plant(SimDisk *disk, const char *key, const QfsRecord *record);
+/* Is one of those rotten ones still there? */
+gboolean sim_disk_has_bad_rows(SimDisk *disk);
 /* Keeps a copy of the files as they are now. */
 void sim_disk_keep_copy(SimDisk *disk);
 /* What cannot be opened is set aside, as cluster/node_thread.c does. */

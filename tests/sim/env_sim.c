@@ -235,7 +235,11 @@ static void on_node_works(Sim *sim, gpointer data) {
       types |= 1u << message->type;
       if (message->type == QFS_MESSAGE_WIPE)
         sim->disk[node->number].wipe_incarnation = message->incarnation;
+      if (message->type == QFS_MESSAGE_WIPE && message->aside != NULL && node->node != NULL)
+        sim_node_set_aside(sim, node, message);
     }
+    if (node->node == NULL)
+      return;
     qfs_node_handle(node->node, batch);
     sim_moments_handled(sim, node->number, types);
     sim_env_poke(sim, node);

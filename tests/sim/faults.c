@@ -1,9 +1,12 @@
 /* faults.c - see faults.h. */
 #include "faults.h"
 
+#include "check.h"
 #include "cluster/placement.h"
 #include "check.h"
 #include "moments.h"
+
+#include <string.h>
 
 /* How often broken nodes are looked after. */
 #define CARE_US (200 * SIM_MS)
@@ -36,11 +39,13 @@ typedef enum {
   FAULT_SLOW,
   FAULT_LOSSY_NODE,
   /* of one node's disk */
+  FAULT_BAD_ROWS,
   FAULT_DISK_LOST,
   FAULT_OLD_COPY,
   FAULT_ROT,
   FAULT_DAMAGE,
   FAULT_EVICT,
+  FAULT_PLANTED, /* between the phases: sim_faults_plant */
   FAULT_KINDS,
 } FaultKind;
 
@@ -69,11 +74,13 @@ static const char *const kind_names[FAULT_KINDS] = {
     [FAULT_RESIZE] = "other N or K",
     [FAULT_SLOW] = "slow node",
     [FAULT_LOSSY_NODE] = "lossy node",
+    [FAULT_BAD_ROWS] = "bad rows",
     [FAULT_DISK_LOST] = "disk lost",
     [FAULT_OLD_COPY] = "old copy",
     [FAULT_ROT] = "bit rot",
     [FAULT_DAMAGE] = "damaged files",
     [FAULT_EVICT] = "evicted",
+    [FAULT_PLANTED] = "silent changes",
 };
 G_STATIC_ASSERT(FAULT_KINDS <= SIM_FAULT_KINDS_MAX);
 
@@ -115,6 +122,7 @@ static const guint usual_weight[FAULT_KINDS] = {
     [FAULT_SLOW] = 7,         [FAULT_LOSSY_NODE] = 6,
     [FAULT_KILL_AT_MESSAGE] = 9, [FAULT_KILL_AT_ACK] = 5,
     [FAULT_CRASH_AT_MESSAGE] = 4, [FAULT_ONE_WAY] = 6,
+    [FAULT_BAD_ROWS] = 8,
     [FAULT_DISK_LOST] = 3,    [FAULT_OLD_COPY] = 5,
     [FAULT_ROT] = 4,          [FAULT_DAMAGE] = 4,
     [FAULT_KILL_AND_AWAY] = 7, [FAULT_LATE_COPY] = 9,
@@ -192,7 +200,9 @@ static void on_care(Sim *sim, gpointer unused) {
         continue;
       if (is_closed(&status->node[i - 1]))
         ask_node(sim, i, QFS_NODE_UP);
-      else if (status->node[i - 1].in_sync && sim->node[i].node != NULL && !sim->disk[i].rotten) {
+      else if (status->node[i - 1].in_sync && sim->node[i].node != NULL && !sim->disk[i].rotten &&
+               !sim_disk_has_bad_rows(&sim->disk[i]) &&
+               g_hash_table_size(sim->disk[i].planted) == 0) {
         faults->broken &= ~QFS_NODE_BIT(i);
         sim->disk[i].lost = FALSE;
       }
@@ -504,6 +514,18 @@ static void fail_files(Sim *sim, guint number) {
   volume->fail_in = (guint)sim_random_spread(dice(sim), 1, 400);
 }
 
+static void rot_rows(Sim *sim, guint number) {
+  guint n = 1 + sim_random_below(dice(sim), 4);
+  for (guint i = 0; i < n; i++) {
+    if (sim_random_percent(dice(sim), 40)) {
+      sim_disk_rot_chunk(&sim->disk[number]);
+      continue;
+    }
+    const SimKey *key = g_ptr_array_index(sim->history->keys, sim_random_below(dice(sim), sim->history->keys->len));
+    sim_disk_rot_row(&sim->disk[number], key->name);
+  }
+}
+
 static void break_node(Sim *sim, FaultKind kind, guint number) {
   SimNode *node = &sim->node[number];
   SimDisk *disk = &sim->disk[number];
@@ -557,6 +579,9 @@ static void break_node(Sim *sim, FaultKind kind, guint number) {
   case FAULT_LOSSY_NODE:
     node->to.loss_percent = sim_random_below(dice(sim), 60);
     node->from.loss_percent = sim_random_below(dice(sim), 60);
+    break;
+  case FAULT_BAD_ROWS:
+    rot_rows(sim, number);
     break;
   case FAULT_DISK_LOST:
   case FAULT_OLD_COPY:
@@ -626,7 +651,7 @@ static void happen(Sim *sim, FaultKind kind) {
               GUINT_TO_POINTER(number));
     return;
   }
-  if (kind >= FAULT_DISK_LOST && !may_lose(sim, number))
+  if (kind >= FAULT_BAD_ROWS && !may_lose(sim, number))
     return;
   happen_at(sim, kind, number);
 }
@@ -751,4 +776,49 @@ gboolean sim_all_is_well(Sim *sim) {
 
 gboolean sim_all_is_well_but_held(Sim *sim) {
   return are_well(sim, qfs_set_all(sim->nodes_n) & ~sim->faults->held);
+}
+
+gboolean sim_faults_rows_are_bad(Sim *sim) {
+  for (guint i = 1; i <= sim->nodes_n; i++)
+    if (sim_disk_has_bad_rows(&sim->disk[i]))
+      return TRUE;
+  return FALSE;
+}
+
+/* An older version of the key, whole in its record; NULL: none is known. */
+static const QfsRecord *older_version(Sim *sim, const SimKey *key, const QfsRecord *now) {
+  guint n = key->ops->len, start = n > 0 ? sim_random_below(dice(sim), n) : 0;
+  for (guint i = 0; i < n; i++) {
+    const SimOp *op = g_ptr_array_index(key->ops, (start + i) % n);
+    if (op->outcome == SIM_APPLIED && op->record != NULL && op->record->seq != 0 &&
+        strcmp(op->record->key, key->name) == 0 && qfs_object_is_none(op->record->object) &&
+        sim_record_order(op->record, now) < 0)
+      return op->record;
+  }
+  return NULL;
+}
+
+void sim_faults_plant(Sim *sim) {
+  guint number = 1 + sim_random_below(dice(sim), sim->nodes_n);
+  if (sim->replicas_k < 2)
+    return;
+  for (guint i = 1 + sim_random_below(dice(sim), 6); i > 0; i--) {
+    const SimKey *key =
+        g_ptr_array_index(sim->history->keys, sim_random_below(dice(sim), sim->history->keys->len));
+    if (!qfs_set_has(qfs_coordinator_holders(sim->coordinator, key->name), number))
+      continue;
+    g_autoptr(QfsRecord) now = sim_disk_record(&sim->disk[number], key->name);
+    const QfsRecord *older = NULL;
+    gboolean gone = now == NULL && sim->replicas_k >= 3; /* of two copies nobody knows which is right */
+    if (gone || (now != NULL && sim_random_percent(dice(sim), 50))) {
+      g_autoptr(QfsRecord) top = qfs_record_new_tombstone(key->name, G_MAXUINT64);
+      older = older_version(sim, key, now != NULL ? now : top);
+      if (older == NULL)
+        continue;
+    }
+    if (sim_disk_plant(&sim->disk[number], key->name, older)) {
+      sim->result->faults++;
+      sim->result->fault_count[FAULT_PLANTED]++;
+    }
+  }
 }

@@ -20,6 +20,11 @@ void sim_faults_start(Sim *sim, gint64 gap_us);
  * until they are in sync. A daemon that is down will be started. */
 void sim_faults_stop(Sim *sim);
 
+/* Rows of one node are lost, become older or come back, silently; while no client is at work. */
+void sim_faults_plant(Sim *sim);
+/* Rows that rotted, or that were planted, which nobody has mended. */
+gboolean sim_faults_rows_are_bad(Sim *sim);
+
 /* How many nodes may be broken at once. */
 guint sim_faults_survivable(const Sim *sim);
 /* Breaks `n` random nodes at one moment, until sim_faults_stop. */

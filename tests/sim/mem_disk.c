@@ -40,19 +40,8 @@ static int compare_u64(guint64 a, guint64 b) {
   return a < b ? -1 : a > b;
 }
 
-static int compare_keys(const char *a, const char *b) {
-  gsize a_len, b_len;
-  const char *a_name, *b_name;
-  qfs_key_split(a, &a_len, &a_name);
-  qfs_key_split(b, &b_len, &b_name);
-  int order = memcmp(a, b, MIN(a_len, b_len));
-  if (order == 0)
-    order = compare_u64(a_len, b_len);
-  return order != 0 ? order : strcmp(a_name, b_name);
-}
-
 static int compare_rows(gconstpointer a, gconstpointer b, gpointer unused) {
-  return compare_keys(((const MemRow *)a)->record->key, ((const MemRow *)b)->record->key);
+  return qfs_key_order(((const MemRow *)a)->record->key, ((const MemRow *)b)->record->key);
 }
 
 static int compare_rows_by_seq(gconstpointer a, gconstpointer b, gpointer unused) {
@@ -181,7 +170,7 @@ static Undo *undo_new(MemDisk *disk, UndoKind kind) {
 void mem_disk_set_row(MemDisk *disk, const char *key, const QfsRecord *record, gboolean hint) {
   MemRow *row = NULL;
   if (record != NULL) {
-    row = g_new(MemRow, 1);
+    row = g_new0(MemRow, 1);
     *row = (MemRow){.record = qfs_record_ref(record), .hint = hint};
   }
   Undo *undo = undo_new(disk, UNDO_ROW);
@@ -322,6 +311,28 @@ void mem_disk_erase(MemDisk *disk) {
 
 guint mem_disk_volatile_commits(const MemDisk *disk) {
   return disk->commits->len;
+}
+
+void mem_disk_rot_row(MemDisk *disk, const char *key) {
+  find_row(disk, key)->bad = TRUE;
+}
+
+/* What is read of a chunk that rotted; no data of a value is these very bytes in memory. */
+static GBytes *rotten(void) {
+  static GBytes *bytes;
+  if (bytes == NULL)
+    bytes = g_bytes_new_static("rotten", 6);
+  return bytes;
+}
+
+void mem_disk_rot_chunk(MemDisk *disk, const QfsChunk *id) {
+  QfsChunk *chunk = g_tree_lookup(disk->chunks, id);
+  g_bytes_unref(chunk->data);
+  chunk->data = g_bytes_ref(rotten());
+}
+
+gboolean mem_chunk_is_bad(const QfsChunk *chunk) {
+  return chunk->data == rotten();
 }
 
 /* ---- lookups ---- */

@@ -17,6 +17,7 @@
 typedef struct {
   QfsRecord *record;
   gboolean hint;
+  gboolean bad; /* can't be read: it rotted */
 } MemRow;
 
 typedef struct {
@@ -53,6 +54,13 @@ void mem_disk_keep_copy(MemDisk *disk);
 gboolean mem_disk_restore_copy(MemDisk *disk); /* FALSE: there is none */
 /* Leaves a new disk. */
 void mem_disk_erase(MemDisk *disk);
+
+/* The row, which is there, can't be read any more. */
+void mem_disk_rot_row(MemDisk *disk, const char *key);
+
+/* The same of a chunk row: its data is not what its checksum says. */
+void mem_disk_rot_chunk(MemDisk *disk, const QfsChunk *id);
+gboolean mem_chunk_is_bad(const QfsChunk *chunk);
 
 /* Lookups; owned by the disk, NULL: no such row. */
 const MemRow *mem_disk_row(const MemDisk *disk, const char *key);

@@ -10,6 +10,7 @@ typedef struct {
   QfsReplica base;
   MemDisk *disk;
   gboolean reader;
+  QfsBadRow *bad;
 } MemReplica;
 
 static MemDisk *disk_of(QfsReplica *self) {
@@ -22,12 +23,25 @@ static MemDisk *writable(QfsReplica *self) {
   return disk;
 }
 
+/* FALSE: the row rotted. */
+static gboolean is_readable(QfsReplica *self, const MemRow *row, GError **error) {
+  MemReplica *replica = (MemReplica *)self;
+  if (row == NULL || !row->bad)
+    return TRUE;
+  qfs_bad_row_free(replica->bad);
+  replica->bad = g_new0(QfsBadRow, 1);
+  replica->bad->key = g_strdup(row->record->key);
+  g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_BAD_ROW, "%s rotted", row->record->key);
+  return FALSE;
+}
+
 static void mem_close(QfsReplica *self) {
   MemReplica *replica = (MemReplica *)self;
   if (!replica->reader) {
     mem_disk_rollback(replica->disk);
     replica->disk->open = FALSE;
   }
+  qfs_bad_row_free(replica->bad);
   g_free(replica);
 }
 
@@ -63,6 +77,8 @@ static gboolean mem_meta_store(QfsReplica *self, const QfsNodeMeta *meta, GError
 static gboolean mem_record_get(QfsReplica *self, const char *key, QfsRecord **out_record,
                                GError **error) {
   const MemRow *row = mem_disk_row(disk_of(self), key);
+  if (!is_readable(self, row, error))
+    return FALSE;
   *out_record = row != NULL ? qfs_record_ref(row->record) : NULL;
   return TRUE;
 }
@@ -71,6 +87,8 @@ static gboolean mem_record_apply(QfsReplica *self, const QfsRecord *record, gboo
                                  gboolean force, QfsApplyResult *out_result, GError **error) {
   MemDisk *disk = writable(self);
   const MemRow *row = mem_disk_row(disk, record->key);
+  if (!force && !is_readable(self, row, error))
+    return FALSE;
   int order = row != NULL ? qfs_record_compare(record, row->record) : 1;
   if (order < 0 && !force) {
     *out_result = QFS_APPLY_SUPERSEDED;
@@ -97,13 +115,21 @@ static gboolean mem_record_remove(QfsReplica *self, const char *key, GError **er
   return TRUE;
 }
 
+static gboolean cut_back(GPtrArray *out, guint len) {
+  g_ptr_array_set_size(out, (gint)len);
+  return FALSE;
+}
+
 static gboolean mem_record_scan(QfsReplica *self, guint64 after_seq, const char *after_key,
                                 guint limit, GPtrArray *out, gboolean *out_more, GError **error) {
+  const guint start = out->len;
   guint n = 0;
   gsize bytes = 0;
   GTreeNode *at = mem_disk_rows_after_seq(disk_of(self), after_seq, after_key);
   for (; at != NULL && n < limit && bytes < SCAN_BYTES; at = g_tree_node_next(at), n++) {
     const MemRow *row = g_tree_node_value(at);
+    if (!is_readable(self, row, error))
+      return cut_back(out, start);
     bytes += sizeof *row->record + g_bytes_get_size(row->record->tail);
     g_ptr_array_add(out, qfs_record_ref(row->record));
   }
@@ -114,12 +140,15 @@ static gboolean mem_record_scan(QfsReplica *self, guint64 after_seq, const char 
 static gboolean mem_tombstone_scan(QfsReplica *self, guint64 after_seq, const char *after_key,
                                    guint limit, GPtrArray *out, gboolean *out_more,
                                    GError **error) {
+  const guint start = out->len;
   guint n = 0;
   GTreeNode *at = mem_disk_rows_after_seq(disk_of(self), after_seq, after_key);
   for (; at != NULL && n < limit; at = g_tree_node_next(at)) {
     const MemRow *row = g_tree_node_value(at);
     if (row->record->kind != QFS_KIND_TOMBSTONE)
       continue;
+    if (!is_readable(self, row, error))
+      return cut_back(out, start);
     g_ptr_array_add(out, qfs_record_ref(row->record));
     n++;
   }
@@ -147,12 +176,15 @@ static QfsRecord *listed(const QfsRecord *record) {
 static gboolean mem_record_list(QfsReplica *self, const char *dir, const char *after, guint limit,
                                 GPtrArray *out, gboolean *out_more, GError **error) {
   g_autofree char *from = qfs_key_join(dir, after != NULL ? after : "");
+  const guint start = out->len;
   guint n = 0;
   GTreeNode *at = mem_disk_rows_after(disk_of(self), from);
   for (; at != NULL && n < limit; at = g_tree_node_next(at), n++) {
     const MemRow *row = g_tree_node_value(at);
     if (!is_in(row->record->key, dir))
       break;
+    if (!is_readable(self, row, error))
+      return cut_back(out, start);
     g_ptr_array_add(out, listed(row->record));
   }
   *out_more = at != NULL && is_in(((const MemRow *)g_tree_node_value(at))->record->key, dir);
@@ -171,6 +203,8 @@ static gboolean mem_hints_remove(QfsReplica *self, guint64 up_to, guint limit, g
       break;
     if (!row->hint)
       continue;
+    if (!is_readable(self, row, error))
+      return FALSE;
     g_autofree char *key = g_strdup(row->record->key);
     mem_disk_set_row(disk, key, NULL, FALSE);
     /* Taking a row out rebalances the tree: find the place again. */
@@ -181,6 +215,56 @@ static gboolean mem_hints_remove(QfsReplica *self, guint64 up_to, guint limit, g
   return TRUE;
 }
 
+/* ---- bad rows ---- */
+
+static gboolean mem_record_walk(QfsReplica *self, const char *after_key, const char *until_key,
+                                gboolean whole, guint limit, GPtrArray *out, GPtrArray *bad,
+                                char **out_end, gboolean *out_more, GError **error) {
+  const char *last = after_key;
+  GTreeNode *at = after_key != NULL ? mem_disk_rows_after(disk_of(self), after_key)
+                                    : g_tree_node_first(disk_of(self)->rows);
+  for (guint n = 0; at != NULL; at = g_tree_node_next(at), n++) {
+    const MemRow *row = g_tree_node_value(at);
+    if (until_key != NULL && qfs_key_order(row->record->key, until_key) > 0)
+      break;
+    if (n >= limit) {
+      *out_more = TRUE;
+      *out_end = g_strdup(last);
+      return TRUE;
+    }
+    last = row->record->key;
+    if (is_readable(self, row, NULL))
+      g_ptr_array_add(out, qfs_record_ref(row->record));
+    else
+      g_ptr_array_add(bad, qfs_bad_row_copy(((MemReplica *)self)->bad));
+  }
+  *out_more = FALSE;
+  *out_end = g_strdup(until_key != NULL ? until_key : last);
+  return TRUE;
+}
+
+static const QfsBadRow *mem_bad_row(QfsReplica *self) {
+  return ((MemReplica *)self)->bad;
+}
+
+static gboolean mem_record_print(QfsReplica *self, const char *key, guint64 *out_print,
+                                 GError **error) {
+  const MemRow *row = mem_disk_row(disk_of(self), key);
+  *out_print = row != NULL ? qfs_record_checksum(row->record) + row->bad : 0;
+  return TRUE;
+}
+
+static gboolean mem_record_mend(QfsReplica *self, const char *key, guint64 print,
+                                const QfsRecord *record, gboolean hint, gboolean *out_done,
+                                GError **error) {
+  guint64 found = 0;
+  mem_record_print(self, key, &found, NULL);
+  *out_done = found != 0 && found == print;
+  if (*out_done)
+    mem_disk_set_row(writable(self), key, record, hint);
+  return TRUE;
+}
+
 /* ---- chunks ---- */
 
 static QfsChunk *chunk_dup(const QfsChunk *chunk, gboolean with_data) {
@@ -188,6 +272,62 @@ static QfsChunk *chunk_dup(const QfsChunk *chunk, gboolean with_data) {
   *copy = *chunk;
   copy->data = with_data ? g_bytes_ref(chunk->data) : NULL;
   return copy;
+}
+
+static gboolean is_chunk_readable(QfsReplica *self, const QfsChunk *chunk, GError **error) {
+  MemReplica *replica = (MemReplica *)self;
+  if (chunk == NULL || !mem_chunk_is_bad(chunk))
+    return TRUE;
+  qfs_bad_row_free(replica->bad);
+  replica->bad = g_new0(QfsBadRow, 1);
+  replica->bad->is_chunk = TRUE;
+  replica->bad->chunk = *chunk;
+  replica->bad->chunk.data = NULL;
+  g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_BAD_ROW, "a chunk rotted");
+  return FALSE;
+}
+
+static gboolean mem_chunk_exact(QfsReplica *self, const QfsChunk *id, QfsChunk **out_chunk, GError **error) {
+  const QfsChunk *found = g_tree_lookup(disk_of(self)->chunks, id);
+  if (!is_chunk_readable(self, found, error))
+    return FALSE;
+  *out_chunk = found != NULL ? chunk_dup(found, TRUE) : NULL;
+  return TRUE;
+}
+
+static gboolean mem_chunk_print(QfsReplica *self, const QfsChunk *id, guint64 *out_print, GError **error) {
+  const QfsChunk *found = g_tree_lookup(disk_of(self)->chunks, id);
+  *out_print = found != NULL ? qfs_chunk_checksum(found->object, found->index, found->version, found->seq,
+                                                  found->data)
+                             : 0;
+  return TRUE;
+}
+
+static gboolean mem_chunk_mend(QfsReplica *self, const QfsChunk *id, guint64 print, const QfsChunk *chunk,
+                               gboolean *out_done, GError **error) {
+  guint64 found = 0;
+  mem_chunk_print(self, id, &found, NULL);
+  *out_done = found != 0 && found == print;
+  if (*out_done && chunk != NULL)
+    mem_disk_set_chunk(writable(self), chunk);
+  else if (*out_done)
+    mem_disk_unset_chunk(writable(self), id);
+  return TRUE;
+}
+
+static gboolean mem_chunk_walk(QfsReplica *self, const QfsChunk *after, guint limit, GPtrArray *out,
+                               GPtrArray *bad, gboolean *out_more, GError **error) {
+  GTree *chunks = disk_of(self)->chunks;
+  GTreeNode *at = after != NULL ? g_tree_upper_bound(chunks, after) : g_tree_node_first(chunks);
+  for (guint n = 0; at != NULL && n < limit; at = g_tree_node_next(at), n++) {
+    const QfsChunk *chunk = g_tree_node_value(at);
+    if (is_chunk_readable(self, chunk, NULL))
+      g_ptr_array_add(out, chunk_dup(chunk, TRUE));
+    else
+      g_ptr_array_add(bad, qfs_bad_row_copy(((MemReplica *)self)->bad));
+  }
+  *out_more = at != NULL;
+  return TRUE;
 }
 
 static gboolean mem_chunk_put(QfsReplica *self, const QfsChunk *chunk, GError **error) {
@@ -209,6 +349,8 @@ static gboolean mem_chunk_get(QfsReplica *self, QfsObjectId object, guint64 inde
   GTreeNode *below = above != NULL ? g_tree_node_previous(above) : g_tree_node_last(chunks);
   const QfsChunk *newer = above != NULL ? g_tree_node_value(above) : NULL;
   const QfsChunk *found = below != NULL ? g_tree_node_value(below) : NULL;
+  if (found != NULL && same_place(found, object, index) && !is_chunk_readable(self, found, error))
+    return FALSE;
   *out_chunk = found != NULL && same_place(found, object, index) ? chunk_dup(found, TRUE) : NULL;
   if (out_newer != NULL)
     *out_newer = newer != NULL && same_place(newer, object, index);
@@ -267,11 +409,14 @@ static gboolean mem_chunk_scan(QfsReplica *self, guint64 after_seq, const QfsChu
                        .object = {G_MAXUINT64, G_MAXUINT64},
                        .index = G_MAXUINT64,
                        .version = G_MAXUINT64};
+  const guint start = out->len;
   guint n = 0;
   gsize bytes = 0;
   GTreeNode *at = g_tree_upper_bound(disk_of(self)->chunks_by_seq, &probe);
   for (; at != NULL && n < limit && bytes < SCAN_BYTES; at = g_tree_node_next(at), n++) {
     const QfsChunk *chunk = g_tree_node_value(at);
+    if (with_data && !is_chunk_readable(self, chunk, error))
+      return cut_back(out, start);
     bytes += with_data ? g_bytes_get_size(chunk->data) : 0;
     g_ptr_array_add(out, chunk_dup(chunk, with_data));
   }
@@ -336,6 +481,14 @@ static gboolean mem_stats(QfsReplica *self, QfsReplicaStats *out_stats, GError *
   return TRUE;
 }
 
+static QfsFileWatch *mem_watch(QfsReplica *self) {
+  return NULL;
+}
+
+static gboolean mem_discard_aside(QfsReplica *self) {
+  return FALSE;
+}
+
 static const QfsReplicaOps mem_ops = {
     .close = mem_close,
     .begin = mem_begin,
@@ -350,6 +503,14 @@ static const QfsReplicaOps mem_ops = {
     .tombstone_scan = mem_tombstone_scan,
     .record_list = mem_record_list,
     .hints_remove = mem_hints_remove,
+    .record_walk = mem_record_walk,
+    .bad_row = mem_bad_row,
+    .record_print = mem_record_print,
+    .record_mend = mem_record_mend,
+    .chunk_exact = mem_chunk_exact,
+    .chunk_print = mem_chunk_print,
+    .chunk_mend = mem_chunk_mend,
+    .chunk_walk = mem_chunk_walk,
     .chunk_put = mem_chunk_put,
     .chunk_get = mem_chunk_get,
     .chunk_trim = mem_chunk_trim,
@@ -363,6 +524,8 @@ static const QfsReplicaOps mem_ops = {
     .wipe = mem_wipe,
     .checkpoint = mem_checkpoint,
     .stats = mem_stats,
+    .watch = mem_watch,
+    .discard_aside = mem_discard_aside,
 };
 
 static QfsReplica *open_as(MemDisk *disk, gboolean reader) {

@@ -135,6 +135,8 @@ static Sim *sim_new(const SimOptions *options, const SimTrace *trace, SimResult 
     sim->config.tombstone_grace_s = sim_random_below(&sim->random, 3);
     sim->config.purge_period_s = 1 + sim_random_below(&sim->random, 4);
   }
+  if (sim_random_percent(&sim->random, 50))
+    sim->config.scrub_period_s = 1 + sim_random_below(&sim->random, 5);
   g_strlcpy(sim->config.store, "00000000-0000-4000-8000-000000000000", sizeof sim->config.store);
   sim_env_init(sim);
   for (guint i = 1; i <= sim->nodes_all; i++) {
@@ -235,7 +237,13 @@ static void end_run(Sim *sim) {
 /* All settled, all in sync, owners agree. FALSE: it waits for good, and that is right. */
 static gboolean come_to_rest(Sim *sim, const char *when) {
   gint64 deadline_us = sim->now_us + QUIET_TIMEOUT_US;
+  gint64 scrub_us = sim->now_us;
   while (!sim_all_is_well(sim)) {
+    /* Where everything is read from time to time, no command is needed. */
+    if (sim->config.scrub_period_s == 0 && sim->now_us >= scrub_us && sim_faults_rows_are_bad(sim)) {
+      sim_daemon_scrub(sim);
+      scrub_us = sim->now_us + 10 * SIM_SECOND;
+    }
     if (sim->now_us > deadline_us) {
       describe(sim);
       if (may_wait_for_good(sim))
@@ -251,6 +259,26 @@ static gboolean come_to_rest(Sim *sim, const char *when) {
   sim_check_converged(sim);
   wait_for_intents(sim);
   return TRUE;
+}
+
+/* DESIGN 1.8, 1.11: what no number explains is found by comparing all holders, and mended. */
+static void plant_and_scrub(Sim *sim) {
+  if (sim_random_percent(&sim->random, 50))
+    return;
+  guint64 runs = sim_daemon_scrubs(sim);
+  sim_faults_plant(sim);
+  if (sim->config.scrub_period_s == 0)
+    sim_daemon_scrub(sim);
+  gint64 deadline_us = sim->now_us + QUIET_TIMEOUT_US;
+  while (sim_daemon_scrubs(sim) < runs + 2) { /* one may have passed the place before */
+    SIM_CHECK(sim, sim->now_us < deadline_us, "no scrub comes to its end");
+    sim_run_for(sim, 20 * SIM_MS);
+    if (sim->config.scrub_period_s == 0 && sim_daemon_scrubs(sim) == runs + 1)
+      break;
+  }
+  for (guint i = 1; i <= sim->nodes_n; i++)
+    g_hash_table_remove_all(sim->disk[i].planted); /* from here on they count as mended */
+  come_to_rest(sim, "rows were changed silently");
 }
 
 /* By command all tombstones go, whatever their age. */
@@ -393,6 +421,7 @@ void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *r
   for (guint i = 1; i <= sim->nodes_n; i++)
     sim->disk[i].ever_lost = FALSE;
   read_everything(sim, "after faults");
+  plant_and_scrub(sim);
   if (sim_random_percent(&sim->random, 65))
     fail_at_once(sim);
   else

@@ -68,6 +68,7 @@ typedef struct {
   guint number;
   gboolean started;
   guint64 process;    /* the incarnation that it was started as */
+  guint64 aside_incarnation; /* in which its replica was set aside by command */
   QfsNode *node;      /* NULL: not open */
   QfsReplica *reader; /* for direct reads; opened when first used */
   GPtrArray *inbox;   /* QfsMessage that arrived */
@@ -161,6 +162,9 @@ void sim_env_poke(Sim *sim, SimNode *node);
 void sim_daemon_start(Sim *sim, gboolean create);
 /* Asks for a collection of tombstones. */
 void sim_daemon_collect(Sim *sim);
+/* Asks for a scrub; and how many have come to their end in this life. */
+void sim_daemon_scrub(Sim *sim);
+guint64 sim_daemon_scrubs(Sim *sim);
 /* kill -9: everything in memory is gone. Requests under way end with QFS_UNKNOWN. */
 void sim_daemon_kill(Sim *sim);
 /* kill -9 of everything, and the disks lose what is not on stable storage. */
@@ -173,6 +177,8 @@ gboolean sim_daemon_is_up(const Sim *sim); /* runs, and clients may come */
 void sim_node_start(Sim *sim, guint number, guint64 incarnation);
 void sim_node_stop(Sim *sim, guint number);
 void sim_node_remove(Sim *sim, guint number, guint64 incarnation);
+/* As cluster/node_thread.c does when it is asked to. */
+void sim_node_set_aside(Sim *sim, SimNode *node, const QfsMessage *wipe);
 /* The node's process ends now; the coordinator hears of it soon. */
 void sim_node_crash(Sim *sim, guint number, const char *reason);
 

@@ -4,6 +4,7 @@
 #include "cluster/placement.h"
 
 #include <glib/gstdio.h>
+#include <sqlite3.h>
 
 /* Faults: the replica's table of functions, with a countdown before each. */
 
@@ -647,6 +648,47 @@ static void test_corrupt_read(Fixture *f, gconstpointer data) {
   g_assert_cmpuint(held(f, "a"), ==, 10);
 }
 
+static void test_bad_row(Fixture *f, gconstpointer data) {
+  /* A record that does not match its checksum fails the requests that need it, and no others. */
+  add_put(f, "a", 10, 1, "1");
+  add_put(f, "b", 10, 2, "2");
+  run(f);
+  g_autofree char *path = g_build_filename(f->dir, "replica.db", NULL);
+  sqlite3 *db = NULL;
+  g_assert_cmpint(sqlite3_open(path, &db), ==, SQLITE_OK);
+  g_assert_cmpint(sqlite3_exec(db, "UPDATE record SET mode = 1 WHERE name = 'a'", NULL, NULL, NULL), ==,
+                  SQLITE_OK);
+  sqlite3_close(db);
+  add_put(f, "b", 11, 3, "3");
+  add_put(f, "a", 11, 4, "4");
+  add(f, QFS_MESSAGE_READ)->key = g_strdup("a");
+  add(f, QFS_MESSAGE_READ)->key = g_strdup("b");
+  add(f, QFS_MESSAGE_INSPECT)->key = g_strdup("a");
+  run(f);
+  for (guint i = 1; i <= 2; i++) {
+    g_assert_cmpint(reply(f, i)->status, ==, QFS_IO);
+    g_assert_cmpstr(reply(f, i)->bad->key, ==, "a");
+    g_assert_false(reply(f, i)->corrupt);
+  }
+  g_assert_cmpint(reply(f, 0)->status, ==, QFS_OK);
+  g_assert_cmpint(reply(f, 3)->status, ==, QFS_OK);
+  g_assert_cmpint(reply(f, 4)->status, ==, QFS_OK);
+  const guint64 print = reply(f, 4)->print;
+  g_assert_cmpuint(held(f, "b"), ==, 11);
+  g_assert_cmpuint(print, !=, 0);
+  for (guint i = 0; i < 2; i++) { /* a repeated request finds nothing to mend */
+    QfsMessage *mend = add(f, QFS_MESSAGE_MEND);
+    mend->key = g_strdup("a");
+    mend->print = print;
+    mend->records = qfs_records_new();
+    g_ptr_array_add(mend->records, value("a", 11 + i, 4, "4"));
+    run(f);
+    g_assert_cmpint(reply(f, 0)->status, ==, QFS_OK);
+    g_assert_cmpint(reply(f, 0)->more, ==, i == 0);
+    g_assert_cmpuint(held(f, "a"), ==, 11);
+  }
+}
+
 static void test_fault_at_each_call(Fixture *f, gconstpointer data) {
   /* Whichever storage call of a batch fails: every request in it is answered with the failure,
    * nothing of it is kept, the node refuses more, and a reopened one serves the same batch (N1,
@@ -704,6 +746,7 @@ int main(int argc, char **argv) {
   ADD("purge-is-in-order", test_purge);
   ADD("full-disk-fails-only-what-does-not-fit", test_no_space);
   ADD("damaged-record-fails-the-node", test_corrupt_read);
+  ADD("bad-record-fails-only-what-needs-it", test_bad_row);
   ADD("fault-at-each-storage-call-changes-nothing", test_fault_at_each_call);
 #undef ADD
   return g_test_run();

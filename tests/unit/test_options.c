@@ -36,6 +36,7 @@ static void test_defaults(void) {
   g_assert_cmpuint(options->engine.replicas, ==, 3);
   g_assert_cmpuint(options->engine.timeout_ms, ==, 2000);
   g_assert_cmpuint(options->engine.tombstone_grace_s, ==, 86400);
+  g_assert_cmpuint(options->engine.scrub_period_s, ==, 86400);
   g_assert_false(options->engine.sync);
   g_autofree char *store = g_build_filename(g_get_user_data_dir(), "quorumfs", "default", NULL);
   g_assert_cmpstr(options->engine.store, ==, store);
@@ -54,7 +55,7 @@ static void test_replicas_follow_nodes(void) {
 
 static void test_everything(void) {
   g_autoptr(QfsOptions) options = parse(
-      "store=/s,nodes=7,replicas=5,node2=/disk2/q,node7=/disk7,sync,timeout=100,tombstone_grace=0,"
+      "store=/s,nodes=7,replicas=5,node2=/disk2/q,node7=/disk7,sync,timeout=100,tombstone_grace=0,scrub_period=60,"
       "faults,engine=embedded");
   g_assert_true(qfs_options_settle(options, NULL));
   g_assert_cmpstr(options->engine.store, ==, "/s");
@@ -67,6 +68,7 @@ static void test_everything(void) {
   g_assert_true(options->engine.faults);
   g_assert_cmpuint(options->engine.timeout_ms, ==, 100);
   g_assert_cmpuint(options->engine.tombstone_grace_s, ==, 0);
+  g_assert_cmpuint(options->engine.scrub_period_s, ==, 60);
 }
 
 static void test_last_wins(void) {
@@ -142,6 +144,7 @@ static void test_refused(void) {
       {"timeout=600001", "timeout"},
       {"timeout=1s", "1s"},
       {"tombstone_grace=-1", "-1"},
+      {"scrub_period=often", "often"},
       {"engine=etcd", "not available in this build"},
       {"engine=zookeeper", "zookeeper"},
       {"wibble", "'wibble'"},

@@ -92,12 +92,12 @@ static void foreign_files_are_refused(Fixture *fixture, gconstpointer data) {
   g_assert_cmpstr(version, ==, "4");
 
   raw_sql(fixture, "PRAGMA user_version = 1; PRAGMA application_id = 77");
-  assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FORMAT, "another program");
+  assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FOREIGN, "another program");
 
   g_autofree char *path = g_build_filename(fixture->dir, "replica.db", NULL);
   g_assert_cmpint(g_remove(path), ==, 0);
   raw_sql(fixture, "CREATE TABLE mine (x)");
-  assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FORMAT, "another program");
+  assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FOREIGN, "another program");
 }
 
 /* A file of schema version 2 is brought up, and its metadata is what it was. */
@@ -134,19 +134,21 @@ static void garbage_is_refused(Fixture *fixture, gconstpointer data) {
   assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_CORRUPT, NULL);
 }
 
-static void assert_corrupt(gboolean ok, GError *error, const char *words) {
+static void assert_failed(gboolean ok, GError *error, QfsReplicaError code, const char *words) {
   g_assert_false(ok);
-  g_assert_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_CORRUPT);
+  g_assert_error(error, QFS_REPLICA_ERROR, (gint)code);
   g_assert_true(strstr(error->message, words) != NULL);
   g_error_free(error);
 }
 /* `call` hands over &error. */
-#define ASSERT_CORRUPT(call, words)                                                                \
+#define ASSERT_FAILED(call, code, words)                                                           \
   do {                                                                                             \
     GError *error = NULL;                                                                          \
     gboolean call_ok = (call);                                                                     \
-    assert_corrupt(call_ok, error, words);                                                         \
+    assert_failed(call_ok, error, code, words);                                                    \
   } while (0)
+#define ASSERT_CORRUPT(call, words) ASSERT_FAILED(call, QFS_REPLICA_ERROR_CORRUPT, words)
+#define ASSERT_BAD_ROW(call, words) ASSERT_FAILED(call, QFS_REPLICA_ERROR_BAD_ROW, words)
 
 /* Every way of reading the record "d/k" must find the damage; a listing only that of what it shows.
  */
@@ -164,16 +166,16 @@ static void assert_record_damage(Fixture *fixture, const char *sql, gboolean is_
   commit(replica);
   g_ptr_array_add(out, qfs_record_ref(good)); /* stays, whatever fails */
   raw_sql(fixture, sql);
-  ASSERT_CORRUPT(reader->ops->record_get(reader, "d/k", &found, &error), "d/k");
+  ASSERT_BAD_ROW(reader->ops->record_get(reader, "d/k", &found, &error), "d/k");
   g_assert_true(found == (QfsRecord *)0x1);
-  ASSERT_CORRUPT(reader->ops->record_scan(reader, 0, NULL, 9, out, &more, &error), "d/k");
+  ASSERT_BAD_ROW(reader->ops->record_scan(reader, 0, NULL, 9, out, &more, &error), "d/k");
   if (!is_in_tail)
-    ASSERT_CORRUPT(reader->ops->record_list(reader, "d", NULL, 9, out, &more, &error), "d/k");
+    ASSERT_BAD_ROW(reader->ops->record_list(reader, "d", NULL, 9, out, &more, &error), "d/k");
   g_assert_cmpuint(out->len, ==, 1);
 
   /* Neither a new version nor a retry is judged by a rotten one ... */
   begin(replica);
-  ASSERT_CORRUPT(replica->ops->record_apply(replica, good, FALSE, FALSE, &result, &error), "d/k");
+  ASSERT_BAD_ROW(replica->ops->record_apply(replica, good, FALSE, FALSE, &result, &error), "d/k");
   g_assert_false(replica->ops->commit(replica, FALSE, NULL));
   replica->ops->rollback(replica);
   /* ... but repair overwrites it. */
@@ -212,7 +214,7 @@ static void damaged_timestamp_is_found(Fixture *fixture, gconstpointer data) {
   put_text(replica, "k", 5, 5, "old");
   raw_sql(fixture, "UPDATE record SET timestamp = 4611686018427387909");
   begin(replica);
-  ASSERT_CORRUPT(replica->ops->record_apply(replica, newer, FALSE, FALSE, &result, &error),
+  ASSERT_BAD_ROW(replica->ops->record_apply(replica, newer, FALSE, FALSE, &result, &error),
                  "\"k\"");
   replica->ops->rollback(replica);
 }
@@ -225,9 +227,50 @@ static void damaged_hint_is_found(Fixture *fixture, gconstpointer data) {
   put_text(replica, "k", 5, 5, "mine");
   raw_sql(fixture, "UPDATE record SET hint = 1");
   begin(replica);
-  ASSERT_CORRUPT(replica->ops->hints_remove(replica, 9, 9, &removed, &error), "\"k\"");
+  ASSERT_BAD_ROW(replica->ops->hints_remove(replica, 9, 9, &removed, &error), "\"k\"");
   replica->ops->rollback(replica);
   g_assert_cmpuint(removed, ==, 7);
+}
+
+static guint64 print_of(QfsReplica *replica, const char *key) {
+  guint64 print = 7;
+  g_assert_true(replica->ops->record_print(replica, key, &print, NULL));
+  return print;
+}
+
+static gboolean mend(QfsReplica *replica, const char *key, guint64 print, const QfsRecord *record) {
+  gboolean done = 7;
+  begin(replica);
+  g_assert_true(replica->ops->record_mend(replica, key, print, record, FALSE, &done, NULL));
+  commit(replica);
+  return done;
+}
+
+/* A bad row is named, and replaced only while it is the one that was looked at. */
+static void bad_row_is_mended(Fixture *fixture, gconstpointer data) {
+  QfsReplica *replica = fixture->replica;
+  g_autoptr(QfsRecord) good = value_of("d/k", 5, 5, "good");
+  QfsRecord *found = NULL;
+
+  put_text(replica, "d/k", 5, 5, "good");
+  guint64 healthy = print_of(replica, "d/k");
+  raw_sql(fixture, "UPDATE record SET data = 'bad!'");
+  ASSERT_BAD_ROW(replica->ops->record_get(replica, "d/k", &found, &error), "d/k");
+  g_assert_false(replica->ops->bad_row(replica)->is_chunk);
+  g_assert_cmpstr(replica->ops->bad_row(replica)->key, ==, "d/k");
+  guint64 print = print_of(replica, "d/k");
+  g_assert_cmpuint(print, !=, healthy);
+  g_assert_cmpuint(print_of(replica, "other"), ==, 0);
+  g_assert_false(mend(replica, "d/k", healthy, good));
+  g_assert_false(mend(replica, "other", 0, good));
+  g_assert_true(mend(replica, "d/k", print, good));
+  assert_text(replica, "d/k", "good");
+  g_assert_cmpuint(print_of(replica, "d/k"), ==, healthy);
+  g_assert_false(mend(replica, "d/k", print, NULL));
+  assert_text(replica, "d/k", "good");
+  raw_sql(fixture, "UPDATE record SET mode = 1");
+  g_assert_true(mend(replica, "d/k", print_of(replica, "d/k"), NULL));
+  g_assert_cmpuint(print_of(replica, "d/k"), ==, 0);
 }
 
 /* Damage of a chunk is found by a get and by a scan, that of its data by reading the data. */
@@ -248,15 +291,15 @@ static void damaged_chunk_is_found(Fixture *fixture, gconstpointer data) {
     commit(replica);
     put_chunk(replica, object, 0, 5, 5, "text");
     raw_sql(fixture, damages[i]);
-    ASSERT_CORRUPT(replica->ops->chunk_get(replica, object, 0, 99, &chunk, NULL, &error),
+    ASSERT_BAD_ROW(replica->ops->chunk_get(replica, object, 0, 99, &chunk, NULL, &error),
                    "chunk 0 of object 1-2");
-    ASSERT_CORRUPT(replica->ops->chunk_scan(replica, 0, NULL, TRUE, 9, out, &more, &error),
+    ASSERT_BAD_ROW(replica->ops->chunk_scan(replica, 0, NULL, TRUE, 9, out, &more, &error),
                    "chunk 0");
     g_assert_cmpuint(out->len, ==, 0);
     if (is_in_data)
       g_assert_true(replica->ops->chunk_scan(replica, 0, NULL, FALSE, 9, out, &more, NULL));
     else
-      ASSERT_CORRUPT(replica->ops->chunk_scan(replica, 0, NULL, FALSE, 9, out, &more, &error),
+      ASSERT_BAD_ROW(replica->ops->chunk_scan(replica, 0, NULL, FALSE, 9, out, &more, &error),
                      "chunk 0");
   }
 }
@@ -492,6 +535,7 @@ int main(int argc, char **argv) {
   ADD("/storage/replica/damaged-record-is-found", damaged_record_is_found);
   ADD("/storage/replica/damaged-timestamp-is-found-by-apply", damaged_timestamp_is_found);
   ADD("/storage/replica/damaged-hint-costs-no-record", damaged_hint_is_found);
+  ADD("/storage/replica/bad-row-is-mended-if-it-is-still-that-one", bad_row_is_mended);
   ADD("/storage/replica/damaged-chunk-is-found", damaged_chunk_is_found);
   ADD("/storage/replica/damaged-intent-and-metadata-are-found",
       damaged_intent_and_metadata_are_found);
