@@ -308,6 +308,8 @@ static gboolean may_begin(QfsCoordinator *c) {
   if (!c->view_stable || c->recovery != NULL || c->blocked)
     return FALSE;
   QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED), known = qfs_peers_in(c, PEER_KNOWN);
+  if (qfs_has_lost(c)) /* then whoever is to be wiped waits for us (catchup.c) */
+    known &= c->view.base & ~qfs_evicted(c);
   if ((c->view.in_sync & ~trusted) != 0 || qfs_peers_in(c, PEER_JOINING) != 0 ||
       ((known & qfs_view_all(c)) != 0 && !qfs_has_lost(c)))
     return FALSE; /* who is coming is waited for: its coming changes S; but see catchup.c on lost keys */
