@@ -3,7 +3,8 @@
  * From the moment it is JOINING every new write that concerns it is sent to it too. Then, by sequence
  * number from the mark at which it left: (1) what it holds beyond the others is taken away key by key: it
  * was acknowledged to nobody, for recovery saw enough holders without it (or began again with it, while
- * keys were blocked), and what this coordinator sent is driven to completion elsewhere; (2) chunks and records that the trusted nodes have and it should hold are copied; (3) it makes all
+ * keys were blocked), and what this coordinator sent is driven to completion elsewhere (its chunk rows are
+ * nobody's then: reclaim.c); (2) chunks and records that the trusted nodes have and it should hold are copied; (3) it makes all
  * that durable, and a view with it in S is proposed. A node that must be rebuilt is wiped first and
  * starts from mark 0. Cost: proportional to what it missed (or to what it holds, when rebuilt).
  */
@@ -14,7 +15,7 @@
 /* A bad row was met, and is being mended. */
 #define BAD_ROW_PAUSE_US (20 * 1000)
 
-typedef enum { STAGE_WIPE, STAGE_INTENTS, STAGE_EXTRAS, STAGE_EXTRA_CHUNKS, STAGE_CHUNKS, STAGE_RECORDS, STAGE_SYNC, STAGE_READY } Stage;
+typedef enum { STAGE_WIPE, STAGE_INTENTS, STAGE_EXTRAS, STAGE_CHUNKS, STAGE_RECORDS, STAGE_SYNC, STAGE_READY } Stage;
 
 struct QfsCatchup {
   guint64 id;
@@ -32,8 +33,6 @@ struct QfsCatchup {
   gboolean more;
   GPtrArray *extras;        /* records of the node being looked at */
   guint next_extra;
-  GPtrArray *extra_chunks;  /* chunk rows of the node being looked at */
-  guint next_chunk;
   guint intents_left;
   guint64 mark;             /* that it has made durable */
   guint64 sent;
@@ -85,7 +84,6 @@ void qfs_catchup_stop(QfsCoordinator *c, QfsPeer *peer) {
   g_free(u->at_key);
   qfs_chunk_free(u->at_chunk);
   g_clear_pointer(&u->extras, g_ptr_array_unref);
-  g_clear_pointer(&u->extra_chunks, g_ptr_array_unref);
   g_free(u);
 }
 
@@ -174,6 +172,16 @@ static void extra_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record
   qfs_rpc_send(c, &c->peer[u->node], message, extra_removed, ticket_new(u));
 }
 
+/* A node that is being filled remembers that what it holds up to here was compared with the others: when it is
+ * interrupted and begins again it need not be compared once more. */
+static void tell_settled(QfsCoordinator *c, const QfsCatchup *u) {
+  if (!c->peer[u->node].filled)
+    return;
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_SYNC, u->node);
+  message->settled = u->settled_first;
+  qfs_rpc_send(c, &c->peer[u->node], message, NULL, NULL);
+}
+
 static void extras_next(QfsCoordinator *c, QfsCatchup *u) {
   if (u->next_extra < u->extras->len) {
     QfsRecord *extra = u->extras->pdata[u->next_extra++];
@@ -181,9 +189,17 @@ static void extras_next(QfsCoordinator *c, QfsCatchup *u) {
     return;
   }
   if (!u->more) {
-    u->stage = STAGE_EXTRA_CHUNKS;
+    u->stage = STAGE_CHUNKS;
+    /* When others took over from nodes that are still away it must hold keys that it never had. */
+    if ((c->view.base | QFS_NODE_BIT(u->node)) != qfs_view_all(c))
+      u->everything = TRUE;
+    if (u->everything)
+      u->from = 0;
+    tell_settled(c, u);
     u->at_seq = u->from;
     g_clear_pointer(&u->at_key, g_free);
+    u->sources = u->all;
+    u->source = 0;
   }
   catchup_step(c, u);
 }
@@ -203,112 +219,6 @@ static void extras_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
     u->at_key = g_strdup(last->key);
   }
   extras_next(c, u);
-}
-
-/* Chunk rows of a write that an earlier coordinator did not finish: no record names their version, but a
- * later one would take them for its own. What is on its way now is completed everywhere. */
-
-static void extra_chunks_next(QfsCoordinator *c, QfsCatchup *u);
-
-static void extra_chunk_removed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
-  QfsCatchup *u = ticket_use(c, data);
-  if (u != NULL && usable(c, u, peer, reply))
-    extra_chunks_next(c, u);
-}
-
-static void extra_chunk_compared(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
-  QfsCatchup *u = ticket_use(c, data);
-  if (u == NULL || !usable(c, u, peer, reply))
-    return;
-  const QfsChunk *extra = u->extra_chunks->pdata[u->next_chunk - 1];
-  const QfsChunk *theirs =
-      reply->chunks != NULL && reply->chunks->len > 0 ? reply->chunks->pdata[0] : NULL;
-  if (theirs != NULL && theirs->version == extra->version) {
-    extra_chunks_next(c, u);
-    return;
-  }
-  QfsMessage *message = qfs_message_new(QFS_MESSAGE_DISCARD, u->node);
-  message->discard = QFS_DISCARD_VERSION;
-  message->chunks = qfs_chunks_new();
-  g_ptr_array_add(message->chunks, g_memdup2(extra, sizeof *extra));
-  qfs_rpc_send(c, &c->peer[u->node], message, extra_chunk_removed, ticket_new(u));
-}
-
-static gboolean is_on_its_way(QfsCoordinator *c, const QfsChunk *row) {
-  QfsObject *object = qfs_object_find(c, row->object);
-  for (guint i = 0; object != NULL && i < object->flights->len; i++) {
-    const QfsFlight *flight = object->flights->pdata[i];
-    if (((const QfsChunk *)flight->message->chunks->pdata[0])->version == row->version)
-      return TRUE;
-  }
-  return FALSE;
-}
-
-/* A node that is being filled remembers that what it holds up to here was compared with the others: when it is
- * interrupted and begins again it need not be compared once more. */
-static void tell_settled(QfsCoordinator *c, const QfsCatchup *u) {
-  if (!c->peer[u->node].filled)
-    return;
-  QfsMessage *message = qfs_message_new(QFS_MESSAGE_SYNC, u->node);
-  message->settled = u->settled_first;
-  qfs_rpc_send(c, &c->peer[u->node], message, NULL, NULL);
-}
-
-static void extra_chunks_next(QfsCoordinator *c, QfsCatchup *u) {
-  while (u->next_chunk < u->extra_chunks->len) {
-    const QfsChunk *extra = u->extra_chunks->pdata[u->next_chunk++];
-    QfsNodeSet others = qfs_readable(c, extra->object.placement);
-    if (others == 0 || is_on_its_way(c, extra))
-      continue;
-    QfsPeer *peer = &c->peer[qfs_pick(c, extra->object.placement, others)];
-    QfsMessage *message = qfs_message_new(QFS_MESSAGE_CHUNK_GET, peer->index);
-    message->chunks = qfs_chunks_new();
-    g_ptr_array_add(message->chunks, g_memdup2(extra, sizeof *extra));
-    qfs_rpc_send(c, peer, message, extra_chunk_compared, ticket_new(u));
-    return;
-  }
-  if (!u->more) {
-    u->stage = STAGE_CHUNKS;
-    /* When others took over from nodes that are still away it must hold keys that it never had. */
-    if ((c->view.base | QFS_NODE_BIT(u->node)) != qfs_view_all(c))
-      u->everything = TRUE;
-    if (u->everything)
-      u->from = 0;
-    tell_settled(c, u);
-    u->at_seq = u->from;
-    g_clear_pointer(&u->at_chunk, qfs_chunk_free);
-    u->sources = u->all;
-    u->source = 0;
-  }
-  catchup_step(c, u);
-}
-
-static void extra_chunks_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
-  QfsCatchup *u = ticket_use(c, data);
-  if (u == NULL || !usable(c, u, peer, reply))
-    return;
-  g_clear_pointer(&u->extra_chunks, g_ptr_array_unref);
-  u->extra_chunks = reply->chunks != NULL ? g_ptr_array_ref(reply->chunks) : qfs_chunks_new();
-  u->next_chunk = 0;
-  u->more = reply->more && u->extra_chunks->len > 0;
-  if (u->extra_chunks->len > 0) {
-    const QfsChunk *last = u->extra_chunks->pdata[u->extra_chunks->len - 1];
-    qfs_chunk_free(u->at_chunk);
-    u->at_chunk = g_memdup2(last, sizeof *last);
-    u->at_seq = last->seq;
-  }
-  extra_chunks_next(c, u);
-}
-
-static void find_extra_chunks(QfsCoordinator *c, QfsCatchup *u) {
-  QfsMessage *message = qfs_message_new(QFS_MESSAGE_SCAN_CHUNKS, u->node);
-  message->after_seq = u->at_seq;
-  message->limit = RECORDS_LIMIT;
-  if (u->at_chunk != NULL) {
-    message->chunks = qfs_chunks_new();
-    g_ptr_array_add(message->chunks, g_memdup2(u->at_chunk, sizeof *u->at_chunk));
-  }
-  qfs_rpc_send(c, &c->peer[u->node], message, extra_chunks_found, ticket_new(u));
 }
 
 /* ---- (2) copying ---- */
@@ -354,7 +264,7 @@ static void source_chunks(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
   guint n = reply->chunks != NULL ? reply->chunks->len : 0;
   for (guint i = 0; i < n; i++) {
     QfsChunk *chunk = reply->chunks->pdata[i];
-    if (!should_hold(c, u, chunk->object.placement) || qfs_is_taken_back(c, chunk))
+    if (!should_hold(c, u, chunk->object.placement))
       continue;
     QfsChunk *copy = g_memdup2(chunk, sizeof *chunk);
     g_bytes_ref(copy->data);
@@ -430,6 +340,7 @@ static void synced(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer
   }
   u->stage = STAGE_READY;
   peer->rebuild = peer->filled = FALSE;
+  qfs_reclaim_want(c); /* of what it had beyond the others, and of what they have dropped since, rows are left */
   c->view_dirty = TRUE;
 }
 
@@ -543,9 +454,6 @@ static void catchup_step(QfsCoordinator *c, QfsCatchup *u) {
     qfs_rpc_send(c, peer, message, extras_found, ticket_new(u));
     break;
   }
-  case STAGE_EXTRA_CHUNKS:
-    find_extra_chunks(c, u);
-    break;
   case STAGE_CHUNKS:
   case STAGE_RECORDS:
     copy_step(c, u);

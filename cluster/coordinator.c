@@ -29,15 +29,6 @@ guint64 qfs_next_seq(QfsCoordinator *c) {
   return c->last_seq;
 }
 
-static guint object_id_hash(gconstpointer p) {
-  const QfsObjectId *id = p;
-  return (guint)(id->unique ^ (id->unique >> 32) ^ id->placement);
-}
-
-static gboolean object_id_equal(gconstpointer a, gconstpointer b) {
-  return qfs_object_equal(*(const QfsObjectId *)a, *(const QfsObjectId *)b);
-}
-
 QfsCoordinator *qfs_coordinator_new(QfsEnv *env, const QfsCoordinatorConfig *config) {
   g_assert(config->nodes >= 1 && config->nodes <= QFS_NODES_MAX);
   g_assert(config->replicas >= 1 && config->replicas <= config->nodes);
@@ -51,9 +42,9 @@ QfsCoordinator *qfs_coordinator_new(QfsEnv *env, const QfsCoordinatorConfig *con
   c->keys = g_hash_table_new(g_str_hash, g_str_equal);
   c->creating = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   c->removing = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-  c->objects = g_hash_table_new(object_id_hash, object_id_equal);
-  c->suspects = g_ptr_array_new_with_free_func(g_free);
-  c->taken_back = qfs_taken_back_new();
+  c->objects = g_hash_table_new(qfs_object_id_hash, qfs_object_id_equal);
+  c->given_up = g_hash_table_new_full(qfs_object_id_hash, qfs_object_id_equal, g_free, g_free);
+  c->staged = g_hash_table_new_full(qfs_object_id_hash, qfs_object_id_equal, g_free, NULL);
   c->next_object = env->random(env);
   return c;
 }
@@ -90,12 +81,12 @@ void qfs_coordinator_free(QfsCoordinator *c) {
   g_hash_table_unref(c->creating);
   g_hash_table_unref(c->removing);
   g_hash_table_unref(c->objects);
+  g_hash_table_unref(c->given_up);
+  g_hash_table_unref(c->staged);
   qfs_reads_clear(c);
   qfs_mends_clear(c);
   qfs_scrub_clear(c);
   g_queue_clear_full(&c->mend_waiters, g_free);
-  g_ptr_array_unref(c->suspects);
-  g_array_unref(c->taken_back);
   for (guint i = 1; i <= QFS_NODES_MAX; i++) {
     g_free(c->peer[i].reason);
     g_free(c->peer[i].aside);
@@ -124,6 +115,8 @@ void qfs_after_event(QfsCoordinator *c) {
   qfs_mends_consider(c);
   if (c->scrub != NULL || c->scrub_state.forced)
     qfs_scrub_consider(c);
+  if (c->reclaim != NULL || c->reclaim_wanted || c->reclaim_proving)
+    qfs_reclaim_consider(c);
   if (!g_queue_is_empty(&c->stalled))
     qfs_ops_resume(c);
   if (!g_queue_is_empty(&c->node_ops))
@@ -196,6 +189,7 @@ void qfs_coordinator_tick(QfsCoordinator *c) {
   qfs_tidy_consider(c);
   qfs_purge_consider(c);
   qfs_scrub_consider(c);
+  qfs_reclaim_consider(c);
   qfs_after_event(c);
 }
 
@@ -413,7 +407,8 @@ gboolean qfs_coordinator_is_quiet(const QfsCoordinator *c) {
   if (!c->serving || c->recovery != NULL || !c->view_stable || !qfs_is_settled(c))
     return FALSE;
   return c->settled_told >= c->settled && !c->settling && !qfs_garbage_waits(c) &&
-         c->purge == NULL && !c->purge_again && qfs_peers_in(c, PEER_JOINING) == 0 &&
+         c->purge == NULL && !c->purge_again && (c->closing || !qfs_reclaim_is_due(c)) &&
+         qfs_peers_in(c, PEER_JOINING) == 0 &&
          (qfs_peers_in(c, PEER_KNOWN) & qfs_view_all(c)) == 0 && !c->view_dirty &&
          (c->closing || (!qfs_mover_is_due(c) && !qfs_tidy_is_due(c) && qfs_resize_is_over(c)));
 }
@@ -495,7 +490,8 @@ void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
   out->quorum = c->serving && c->quorum && qfs_view_has_majority(c, answer);
   out->recovering = !c->serving || c->recovery != NULL;
   out->unsettled = c->n_issued - MIN(c->n_settled, c->n_issued);
-  out->purge_running = c->purge != NULL || c->purge_forced || c->purge_again;
+  out->purge_running = c->purge != NULL || c->purge_forced || c->purge_again || c->reclaim_forced;
+  out->reclaim_last_removed = c->reclaim_last_removed;
   out->purge_waits_for = qfs_purge_reason(c);
   out->purge_last_ms = c->purge_last_ms;
   out->purge_last_removed = c->purge_last_removed;

@@ -55,6 +55,7 @@ typedef struct {
   guint64 acknowledged, timed_out, refused; /* puts, deletes, renames and syncs that ended so */
   guint64 sent[QFS_MESSAGE_TYPES], received[QFS_MESSAGE_TYPES]; /* by QfsMessageType; repeats count */
   guint64 tombstones_collected;
+  guint64 chunks_reclaimed;    /* chunk rows that no record had */
   guint64 hedged;              /* direct reads that were sent to another node because one was late */
   guint64 written_back;        /* versions that a read found at too few nodes and wrote to a majority */
   guint64 bad_records, bad_chunks;       /* rows that did not match their checksum */
@@ -79,7 +80,7 @@ typedef struct {
   guint wanted_nodes, wanted_replicas;
   guint resize_progress;       /* percent of the step under way */
   char *resize_waits_for;      /* NULL: it goes on */
-  gboolean purge_running;      /* or asked for and waiting */
+  gboolean purge_running;      /* or asked for and waiting; reclaiming by command, too */
   char *purge_waits_for;       /* collecting tombstones waits for this; NULL: for nothing but its time */
   gint64 purge_last_ms;        /* wall clock of the end of the last run; 0: none yet */
   guint64 purge_last_removed;  /* tombstones that it collected */
@@ -93,6 +94,7 @@ typedef struct {
   gboolean scrub_last_verified;
   guint64 scrub_last_bad, scrub_last_mended; /* rows that it found bad; that were mended meanwhile */
   guint64 scrub_last_lost;     /* for which there is no good copy */
+  guint64 reclaim_last_removed; /* chunk rows that the last run of reclaiming discarded */
   char store[37];
   QfsNodeStatus node[QFS_NODES_MAX]; /* node i-1 */
 } QfsEngineStatus;

@@ -24,6 +24,7 @@ void qfs_read_free(QfsRead *read) {
   free_answer(read);
   g_free(read->key);
   g_free(read->after);
+  g_clear_pointer(&read->spans, g_bytes_unref);
   g_slice_free(QfsRead, read);
 }
 
@@ -37,10 +38,10 @@ static gboolean read_chunks(QfsRead *read, QfsReplica *replica, GError **error) 
   read->chunks = g_new0(QfsChunk *, MAX(read->count, 1));
   for (guint i = 0; i < read->count; i++) {
     gboolean newer = FALSE;
-    if (!replica->ops->chunk_get(replica, read->object, read->index + i, read->version,
-                                 &read->chunks[i], &newer, error))
+    if (!qfs_replica_chunk(replica, read->object, read->index + i, read->spans, &read->chunks[i],
+                           &newer, error))
       return FALSE;
-    read->newer |= read->chunks[i] == NULL && newer;
+    read->newer |= newer;
   }
   return TRUE;
 }

@@ -33,10 +33,10 @@ typedef struct {
   char *key;                 /* RECORD: key; LIST: directory */
   char *after;               /* LIST */
   guint limit;               /* LIST */
-  QfsObjectId object;        /* CHUNKS: indices [index, index + count) at greatest version <= version */
+  QfsObjectId object;        /* CHUNKS: per index of [index, index + count) the newest row of `spans` */
   guint64 index;
   guint count;
-  guint64 version;
+  GBytes *spans;
   /* answer */
   QfsStatus status;          /* QFS_OK; QFS_IO: failed or corrupt, `reason`; QFS_NO_QUORUM: node is closed */
   char *reason;
@@ -46,7 +46,7 @@ typedef struct {
   GPtrArray *list;           /* LIST: QfsRecord */
   gboolean more;
   QfsChunk **chunks;         /* CHUNKS: `count` pointers, NULL: no such row */
-  gboolean newer;            /* CHUNKS: some index without a row has one of a newer version */
+  gboolean newer;            /* CHUNKS: some index without a row has one of a newer write */
 } QfsRead;
 QfsRead *qfs_read_new(QfsReadKind kind, guint node);
 void qfs_read_free(QfsRead *read); /* accepts NULL */

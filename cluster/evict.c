@@ -125,6 +125,7 @@ QfsStatus qfs_evict(QfsCoordinator *c, QfsPeer *peer) {
           "node %u is evicted: what only it had is given up, and it will be wiped before it returns", node);
   if (qfs_has_lost(c))
     qfs_log(c, G_LOG_LEVEL_WARNING, "so many nodes are evicted that keys have lost all their replicas");
+  qfs_writes_uncertain(c); /* what is newest now may not have been */
   gboolean was_blocked = c->blocked;
   qfs_view_update_blocked(c);
   c->recover_again = c->recover_again || (c->serving && was_blocked && !c->blocked);

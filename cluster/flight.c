@@ -239,6 +239,7 @@ QfsFlight *qfs_flight_start(QfsCoordinator *c, QfsMessage *message, const guint6
   flight->link.data = flight;
   g_queue_push_tail_link(&c->flights, &flight->link);
   c->n_issued++;
+  qfs_reclaim_note_flight(c, message);
   qfs_settle_dirty(c);
   flight_send(c, flight);
   return flight;

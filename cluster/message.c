@@ -2,7 +2,8 @@
 
 static const char *const type_names[] = {
     "hello", "promise", "view", "apply", "chunks", "intent", "commit", "discard", "sync", "read",
-    "chunk-get", "scan-records", "scan-chunks", "intents", "remove", "wipe", "scan-tombstones", "purge", "ping",
+    "chunk-get", "scan-records", "scan-chunks", "intents", "remove", "wipe", "scan-tombstones", "purge",
+    "list-chunks", "object-records", "ping",
     "inspect", "mend", "verify", "digest",
 };
 
@@ -76,7 +77,8 @@ gsize qfs_message_size(const QfsMessage *message) {
   gsize size = sizeof *message;
   for (guint i = 0; message->records != NULL && i < message->records->len; i++) {
     const QfsRecord *record = g_ptr_array_index(message->records, i);
-    size += sizeof *record + g_bytes_get_size(record->tail) + g_bytes_get_size(record->xattrs);
+    size += sizeof *record + g_bytes_get_size(record->tail) + g_bytes_get_size(record->xattrs) +
+            g_bytes_get_size(record->spans);
   }
   for (guint i = 0; message->chunks != NULL && i < message->chunks->len; i++) {
     const QfsChunk *chunk = g_ptr_array_index(message->chunks, i);

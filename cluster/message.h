@@ -25,7 +25,7 @@ typedef enum {
   QFS_MESSAGE_DISCARD,      /* chunks (data NULL): garbage; see QfsDiscard */
   QFS_MESSAGE_SYNC,         /* mark, settled, ceiling (0: leave each): all before is durable; -> stats */
   QFS_MESSAGE_READ,         /* key -> records[0] or none */
-  QFS_MESSAGE_CHUNK_GET,    /* chunks[0] (object, index, version = greatest wanted) -> chunks[0] or none */
+  QFS_MESSAGE_CHUNK_GET,    /* chunks[0] (object, index, version: exactly that row) -> chunks[0] or none */
   QFS_MESSAGE_SCAN_RECORDS, /* after_seq, key, limit -> records, more */
   QFS_MESSAGE_SCAN_CHUNKS,  /* after_seq, chunks[0] or none, limit, with_data -> chunks, more */
   QFS_MESSAGE_INTENTS,      /* -> intents: array of QfsIntent */
@@ -36,6 +36,8 @@ typedef enum {
   QFS_MESSAGE_SCAN_TOMBSTONES, /* as SCAN_RECORDS, of tombstones only */
   QFS_MESSAGE_PURGE,        /* records (tombstones), after_seq: what is older than they, of operations up to
                              * after_seq, goes; with `force` the tombstones themselves, too */
+  QFS_MESSAGE_LIST_CHUNKS,  /* chunks[0] or none, limit -> chunks in the order of objects, without data; more */
+  QFS_MESSAGE_OBJECT_RECORDS, /* chunks (object) -> records that name any of them, without tails */
   QFS_MESSAGE_PING,         /* -> stats */
   QFS_MESSAGE_INSPECT,      /* key -> records[0] or none; or print and bad, if the row is bad; with chunks[0] the same
                              * of exactly that chunk row */

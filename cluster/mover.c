@@ -173,8 +173,6 @@ static void scanned(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointe
   for (guint i = 0; i < n; i++) {
     QfsRecord *record = r->records ? rows->pdata[i] : NULL;
     QfsChunk *chunk = r->records ? NULL : rows->pdata[i];
-    if (chunk != NULL && qfs_is_taken_back(c, chunk))
-      continue;
     guint64 hash = record != NULL ? qfs_key_hash(record->key) : chunk->object.placement;
     if (chunk != NULL && qfs_is_lost(c, hash))
       continue; /* it may be a part of a whole that is lost */

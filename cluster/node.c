@@ -435,11 +435,13 @@ static gboolean serve_chunk_get(QfsNode *node, const QfsMessage *request, QfsMes
   const QfsChunk *wanted = g_ptr_array_index(request->chunks, 0);
   QfsChunk *chunk = NULL;
   if (!node->replica->ops->chunk_get(node->replica, wanted->object, wanted->index, wanted->version,
-                                     &chunk, &reply->more, error))
+                                     &chunk, NULL, error))
     return FALSE;
   reply->chunks = qfs_chunks_new();
-  if (chunk != NULL)
+  if (chunk != NULL && chunk->version == wanted->version)
     g_ptr_array_add(reply->chunks, chunk);
+  else
+    qfs_chunk_free(chunk);
   return TRUE;
 }
 
@@ -452,6 +454,27 @@ static gboolean serve_scan_chunks(QfsNode *node, const QfsMessage *request, QfsM
                                         request->with_data,
                                         request->limit != 0 ? request->limit : SCAN_LIMIT_DEFAULT,
                                         reply->chunks, &reply->more, error);
+}
+
+static gboolean serve_list_chunks(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                                  GError **error) {
+  const gboolean from_chunk = request->chunks != NULL && request->chunks->len > 0;
+  const QfsChunk *after = from_chunk ? g_ptr_array_index(request->chunks, 0) : NULL;
+  reply->chunks = qfs_chunks_new();
+  return node->replica->ops->chunk_list(node->replica, after,
+                                        request->limit != 0 ? request->limit : SCAN_LIMIT_DEFAULT,
+                                        reply->chunks, &reply->more, error);
+}
+
+static gboolean serve_object_records(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                                     GError **error) {
+  reply->records = qfs_records_new();
+  for (guint i = 0; request->chunks != NULL && i < request->chunks->len; i++) {
+    const QfsChunk *chunk = g_ptr_array_index(request->chunks, i);
+    if (!node->replica->ops->object_records(node->replica, chunk->object, reply->records, error))
+      return FALSE;
+  }
+  return TRUE;
 }
 
 /* A large object would hold up the batch: its first rows go now, the others in qfs_node_idle. */
@@ -511,6 +534,8 @@ static const struct {
     [QFS_MESSAGE_WIPE] = {serve_wipe, TRUE},
     [QFS_MESSAGE_SCAN_TOMBSTONES] = {serve_scan_tombstones, FALSE},
     [QFS_MESSAGE_PURGE] = {serve_purge, TRUE},
+    [QFS_MESSAGE_LIST_CHUNKS] = {serve_list_chunks, FALSE},
+    [QFS_MESSAGE_OBJECT_RECORDS] = {serve_object_records, FALSE},
     [QFS_MESSAGE_PING] = {serve_ping, FALSE},
     [QFS_MESSAGE_INSPECT] = {serve_inspect, FALSE},
     [QFS_MESSAGE_MEND] = {serve_mend, TRUE},

@@ -1,9 +1,10 @@
 /* objects.c - chunked values: which nodes have which chunks, who still reads them, what is garbage.
  *
- * Chunk rows carry the timestamp of the version that brought them, and a read of version T takes the
- * newest row not above T; so an overwritten chunk stays readable for the old version until it is
- * discarded, which happens only when the version that replaced it is settled (else a power failure
- * could bring the old record back without its chunks) and nobody pins the object.
+ * Chunk rows carry the number of the write that brought them, and a read of a version takes, of the rows
+ * that its spans have (storage/spans.h), the newest; so an overwritten chunk stays readable for the old
+ * version until it is discarded, which happens only when the version that replaced it is settled (else a
+ * power failure could bring the old record back without its chunks) and nobody pins the object. Rows that no
+ * record has harm nobody: reclaim.c finds those that no garbage entry knows of.
  */
 #include "cluster/private.h"
 
@@ -15,6 +16,15 @@ typedef struct {
   QfsObjectId id;
   GPtrArray *chunks;
 } Garbage;
+
+guint qfs_object_id_hash(gconstpointer p) {
+  const QfsObjectId *id = p;
+  return (guint)(id->unique ^ (id->unique >> 32) ^ id->placement);
+}
+
+gboolean qfs_object_id_equal(gconstpointer a, gconstpointer b) {
+  return qfs_object_equal(*(const QfsObjectId *)a, *(const QfsObjectId *)b);
+}
 
 QfsObject *qfs_object_find(QfsCoordinator *c, QfsObjectId id) {
   return g_hash_table_lookup(c->objects, &id);
@@ -57,8 +67,10 @@ void qfs_coordinator_unpin(QfsCoordinator *c, QfsObjectId id) {
 }
 
 void qfs_coordinator_discard(QfsCoordinator *c, QfsObjectId id) {
-  if (!qfs_object_is_none(id))
+  if (!qfs_object_is_none(id)) {
+    qfs_object_unstage(c, id);
     qfs_garbage_add(c, c->last_seq, QFS_DISCARD_OBJECT, id, NULL);
+  }
   qfs_garbage_collect(c);
 }
 
@@ -238,76 +250,37 @@ void qfs_garbage_collect(QfsCoordinator *c) {
   }
 }
 
-/* ---- suspects ---- */
+/* ---- what rows may yet come to light ---- */
 
-void qfs_suspect_add(QfsCoordinator *c, const QfsChunk *id, QfsNodeSet at) {
-  QfsSuspect *suspect = g_new0(QfsSuspect, 1);
-  suspect->id = *id;
-  suspect->id.data = NULL;
-  suspect->at = at;
-  g_ptr_array_add(c->suspects, suspect);
+guint64 qfs_next_write(QfsCoordinator *c) {
+  /* The view is durable at a majority, so the next life's epoch is greater: no number is given twice. */
+  return QFS_WRITE_NUMBER(c->view.epoch, ++c->counter);
 }
 
-static void suspect_gone(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
-  QfsOp *op = data;
-  /* A node that is lost meanwhile is compared with its peers when it returns. */
-  if (reply != NULL)
-    qfs_peer_reply_ok(c, peer, reply);
-  if (--op->left == 0)
-    op->step(c, op);
-  qfs_op_unref(c, op);
+void qfs_writes_uncertain(QfsCoordinator *c) {
+  c->extend_above = QFS_WRITE_NUMBER(c->epoch_seen + 1, 0); /* an epoch's first counter is 1 at least */
+  g_hash_table_remove_all(c->given_up);
+  qfs_reclaim_unprove(c);
 }
 
-gboolean qfs_suspects_clear(QfsCoordinator *c, QfsOp *op, QfsObjectId id, guint64 version) {
-  guint sent = 0;
-  for (guint i = 0; i < c->suspects->len;) {
-    QfsSuspect *suspect = c->suspects->pdata[i];
-    if (!qfs_object_equal(suspect->id.object, id) || suspect->id.version <= version) {
-      i++;
-      continue;
-    }
-    for (QfsNodeSet at = suspect->at & qfs_peers_alive(c); at != 0; at &= at - 1) {
-      QfsPeer *peer = &c->peer[__builtin_ctzll(at) + 1];
-      QfsMessage *message = qfs_message_new(QFS_MESSAGE_DISCARD, peer->index);
-      message->discard = QFS_DISCARD_VERSION;
-      message->durable = TRUE; /* a power failure must not bring it back below a newer record */
-      message->chunks = qfs_chunks_new();
-      g_ptr_array_add(message->chunks, g_memdup2(&suspect->id, sizeof suspect->id));
-      op->left++;
-      sent++;
-      qfs_rpc_send(c, peer, message, suspect_gone, qfs_op_ref(op));
-    }
-    g_ptr_array_remove_index(c->suspects, i);
-  }
-  return sent > 0;
+void qfs_object_give_up(QfsCoordinator *c, QfsObjectId id, guint64 number) {
+  g_hash_table_replace(c->given_up, g_memdup2(&id, sizeof id), g_memdup2(&number, sizeof number));
+  qfs_reclaim_unprove(c);
+  qfs_reclaim_want(c);
 }
 
-/* ---- writes that were taken back ---- */
-
-typedef struct {
-  QfsObjectId id;
-  guint64 version;
-} TakenBack;
-
-void qfs_taken_back_add(QfsCoordinator *c, QfsObjectId id, guint64 version) {
-  gboolean copying = c->mover != NULL;
-  for (guint i = 1; i <= c->n_peers; i++)
-    copying = copying || c->peer[i].catchup != NULL;
-  if (!copying) { /* nobody read such rows before they went */
-    g_array_set_size(c->taken_back, 0);
-    return;
-  }
-  TakenBack entry = {.id = id, .version = version};
-  g_array_append_val(c->taken_back, entry);
+gboolean qfs_object_may_extend(QfsCoordinator *c, QfsObjectId id, guint64 newest) {
+  const guint64 *number = g_hash_table_lookup(c->given_up, &id);
+  return newest > c->extend_above && (number == NULL || newest > *number);
 }
 
-gboolean qfs_is_taken_back(const QfsCoordinator *c, const QfsChunk *row) {
-  for (guint i = 0; i < c->taken_back->len; i++) {
-    const TakenBack *entry = &g_array_index(c->taken_back, TakenBack, i);
-    if (entry->version == row->version && qfs_object_equal(entry->id, row->object))
-      return TRUE;
-  }
-  return FALSE;
+void qfs_object_stage(QfsCoordinator *c, QfsObjectId id) {
+  if (!g_hash_table_contains(c->staged, &id))
+    g_hash_table_add(c->staged, g_memdup2(&id, sizeof id));
 }
 
-GArray *qfs_taken_back_new(void) { return g_array_new(FALSE, FALSE, sizeof(TakenBack)); }
+void qfs_object_unstage(QfsCoordinator *c, QfsObjectId id) { g_hash_table_remove(c->staged, &id); }
+
+gboolean qfs_object_is_staged(const QfsCoordinator *c, QfsObjectId id) {
+  return g_hash_table_contains(c->staged, &id);
+}

@@ -307,7 +307,7 @@ static void leave_garbage(QfsCoordinator *c, QfsOp *op) {
     QfsChunk *chunk = g_new0(QfsChunk, 1);
     chunk->object = record->object;
     chunk->index = planned->index;
-    chunk->version = record->timestamp;
+    chunk->version = qfs_record_newest_write(record);
     g_ptr_array_add(older, chunk);
   }
   if (older != NULL)
@@ -330,6 +330,7 @@ static void record_quorum(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
 
 static void record_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
   qfs_op_close_chunks(c, data);
+  qfs_object_unstage(c, ((QfsOp *)data)->result->object);
   qfs_op_unref(c, data);
 }
 

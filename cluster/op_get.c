@@ -41,6 +41,26 @@ static void put_bytes(guint8 *buffer, guint64 from, guint64 to, guint64 at, GByt
 
 static void read_step(QfsCoordinator *c, QfsOp *op);
 
+/* There is no row where there is one of a newer write: a hole, and the row may be of a write that was never
+ * finished; or the value was changed in place since, and its former row trimmed. */
+static void hole_compared(QfsCoordinator *c, QfsStatus status, QfsRecord *newest, gpointer data) {
+  QfsOp *op = data;
+  QfsRequest *request = op->request;
+  if (request != NULL) {
+    const QfsRecord *record = request->record;
+    QfsObject *object = qfs_object_find(c, record->object);
+    gboolean kept = object != NULL && object->pins > 0;
+    if (newest != NULL && qfs_object_equal(newest->object, record->object))
+      kept = qfs_record_compare(newest, record) == 0;
+    if (status == QFS_OK && !kept)
+      status = QFS_STALE;
+    if (status != QFS_OK)
+      g_clear_pointer(&request->data, g_bytes_unref);
+    qfs_op_finish(c, op, status);
+  }
+  qfs_op_unref(c, op);
+}
+
 static void chunks_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
   QfsOp *op = data;
   QfsRequest *request = op->request;
@@ -57,8 +77,6 @@ static void chunks_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
       qfs_op_finish(c, op, read->status);
     else
       read_step(c, op);
-  } else if (read->newer) {
-    qfs_op_finish(c, op, QFS_STALE);
   } else {
     guint64 from = request->offset, to = from + request->length;
     guint8 *buffer = g_malloc0(request->length);
@@ -72,7 +90,10 @@ static void chunks_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
     }
     put_bytes(buffer, from, to, record->tail_offset, record->tail);
     request->data = g_bytes_new_take(buffer, request->length);
-    qfs_op_finish(c, op, QFS_OK);
+    if (read->newer)
+      qfs_fetch(c, record->key, hole_compared, qfs_op_ref(op));
+    else
+      qfs_op_finish(c, op, QFS_OK);
   }
   qfs_op_unref(c, op);
 }
@@ -83,7 +104,7 @@ static void read_step(QfsCoordinator *c, QfsOp *op) {
   QfsRequest *request = op->request;
   QfsRecord *record = request->record;
   QfsNodeSet mute = qfs_peers_mute(c);
-  QfsNodeSet nodes = qfs_object_readable(c, record->object, record->timestamp) & ~mute;
+  QfsNodeSet nodes = qfs_object_readable(c, record->object, qfs_record_newest_write(record)) & ~mute;
   if (nodes == 0) {
     if ((qfs_readable(c, record->object.placement) & ~mute) != 0)
       qfs_op_park(c, op); /* the chunks are on their way */
@@ -96,7 +117,7 @@ static void read_step(QfsCoordinator *c, QfsOp *op) {
   what->object = record->object;
   what->index = request->offset / QFS_CHUNK_SIZE;
   what->count = (guint)((end + QFS_CHUNK_SIZE - 1) / QFS_CHUNK_SIZE - what->index);
-  what->version = record->timestamp;
+  what->spans = qfs_record_spans(record);
   /* When all were met they may have been mended. */
   QfsNodeSet except = (nodes & ~op->bad_at) != 0 ? op->bad_at : 0;
   qfs_ask(c, what, record->object.placement, nodes, except, 1, chunks_read, qfs_op_ref(op));

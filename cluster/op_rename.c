@@ -148,7 +148,7 @@ static void send_batch(QfsCoordinator *c, QfsOp *op) {
   op->base = qfs_record_ref(from);
   op->base2 = to != NULL ? qfs_record_ref(to) : NULL;
   op->result = qfs_op_tombstone(c, op);
-  op->result2 = qfs_record_copy(from);
+  op->result2 = qfs_record_successor(from);
   g_free(op->result2->key);
   op->result2->key = g_strdup(op->key2->key);
   op->result2->timestamp = op->timestamp;

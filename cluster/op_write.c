@@ -1,15 +1,15 @@
 /* op_write.c - WRITE, CREATE, SETATTR: read the newest version, plan the next one, send it.
  *
- *   parents -> lock -> base -> checks -> parent -> plan -> suspects -> bases of chunks -> chunks -> record
+ *   parents -> lock -> base -> checks -> parent -> plan -> bases of chunks -> chunks -> record
  *
- * The record is the commit point: chunks are invisible until a record names their version.
+ * The record is the commit point: chunks are nobody's until a record has their number among its spans.
  */
 #include "cluster/private.h"
 
 #include <string.h>
 #include <sys/stat.h>
 
-enum { PARENTS, LOCK, BASE, PARENT, PLAN, SUSPECTS, CHUNK_BASES, CHUNKS, RECORD, SENT, GIVE_UP };
+enum { PARENTS, LOCK, BASE, PARENT, PLAN, CHUNK_BASES, CHUNKS, RECORD, SENT, FIRST_PIECE };
 
 #define CHUNKS_PER_MESSAGE 16
 
@@ -187,18 +187,48 @@ static void set_tail(QfsRecord *record, GBytes *tail) {
   record->tail = g_bytes_ref(tail);
 }
 
+static void set_spans(QfsRecord *record, GBytes *spans) { /* takes it over */
+  g_bytes_unref(record->spans);
+  record->spans = spans;
+}
+
+/* What the version has of the base's rows, and its own. Only what this life has seen all of may be extended:
+ * between the base's newest rows and these there may be some of a write that was not finished. */
+static void continue_spans(QfsCoordinator *c, QfsOp *op) {
+  QfsRecord *record = op->result;
+  guint64 newest = qfs_spans_newest(record->spans);
+  if (newest >= op->number) {
+    /* Rows of before there were write numbers, with an explicit timestamp above all of those. */
+    qfs_plan_relayout(op->plan, op->base);
+    record->object = (QfsObjectId){op->key->hash, ++c->next_object};
+    set_spans(record, qfs_spans_new(0, op->number));
+    return;
+  }
+  g_autoptr(GBytes) merged = qfs_spans_merge(record->spans, c->reclaimed);
+  set_spans(record, qfs_object_may_extend(c, record->object, newest)
+                        ? qfs_spans_extend(merged, op->number)
+                        : qfs_spans_append(merged, op->number));
+}
+
 static void take_plan(QfsCoordinator *c, QfsOp *op, QfsPlan *plan) {
   QfsRecord *record = op->result;
   op->plan = plan;
   record->attr.size = plan->size;
   record->tail_offset = plan->tail_offset;
   set_tail(record, plan->tail);
-  if (plan->drops_object)
+  op->number = qfs_next_write(c);
+  if (plan->drops_object || !plan->needs_object) {
     record->object = (QfsObjectId){0, 0};
+    set_spans(record, g_bytes_new_static("", 0));
+  }
   if (!plan->needs_object)
-    record->object = (QfsObjectId){0, 0};
-  else if (qfs_object_is_none(record->object))
+    return;
+  if (qfs_object_is_none(record->object)) {
     record->object = (QfsObjectId){op->key->hash, ++c->next_object};
+    set_spans(record, qfs_spans_new(0, op->number));
+  } else if (plan->chunks->len > 0) {
+    continue_spans(c, op);
+  }
 }
 
 static void plan_write(QfsCoordinator *c, QfsOp *op) {
@@ -215,6 +245,7 @@ static void plan_write(QfsCoordinator *c, QfsOp *op) {
   }
   if (request->flags & QFS_WRITE_STAGED) {
     record->object = request->object;
+    set_spans(record, qfs_spans_new(0, qfs_next_write(c))); /* staged pieces have the number 0 */
     record->attr.size = record->tail_offset = request->staged_size;
     g_autoptr(GBytes) nothing = g_bytes_new_static("", 0);
     set_tail(record, nothing);
@@ -276,7 +307,7 @@ static void plan_create(QfsOp *op) {
 
 static QfsRecord *start_result(QfsOp *op) {
   if (qfs_record_exists(op->base))
-    return qfs_record_copy(op->base);
+    return qfs_record_successor(op->base);
   return qfs_record_new(op->key->key);
 }
 
@@ -304,21 +335,20 @@ static gboolean make_plan(QfsCoordinator *c, QfsOp *op) {
 
 /* ---- chunks ---- */
 
-/* Some chunks found no space anywhere, so no record will name the others: they go before anybody else
- * may plan on this key, or a later version would take them for its own. */
+/* Some chunks found no space anywhere, so no record will ever have the others: garbage, and no reason for
+ * anybody to wait. */
 static void give_up_chunks(QfsCoordinator *c, QfsOp *op) {
-  QfsObjectId object = op->result->object;
-  /* Everywhere: joining nodes got them too, and who was a holder a moment ago may be one again. */
-  QfsNodeSet at = qfs_peers_alive(c);
-  qfs_taken_back_add(c, object, op->timestamp);
-  for (guint i = 0; i < op->plan->chunks->len; i++) {
-    QfsChunk row = {.object = object, .version = op->timestamp};
-    row.index = g_array_index(op->plan->chunks, QfsPlanChunk, i).index;
-    qfs_suspect_add(c, &row, at);
+  GPtrArray *rows = op->chunks;
+  for (guint i = 0, end; i < rows->len; i = end) {
+    GPtrArray *part = qfs_chunks_new(); /* of one flight */
+    const QfsChunk *first = rows->pdata[i];
+    for (end = i; end < rows->len && ((QfsChunk *)rows->pdata[end])->seq == first->seq; end++)
+      g_ptr_array_add(part, g_memdup2(rows->pdata[end], sizeof(QfsChunk)));
+    qfs_garbage_add(c, first->seq, QFS_DISCARD_VERSION, op->result->object, part);
   }
-  op->stage = GIVE_UP;
-  if (!qfs_suspects_clear(c, op, object, op->timestamp - 1))
-    write_step(c, op);
+  qfs_object_give_up(c, op->result->object, op->number);
+  qfs_op_finish(c, op, op->failure);
+  qfs_op_release(c, op);
 }
 
 static void chunks_landed(QfsCoordinator *c, QfsOp *op) {
@@ -355,8 +385,12 @@ static void send_chunks(QfsCoordinator *c, QfsOp *op) {
     GPtrArray *part = qfs_chunks_new();
     for (guint i = from; i < MIN(n, from + CHUNKS_PER_MESSAGE); i++)
       g_ptr_array_add(part, g_steal_pointer(&op->chunks->pdata[i]));
-    qfs_object_send_chunks(c, op->result->object, part, durable, qfs_op_ref(op), chunks_acked,
-                           chunks_refused);
+    QfsFlight *flight = qfs_object_send_chunks(c, op->result->object, part, durable, qfs_op_ref(op),
+                                               chunks_acked, chunks_refused);
+    for (guint i = from; i < MIN(n, from + CHUNKS_PER_MESSAGE); i++) { /* their names, should it be given up */
+      op->chunks->pdata[i] = g_memdup2(flight->message->chunks->pdata[i - from], sizeof(QfsChunk));
+      ((QfsChunk *)op->chunks->pdata[i])->data = NULL;
+    }
   }
   qfs_wake_at(c, op->deadline_us);
 }
@@ -365,7 +399,7 @@ static void add_chunk(QfsOp *op, const QfsPlanChunk *planned, GBytes *base) {
   QfsChunk *chunk = g_new0(QfsChunk, 1);
   chunk->object = op->result->object;
   chunk->index = planned->index;
-  chunk->version = op->timestamp;
+  chunk->version = op->number;
   chunk->data = qfs_plan_chunk_data(planned, base);
   g_ptr_array_add(op->chunks, chunk);
 }
@@ -403,7 +437,7 @@ static void next_chunk_base(QfsCoordinator *c, QfsOp *op) {
     if (planned->need_base) {
       QfsObjectId id = op->base->object;
       QfsNodeSet nodes =
-          qfs_object_readable(c, id, op->base->timestamp) & ~qfs_peers_mute(c);
+          qfs_object_readable(c, id, qfs_record_newest_write(op->base)) & ~qfs_peers_mute(c);
       if (nodes == 0) {
         qfs_op_park(c, op);
         return;
@@ -412,7 +446,7 @@ static void next_chunk_base(QfsCoordinator *c, QfsOp *op) {
       what->object = id;
       what->index = planned->index;
       what->count = 1;
-      what->version = op->base->timestamp;
+      what->spans = qfs_record_spans(op->base);
       QfsNodeSet except = (nodes & ~op->bad_at) != 0 ? op->bad_at : 0;
       qfs_ask(c, what, id.placement, nodes, except, 1, chunk_base_read, qfs_op_ref(op));
       return;
@@ -426,11 +460,20 @@ static void next_chunk_base(QfsCoordinator *c, QfsOp *op) {
 
 /* ---- stage: pieces of an object that no record names yet ---- */
 
+/* The requester never learns of the object if this was its first piece. */
+static void forget_stage(QfsCoordinator *c, QfsOp *op) {
+  if (op->stage == FIRST_PIECE)
+    qfs_object_unstage(c, op->result->object);
+  qfs_reclaim_want(c);
+}
+
 static void staged(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
   QfsOp *op = data;
   if (--op->left == 0) {
     if (op->request != NULL)
       op->request->object = op->result->object;
+    else
+      forget_stage(c, op);
     qfs_op_finish(c, op, QFS_OK);
   }
   qfs_op_unref(c, op);
@@ -438,6 +481,7 @@ static void staged(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
 
 static void stage_refused(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
   QfsOp *op = data;
+  forget_stage(c, op);
   qfs_op_finish(c, op, QFS_NO_SPACE);
   qfs_op_unref(c, op);
 }
@@ -448,8 +492,10 @@ static void stage_step(QfsCoordinator *c, QfsOp *op) {
   QfsRequest *request = op->request;
   op->result = qfs_record_new(op->key->key);
   op->result->object = request->object;
-  if (qfs_object_is_none(request->object))
+  if (qfs_object_is_none(request->object)) {
+    op->stage = FIRST_PIECE;
     op->result->object = (QfsObjectId){op->key->hash, ++c->next_object};
+  }
   gsize len = g_bytes_get_size(request->data);
   GPtrArray *part = NULL;
   for (gsize done = 0; done < len; done += QFS_CHUNK_SIZE) {
@@ -459,7 +505,7 @@ static void stage_step(QfsCoordinator *c, QfsOp *op) {
     chunk->object = op->result->object;
     chunk->index = (request->offset + done) / QFS_CHUNK_SIZE;
     chunk->data = g_bytes_new_from_bytes(request->data, done, MIN(len - done, QFS_CHUNK_SIZE));
-    g_ptr_array_add(part, chunk); /* version 0: below whatever timestamp the record will have */
+    g_ptr_array_add(part, chunk); /* version 0: below whatever number the write will have that publishes it */
   }
   if (part == NULL) {
     request->object = op->result->object;
@@ -468,6 +514,7 @@ static void stage_step(QfsCoordinator *c, QfsOp *op) {
   }
   op->sent = TRUE;
   op->left = 1;
+  qfs_object_stage(c, op->result->object);
   qfs_object_send_chunks(c, op->result->object, part, FALSE, qfs_op_ref(op), staged, stage_refused);
   qfs_wake_at(c, op->deadline_us);
 }
@@ -475,11 +522,6 @@ static void stage_step(QfsCoordinator *c, QfsOp *op) {
 /* ---- the steps ---- */
 
 static void write_locked(QfsCoordinator *c, QfsOp *op) {
-  if (op->stage == GIVE_UP) {
-    qfs_op_finish(c, op, op->failure);
-    qfs_op_release(c, op);
-    return;
-  }
   if (op->stage == LOCK) {
     if (!qfs_op_may_write(c, op))
       return;
@@ -509,16 +551,8 @@ static void write_locked(QfsCoordinator *c, QfsOp *op) {
   if (op->stage == PLAN) {
     if (!qfs_op_may_write(c, op) || !make_plan(c, op))
       return;
-    op->stage = SUSPECTS;
     op->tries = 0;
     op->chunks = qfs_chunks_new();
-    if (op->base != NULL && !qfs_object_is_none(op->base->object) &&
-        qfs_suspects_clear(c, op, op->base->object, op->base->timestamp))
-      return;
-  }
-  if (op->stage == SUSPECTS) {
-    if (op->left > 0)
-      return;
     op->stage = op->plan == NULL || op->plan->chunks->len == 0 ? RECORD : CHUNK_BASES;
   }
   if (op->stage == CHUNK_BASES) {

@@ -160,6 +160,13 @@ QfsPlan *qfs_plan_truncate(const QfsRecord *base, guint64 size) {
   return plan;
 }
 
+void qfs_plan_relayout(QfsPlan *plan, const QfsRecord *base) {
+  guint64 kept = MIN(base->tail_offset, plan->tail_offset);
+  for (guint64 index = 0; index * QFS_CHUNK_SIZE < kept; index++)
+    chunk_at(plan, index, base->tail_offset);
+  find_needs(plan, base->tail_offset);
+}
+
 GBytes *qfs_plan_chunk_data(const QfsPlanChunk *chunk, GBytes *base) {
   gsize len = base && chunk->need_base ? MIN(g_bytes_get_size(base), chunk->cut) : 0;
   if (chunk->n_parts == 1 && !(len > 0) && chunk->part[0].offset == 0)

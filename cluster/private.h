@@ -10,6 +10,7 @@
  *   resize.c       another N or K                             tidy.c     removing rows from other nodes than the owners
  *   purge.c        collecting tombstones            evict.c    nodes given up by command
  *   mend.c         bad rows, and differences between holders     scrub.c   looking for them
+ *   reclaim.c      chunk rows that no record has
  *   recovery.c     start, and loss of all trusted nodes      catchup.c  one returning node
  *
  * Everything here runs under the environment's one-event-at-a-time rule; nothing blocks.
@@ -32,6 +33,7 @@ typedef struct QfsTidy QfsTidy;
 typedef struct QfsPurge QfsPurge;
 typedef struct QfsMend QfsMend;
 typedef struct QfsScrub QfsScrub;
+typedef struct QfsReclaim QfsReclaim;
 
 /* ---- peers: what the coordinator knows of a node ---- */
 
@@ -235,7 +237,8 @@ struct QfsOp {
   QfsRecord *result, *result2;
   QfsPlan *plan;
   guint64 timestamp;
-  GPtrArray *chunks;      /* QfsChunk being prepared */
+  guint64 number;         /* of the write, when it brings chunks */
+  GPtrArray *chunks;      /* QfsChunk being prepared; once sent, their names */
   guint64 chunks_after;   /* its chunk flights are numbered above this; its record is not yet everywhere */
   GList open_link;        /* in c->open_ops while that is so */
   guint chunk_next;
@@ -294,11 +297,6 @@ void qfs_list_is_empty(QfsCoordinator *c, const char *dir, QfsEmptyDone done, gp
 /* ---- objects ---- */
 
 typedef struct {
-  QfsChunk id;             /* no data */
-  QfsNodeSet at;
-} QfsSuspect;
-
-typedef struct {
   QfsObjectId id;
   guint pins;
   GPtrArray *flights;     /* chunk flights not complete */
@@ -313,7 +311,7 @@ QfsFlight *qfs_object_send_chunks(QfsCoordinator *c, QfsObjectId id, GPtrArray *
 /* Chunk flights that are not at all holders: known to their object. */
 void qfs_object_add_flight(QfsCoordinator *c, QfsFlight *flight);
 void qfs_object_remove_flight(QfsCoordinator *c, QfsFlight *flight); /* does nothing when it is not there */
-/* Nodes that have every chunk of the object up to `version`. */
+/* Nodes that have every chunk of the object up to write number `version`. */
 QfsNodeSet qfs_object_readable(QfsCoordinator *c, QfsObjectId id, guint64 version);
 /* Garbage: removed once operation `seq` is durable at all holders and nobody pins the object. Takes `chunks` over. */
 void qfs_garbage_add(QfsCoordinator *c, guint64 seq, QfsDiscard discard, QfsObjectId id,
@@ -324,16 +322,33 @@ void qfs_garbage_collect(QfsCoordinator *c);
 gboolean qfs_garbage_has_intents(const QfsCoordinator *c);
 gboolean qfs_garbage_waits(const QfsCoordinator *c); /* for a round to begin, not for a pin */
 void qfs_garbage_round(QfsCoordinator *c); /* a round of settling begins */
-/* Chunk rows at `at` that may belong to a write that was never finished, found while keys were blocked. */
-void qfs_suspect_add(QfsCoordinator *c, const QfsChunk *id, QfsNodeSet at);
-/* Removes the object's suspect rows newer than `version`, which is its newest. TRUE: there were some, and
- * op is stepped when they are gone. */
-gboolean qfs_suspects_clear(QfsCoordinator *c, QfsOp *op, QfsObjectId id, guint64 version);
-/* The object's rows of this version are about to be removed everywhere: who copies rows between nodes and
- * has read them before must not bring them back. */
-void qfs_taken_back_add(QfsCoordinator *c, QfsObjectId id, guint64 version);
-gboolean qfs_is_taken_back(const QfsCoordinator *c, const QfsChunk *row);
-GArray *qfs_taken_back_new(void);
+
+guint qfs_object_id_hash(gconstpointer id);
+gboolean qfs_object_id_equal(gconstpointer a, gconstpointer b);
+/* A write's number: of the rows that it brings, above those of every earlier write, never given again. */
+guint64 qfs_next_write(QfsCoordinator *c);
+/* Rows of writes up to now may come to light that no version that is known has: a new life began, or the trusted
+ * nodes were lost and what they find now is all that is believed. */
+void qfs_writes_uncertain(QfsCoordinator *c);
+/* The write's chunks found no room and no record will have them, but they may be at some nodes. */
+void qfs_object_give_up(QfsCoordinator *c, QfsObjectId id, guint64 number);
+/* Are the rows newer than `newest`, up to now, all known? */
+gboolean qfs_object_may_extend(QfsCoordinator *c, QfsObjectId id, guint64 newest);
+/* An object that is built piece by piece in this life, before a record names it. */
+void qfs_object_stage(QfsCoordinator *c, QfsObjectId id);
+void qfs_object_unstage(QfsCoordinator *c, QfsObjectId id);
+gboolean qfs_object_is_staged(const QfsCoordinator *c, QfsObjectId id);
+
+/* ---- orphans: reclaim.c ---- */
+void qfs_reclaim_want(QfsCoordinator *c); /* something happened that may leave chunk rows that no record has */
+void qfs_reclaim_consider(QfsCoordinator *c);
+void qfs_reclaim_stop(QfsCoordinator *c);
+/* A run is under way, or could be at once. */
+gboolean qfs_reclaim_is_due(const QfsCoordinator *c);
+/* A write was given up: what was proved of its time does not hold any more. */
+void qfs_reclaim_unprove(QfsCoordinator *c);
+/* The flight carries records or chunks: their objects are alive. */
+void qfs_reclaim_note_flight(QfsCoordinator *c, const QfsMessage *message);
 
 /* ---- views ---- */
 
@@ -438,6 +453,8 @@ gboolean qfs_evict_is_done(const QfsCoordinator *c, const QfsPeer *peer);
 /* ---- tombstones ---- */
 void qfs_purge_consider(QfsCoordinator *c);
 void qfs_purge_stop(QfsCoordinator *c);
+/* Every node is in sync or given up, and nothing moves. */
+gboolean qfs_purge_may_run(const QfsCoordinator *c);
 /* What collecting tombstones waits for, newly allocated; NULL: for nothing but its time. */
 char *qfs_purge_reason(const QfsCoordinator *c);
 void qfs_op_gc(QfsCoordinator *c, QfsRequest *request);
@@ -510,6 +527,9 @@ void qfs_wake_at(QfsCoordinator *c, gint64 at_us);
 /* The number of the next flight; records and chunks of it carry it. */
 guint64 qfs_next_seq(QfsCoordinator *c);
 void qfs_after_event(QfsCoordinator *c);
+
+/* Above every timestamp that the clock issues: versions of chunk rows of before there were write numbers. */
+#define QFS_WRITE_NUMBER(epoch, counter) ((G_GUINT64_CONSTANT(1) << 63) | QFS_SEQ(epoch, counter))
 
 #define QFS_KEY_COUNTERS 4096
 #define QFS_SETTLE_DELAY_US (300 * 1000)
@@ -585,8 +605,9 @@ struct QfsCoordinator {
   GHashTable *removing;           /* directories whose removal is under way -> by how many */
   GHashTable *objects;            /* QfsObjectId* -> QfsObject */
   GQueue garbage;                 /* QfsGarbage by seq */
-  GPtrArray *suspects;            /* QfsSuspect */
-  GArray *taken_back;             /* objects and versions, while a copy is under way */
+  GHashTable *given_up;           /* QfsObjectId -> number of a write that was given up (guint64 *) */
+  GHashTable *staged;             /* set of QfsObjectId */
+  guint64 extend_above;           /* spans that end up to here are not extended: qfs_writes_uncertain */
   guint64 next_object;
   GQueue node_ops;                /* QfsOp of QFS_REQUEST_NODE and SYNC that wait for settling */
 
@@ -625,6 +646,16 @@ struct QfsCoordinator {
   QfsScrub *scrub;                /* the run under way */
   QfsScrubState scrub_state;
   GQueue mend_waiters;            /* QfsMendWaiter */
+  QfsReclaim *reclaim;            /* the run under way */
+  gboolean reclaim_wanted;
+  gboolean reclaim_forced;        /* by command, which waits for its end */
+  guint64 reclaim_last_removed;
+  guint64 reclaim_seq;            /* ... once operations up to this one are settled */
+  gint64 reclaim_at_us;           /* ... not before */
+  gboolean reclaim_proving;       /* a run has ended, and its proof waits until operations up to */
+  guint64 reclaim_proof_seq;      /* ... this one are settled and all nodes know it */
+  guint64 reclaim_proof;          /* ... to become the next: */
+  guint64 reclaimed;              /* rows of writes below this number are all some record's */
   gint64 view_changed_us;         /* when S changed last */
   gint64 wake_us;                 /* wish that the environment knows of; 0: none */
   QfsEngineCounters stat;

@@ -91,7 +91,7 @@ char *qfs_purge_reason(const QfsCoordinator *c) {
   g_assert_not_reached();
 }
 
-static gboolean may_run(const QfsCoordinator *c) {
+gboolean qfs_purge_may_run(const QfsCoordinator *c) {
   return !c->closing && waits_for(c) == WAIT_NOTHING;
 }
 
@@ -209,7 +209,7 @@ static void purge_end(QfsCoordinator *c, QfsPurge *p) {
 
 static void purge_step(QfsCoordinator *c) {
   QfsPurge *p = c->purge;
-  if (p->epoch != c->view.epoch || !may_run(c)) {
+  if (p->epoch != c->view.epoch || !qfs_purge_may_run(c)) {
     qfs_purge_stop(c);
     return;
   }
@@ -250,7 +250,7 @@ void qfs_purge_consider(QfsCoordinator *c) {
   gint64 now_us = c->env->now_us(c->env);
   if (c->purge != NULL && (c->purge->epoch != c->view.epoch || !c->view_stable || c->closing))
     qfs_purge_stop(c);
-  if (c->closing || (c->purge_again && !c->purge_wants_epoch && !may_run(c)))
+  if (c->closing || (c->purge_again && !c->purge_wants_epoch && !qfs_purge_may_run(c)))
     c->purge_again = c->purge_wants_epoch = FALSE; /* later, by schedule */
   if (c->purge != NULL || c->closing)
     return;
@@ -264,13 +264,16 @@ void qfs_purge_consider(QfsCoordinator *c) {
   if (c->purge_forced) /* what was deleted before the command has to be settled first */
     due = c->settled_told >= c->purge_forced_seq;
   due = due || c->purge_again;
-  if (due && (c->purge_forced || anything_to_do(c)) && may_run(c))
+  if (due && (c->purge_forced || anything_to_do(c)) && qfs_purge_may_run(c))
     purge_start(c);
 }
 
 void qfs_op_gc(QfsCoordinator *c, QfsRequest *request) {
   c->purge_forced = TRUE;
   c->purge_forced_seq = c->last_seq;
+  qfs_reclaim_want(c);
+  c->reclaim_at_us = 0;
+  c->reclaim_forced = TRUE;
   qfs_purge_stop(c); /* a run by schedule leaves what is young */
   qfs_settle_dirty(c);
   request->status = QFS_OK;

@@ -86,7 +86,7 @@ static QfsNodeSet answerers(QfsCoordinator *c, const QfsAsk *ask) {
   case QFS_READ_RECORD:
     return qfs_readable(c, ask->hash);
   case QFS_READ_CHUNKS:
-    return qfs_object_readable(c, ask->what->object, ask->what->version);
+    return qfs_object_readable(c, ask->what->object, qfs_spans_newest(ask->what->spans));
   case QFS_READ_LIST:
     return qfs_listable(c);
   }
@@ -106,7 +106,7 @@ static void send_read(QfsCoordinator *c, QfsAsk *ask, guint node, gint64 now_us)
   read->object = what->object;
   read->index = what->index;
   read->count = what->count;
-  read->version = what->version;
+  read->spans = what->spans != NULL ? g_bytes_ref(what->spans) : NULL;
   if (c->peer[node].unread_since_us == 0)
     c->peer[node].unread_since_us = now_us;
   ask->open |= QFS_NODE_BIT(node);

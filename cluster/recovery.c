@@ -3,6 +3,10 @@
  * From the newest view that a majority remembers: every member of its S that opened becomes a member of a
  * new epoch's S; then all operations past the settled mark that any node holds are completed on all
  * holders, before anybody counts as in sync. Keys of which too few holders were seen stay blocked.
+ *
+ * A node that has a record has all its chunk rows that are not settled (flight.c). So every row that a winning
+ * record owns is found, and goes to all holders before the record does. Rows that no winner owns are left
+ * where they are: no later version can take them for its own (reclaim.c removes them).
  */
 #include "cluster/private.h"
 
@@ -29,12 +33,10 @@ struct QfsRecovery {
   QfsNodeSet seen_before;  /* c->seen is put back to this if it does not come to its end */
   guint left;              /* scans, then comparisons of intents, under way */
   GHashTable *records;     /* key -> QfsRecord, newest */
-  GHashTable *committed;   /* QfsObjectId -> newest timestamp of a record that names it (guint64 *) */
-  GHashTable *own[QFS_NODES_MAX + 1]; /* the same by what that node alone holds */
+  GHashTable *winners;     /* QfsObjectId -> QfsRecord of `records`: the newest that names it */
   GHashTable *chunks;      /* FoundChunk set, keyed by itself */
   GHashTable *intents;     /* id -> FoundIntent */
   GPtrArray *todo_records, *todo_chunks;
-  GPtrArray *superseded;   /* FoundChunk: rows of versions that lost against newer ones */
   guint next_record, next_chunk, in_flight;
 };
 
@@ -66,15 +68,6 @@ static gboolean found_equal(gconstpointer a, gconstpointer b) {
   return qfs_object_equal(x->object, y->object) && x->index == y->index && x->version == y->version;
 }
 
-static guint object_hash(gconstpointer p) {
-  const QfsObjectId *id = p;
-  return (guint)(id->unique ^ id->placement);
-}
-
-static gboolean object_equal(gconstpointer a, gconstpointer b) {
-  return qfs_object_equal(*(const QfsObjectId *)a, *(const QfsObjectId *)b);
-}
-
 void qfs_recovery_free(QfsCoordinator *c) {
   QfsRecovery *r = c->recovery;
   if (r == NULL)
@@ -82,14 +75,11 @@ void qfs_recovery_free(QfsCoordinator *c) {
   c->recovery = NULL;
   c->seen = r->seen_before;
   g_hash_table_unref(r->records);
-  g_hash_table_unref(r->committed);
-  for (guint i = 0; i <= QFS_NODES_MAX; i++)
-    g_clear_pointer(&r->own[i], g_hash_table_unref);
+  g_hash_table_unref(r->winners);
   g_hash_table_unref(r->chunks);
   g_hash_table_unref(r->intents);
   g_clear_pointer(&r->todo_records, g_ptr_array_unref);
   g_clear_pointer(&r->todo_chunks, g_ptr_array_unref);
-  g_ptr_array_unref(r->superseded);
   g_free(r);
 }
 
@@ -180,15 +170,13 @@ static void take_record(QfsRecovery *r, QfsRecord *record) {
     g_hash_table_replace(r->records, record->key, qfs_record_ref(record));
 }
 
-static void note_object(GHashTable *newest_by_object, const QfsRecord *record) {
+/* Two keys may name one object: what a rename left of the former name may have come to light again. */
+static void note_winner(QfsRecovery *r, QfsRecord *record) {
   if (qfs_object_is_none(record->object))
     return;
-  guint64 *newest = g_hash_table_lookup(newest_by_object, &record->object);
-  if (newest == NULL)
-    g_hash_table_insert(newest_by_object, g_memdup2(&record->object, sizeof record->object),
-                        g_memdup2(&record->timestamp, sizeof record->timestamp));
-  else
-    *newest = MAX(*newest, record->timestamp);
+  const QfsRecord *known = g_hash_table_lookup(r->winners, &record->object);
+  if (known == NULL || qfs_record_newest_write(known) < qfs_record_newest_write(record))
+    g_hash_table_replace(r->winners, &record->object, record);
 }
 
 /* Would enough holders of all keys have been seen also without the nodes that have the intent? Then, if no
@@ -275,16 +263,13 @@ static void everything_found(QfsCoordinator *c) {
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     QfsRecord *record = value;
     g_ptr_array_add(r->todo_records, record);
-    note_object(r->committed, record);
+    note_winner(r, record);
   }
   r->todo_chunks = g_ptr_array_new();
   g_hash_table_iter_init(&iter, r->chunks);
   while (g_hash_table_iter_next(&iter, NULL, &value))
     g_ptr_array_add(r->todo_chunks, value);
   c->seen |= r->scanned;
-  for (guint i = c->suspects->len; i-- > 0;) /* looked at again; those of refused writes stay */
-    if (((QfsSuspect *)c->suspects->pdata[i])->id.seq != 0)
-      g_ptr_array_remove_index(c->suspects, i);
   qfs_view_update_blocked(c);
   r->writing = TRUE;
   write_more(c);
@@ -355,13 +340,8 @@ static void records_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
   g_autofree Step *step = data;
   if (!scan_reply_ok(c, peer, reply, step))
     return;
-  QfsRecovery *r = c->recovery;
-  if (r->own[peer->index] == NULL)
-    r->own[peer->index] = g_hash_table_new_full(object_hash, object_equal, g_free, g_free);
-  for (guint i = 0; reply->records != NULL && i < reply->records->len; i++) {
-    take_record(r, reply->records->pdata[i]);
-    note_object(r->own[peer->index], reply->records->pdata[i]);
-  }
+  for (guint i = 0; reply->records != NULL && i < reply->records->len; i++)
+    take_record(c->recovery, reply->records->pdata[i]);
   if (reply->more && reply->records->len > 0) {
     QfsRecord *last = reply->records->pdata[reply->records->len - 1];
     scan_records(c, peer, last->seq, last->key);
@@ -406,19 +386,17 @@ static GPtrArray *chunk_name(const QfsChunk *id) {
 
 static void recovery_end(QfsCoordinator *c) {
   QfsRecovery *r = c->recovery;
-  for (guint i = 0; i < r->superseded->len; i++) {
-    const QfsChunk *row = &((const FoundChunk *)r->superseded->pdata[i])->id;
-    qfs_garbage_add(c, c->last_seq, QFS_DISCARD_VERSION, row->object, chunk_name(row));
-  }
   for (guint i = 1; i <= c->n_peers; i++)
     if (qfs_set_has(r->members, i)) {
       c->peer[i].state = PEER_TRUSTED;
       c->peer[i].retries = 0;
       c->peer[i].trusted_since_us = c->env->now_us(c->env);
     }
-  if (r->todo_records->len > 0 || r->todo_chunks->len > 0)
+  if (r->todo_records->len > 0 || r->todo_chunks->len > 0) {
+    qfs_reclaim_want(c);
     qfs_log(c, G_LOG_LEVEL_MESSAGE, "recovered %u records and %u chunks written before the last stop",
             r->todo_records->len, r->todo_chunks->len);
+  }
   r->seen_before = c->seen;
   qfs_recovery_free(c);
   c->serving = TRUE;
@@ -501,83 +479,18 @@ static void chunk_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpo
       ->recovery = TRUE;
 }
 
-static void discarded(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
-  g_autofree Step *step = data;
-  if (scan_reply_ok(c, peer, reply, step))
-    recovery_one_done(c);
-}
-
-static gboolean has_winner(QfsRecovery *r, guint node, const QfsObjectId *object, guint64 newest) {
-  guint64 *reached = r->own[node] != NULL ? g_hash_table_lookup(r->own[node], object) : NULL;
-  return reached != NULL && *reached == newest;
-}
-
-/* Did a record name this row's version? Members of S were cleaned by the recovery that made S, so there a
- * newer record is proof. A node that was away may have kept rows of a write that was taken back everywhere
- * else: its rows count only if it has the newest record and no member does; else the members have what
- * that record needs. */
-static gboolean is_committed(QfsRecovery *r, const FoundChunk *found) {
-  const QfsObjectId *object = &found->id.object;
-  guint64 *newest = g_hash_table_lookup(r->committed, object);
-  if (newest == NULL || *newest < found->id.version)
-    return FALSE;
-  if ((found->at & r->members) != 0)
-    return TRUE;
-  for (QfsNodeSet members = r->members; members != 0; members &= members - 1)
-    if (has_winner(r, (guint)__builtin_ctzll(members) + 1, object, *newest))
-      return FALSE;
-  for (QfsNodeSet at = found->at; at != 0; at &= at - 1)
-    if (has_winner(r, (guint)__builtin_ctzll(at) + 1, object, *newest))
-      return TRUE;
-  return FALSE;
-}
-
-/* Does some node have a record that names the row's version, though a newer one won? The newer one may be at
- * a single node that is lost again before it is anywhere else: then recovery begins again, the older one
- * wins, and needs the row. It is garbage when the newer one is durable. */
-static gboolean is_superseded(QfsRecovery *r, const FoundChunk *found) {
-  for (guint i = 1; i <= QFS_NODES_MAX; i++) {
-    const guint64 *named = r->own[i] != NULL ? g_hash_table_lookup(r->own[i], &found->id.object) : NULL;
-    if (named != NULL && *named >= found->id.version)
-      return TRUE;
-  }
-  return FALSE;
-}
-
 static void write_chunk(QfsCoordinator *c, FoundChunk *found) {
   QfsRecovery *r = c->recovery;
-  gboolean committed = is_committed(r, found);
+  const QfsRecord *winner = g_hash_table_lookup(r->winners, &found->id.object);
   QfsNodeSet at = found->at & qfs_peers_alive(c);
-  if (committed) {
-    if ((qfs_holders(c, found->id.object.placement) & ~found->at) == 0 || at == 0)
-      return;
-    QfsPeer *peer = &c->peer[__builtin_ctzll(at) + 1];
-    QfsMessage *message = qfs_message_new(QFS_MESSAGE_CHUNK_GET, peer->index);
-    message->chunks = chunk_name(&found->id);
-    r->in_flight++;
-    qfs_rpc_send(c, peer, message, chunk_found, step_new(r, peer->index));
+  if (winner == NULL || !qfs_record_owns(winner, found->id.version) || at == 0 ||
+      (qfs_holders(c, found->id.object.placement) & ~found->at) == 0)
     return;
-  }
-  if (QFS_SEQ_EPOCH(found->id.seq) >= c->first_epoch)
-    return; /* of this life: its flight completes it */
-  guint64 *newest = g_hash_table_lookup(r->committed, &found->id.object);
-  if (newest == NULL && is_superseded(r, found)) {
-    g_ptr_array_add(r->superseded, found);
-    return;
-  }
-  if (c->blocked) { /* its record may be at a node that was not seen */
-    qfs_suspect_add(c, &found->id, found->at);
-    return;
-  }
-  for (; at != 0; at &= at - 1) {
-    QfsPeer *peer = &c->peer[__builtin_ctzll(at) + 1];
-    QfsMessage *message = qfs_message_new(QFS_MESSAGE_DISCARD, peer->index);
-    message->discard = QFS_DISCARD_VERSION;
-    message->durable = TRUE; /* a power failure must not bring it back below a newer record */
-    message->chunks = chunk_name(&found->id);
-    r->in_flight++;
-    qfs_rpc_send(c, peer, message, discarded, step_new(r, peer->index));
-  }
+  QfsPeer *peer = &c->peer[__builtin_ctzll(at) + 1];
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_CHUNK_GET, peer->index);
+  message->chunks = chunk_name(&found->id);
+  r->in_flight++;
+  qfs_rpc_send(c, peer, message, chunk_found, step_new(r, peer->index));
 }
 
 static void write_more(QfsCoordinator *c) {
@@ -646,14 +559,14 @@ static void recovery_start(QfsCoordinator *c, QfsNodeSet members) {
   r->members = members;
   r->seen_before = c->seen;
   r->records = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)qfs_record_unref);
-  r->committed = g_hash_table_new_full(object_hash, object_equal, g_free, g_free);
-  r->superseded = g_ptr_array_new();
+  r->winners = g_hash_table_new(qfs_object_id_hash, qfs_object_id_equal);
   r->chunks = g_hash_table_new_full(found_hash, found_equal, g_free, NULL);
   r->intents = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, found_intent_free);
   c->recovery = r;
   c->recover_again = FALSE;
   c->view_stale = FALSE; /* the one proposed now is newer than whatever was promised */
   c->quorum = FALSE;
+  qfs_writes_uncertain(c);
   qfs_view_propose(c, members, c->view.base);
 }
 

@@ -1,4 +1,4 @@
-/* cli_gc.c - quorumfs gc: forgets what was deleted, now. */
+/* cli_gc.c - quorumfs gc: forgets what was deleted and gives back the space that no value uses, now. */
 #include "fs/cli.h"
 
 #define POLL_US (50 * 1000)
@@ -7,7 +7,7 @@
 
 typedef struct {
   gboolean running;
-  gint64 collected;
+  gint64 collected, chunks;
   char *waits_for; /* NULL: nothing */
 } Progress;
 
@@ -18,6 +18,7 @@ static gboolean read_progress(const char *root, Progress *out, GError **error) {
     return FALSE;
   out->running = json_object_get_boolean_member_with_default(object, "gc_running", FALSE);
   out->collected = json_object_get_int_member_with_default(object, "gc_last_collected", 0);
+  out->chunks = json_object_get_int_member_with_default(object, "gc_last_chunks", 0);
   g_free(out->waits_for);
   out->waits_for =
       g_strdup(json_object_get_string_member_with_default(object, "gc_waits_for", NULL));
@@ -39,7 +40,9 @@ static int wait_for_end(const char *root) {
     if (!progress.running) {
       g_autofree char *line =
           g_strdup_printf("%" G_GINT64_FORMAT " collected\n", progress.collected);
-      status = cli_print(line) ? CLI_OK : CLI_FAILED;
+      g_autofree char *more =
+          g_strdup_printf("%" G_GINT64_FORMAT " chunks reclaimed\n", progress.chunks);
+      status = cli_print(line) && (progress.chunks == 0 || cli_print(more)) ? CLI_OK : CLI_FAILED;
       break;
     }
     if (progress.waits_for == NULL) {
@@ -59,7 +62,8 @@ int cli_gc(int argc, char **argv) {
   static const CliUsage usage = {
       .arguments = "PATH",
       .summary = "Collects tombstones, whatever their age: the store no longer remembers what was "
-                 "deleted. Nothing\n"
+                 "deleted, and\n"
+                 "gives back space that no value uses any more, as a crash may leave it. Nothing\n"
                  "comes back by that: it needs every node to be up and in sync. PATH is in the "
                  "mount.\n"
                  "Exit status: 0 done, 1 not (it goes on when what it waits for is over), 2 wrong "

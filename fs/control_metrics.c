@@ -63,6 +63,8 @@ static void work(GString *out, const QfsEngineCounters *count) {
   single(out, "lost_rows_total", "counter", count->lost_rows, "Bad rows for which there was no good copy.");
   single(out, "replicas_set_aside_total", "counter", count->set_aside,
          "Replicas that could not be used and were kept under another name.");
+  single(out, "chunks_reclaimed_total", "counter", count->chunks_reclaimed,
+         "Chunk rows that no value had, which were discarded.");
   header(out, "catchup_copied_total", "counter",
          "What was copied to nodes that caught up or took over from others.");
   sample(out, "catchup_copied_total", "{kind=\"record\"}", count->copied_records);

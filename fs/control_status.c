@@ -108,6 +108,8 @@ char *control_status_text(const QfsEngineStatus *status, const QfsEngineConfig *
   append_damage_counts(out, &status->count);
   g_string_append(out, "scrub      ");
   append_scrub(out, status);
+  g_string_append_printf(out, "reclaimed  %" G_GUINT64_FORMAT " chunks that no value had, since the mount\n",
+                         status->count.chunks_reclaimed);
   g_string_append_printf(out, "epoch      %" G_GUINT64_FORMAT "\n", status->epoch);
   g_string_append_printf(out,
                          "requests   %" G_GUINT64_FORMAT " puts, %" G_GUINT64_FORMAT
@@ -134,6 +136,7 @@ char *control_gc_text(const QfsEngineStatus *status) {
                            text != NULL ? text : "at an unknown time", status->purge_last_removed);
   }
   g_string_append_printf(out, "%" G_GUINT64_FORMAT " collected since the mount\n", status->count.tombstones_collected);
+  g_string_append_printf(out, "%" G_GUINT64_FORMAT " chunks reclaimed since the mount\n", status->count.chunks_reclaimed);
   return g_string_free(out, FALSE);
 }
 
@@ -223,6 +226,8 @@ char *control_status_json(const QfsEngineStatus *status, const QfsEngineConfig *
   add_number(json, "gc_last_ms", (guint64)MAX(status->purge_last_ms, 0));
   add_number(json, "gc_last_collected", status->purge_last_removed);
   add_number(json, "gc_collected", status->count.tombstones_collected);
+  add_number(json, "gc_last_chunks", status->reclaim_last_removed);
+  add_number(json, "gc_chunks", status->count.chunks_reclaimed);
   add_number(json, "puts", status->count.puts);
   add_number(json, "gets", status->count.gets);
   add_number(json, "deletes", status->count.deletes);

@@ -4,11 +4,12 @@
  *
  *   head  kind u8, mode u32, uid u32, gid u32, rdev u64, size u64,
  *         atime, mtime, ctime, btime (64-bit two's complement each), digest u64,
- *         length of xattrs u32, xattrs,
- *         object placement u64, object unique u64, tail_offset u64
+ *         length of xattrs u32 (its top bit set: spans follow), xattrs,
+ *         object placement u64, object unique u64, tail_offset u64,
+ *         number of spans u32, spans: left out when there are none, as they were up to schema 3
  *   tail  the bytes of the tail, up to the end
  *
- * The one length in it makes the encoding injective: two records have the same encoding only when
+ * The lengths in it make the encoding injective: two records have the same encoding only when
  * every field in it is the same. So comparing encodings by memcmp is a total order of versions.
  *
  * Sums. The sum of a record covers key (with its NUL), timestamp, seq, head and tail. The sum of a
@@ -25,19 +26,22 @@
 /* kind, mode, uid, gid, rdev, size, times, digest, length of xattrs; then object and tail_offset.
  */
 #define HEAD_FIXED_BYTES (1 + 3 * 4 + 2 * 8 + 4 * 8 + 8 + 4 + 2 * 8 + 8)
+#define SPANS_FOLLOW (1u << 31)
 /* Up to this much is gathered on the stack and hashed in one call. */
 #define STACK_BYTES 1024
 
 gsize qfs_record_head_size(const QfsRecord *record) {
-  return HEAD_FIXED_BYTES + g_bytes_get_size(record->xattrs);
+  gsize spans = g_bytes_get_size(record->spans);
+  return HEAD_FIXED_BYTES + g_bytes_get_size(record->xattrs) + (spans > 0 ? 4 + spans : 0);
 }
 
 guint8 *qfs_record_encode_head(const QfsRecord *record, guint8 *out) {
   const QfsAttr *attr = &record->attr;
-  gsize xattrs_len;
+  gsize xattrs_len, spans_len;
   const guint8 *xattrs = g_bytes_get_data(record->xattrs, &xattrs_len);
+  const guint8 *spans = g_bytes_get_data(record->spans, &spans_len);
 
-  g_assert(xattrs_len <= G_MAXUINT32);
+  g_assert(xattrs_len < SPANS_FOLLOW);
   *out++ = (guint8)record->kind;
   out = qfs_put_u32(out, attr->mode);
   out = qfs_put_u32(out, attr->uid);
@@ -49,13 +53,18 @@ guint8 *qfs_record_encode_head(const QfsRecord *record, guint8 *out) {
   out = qfs_put_u64(out, (guint64)attr->ctime_ns);
   out = qfs_put_u64(out, (guint64)attr->btime_ns);
   out = qfs_put_u64(out, record->digest);
-  out = qfs_put_u32(out, (guint32)xattrs_len);
+  out = qfs_put_u32(out, (guint32)xattrs_len | (spans_len > 0 ? SPANS_FOLLOW : 0));
   if (xattrs_len > 0)
     memcpy(out, xattrs, xattrs_len);
   out += xattrs_len;
   out = qfs_put_u64(out, record->object.placement);
   out = qfs_put_u64(out, record->object.unique);
-  return qfs_put_u64(out, record->tail_offset);
+  out = qfs_put_u64(out, record->tail_offset);
+  if (spans_len == 0)
+    return out;
+  out = qfs_put_u32(out, qfs_spans_count(record->spans));
+  memcpy(out, spans, spans_len);
+  return out + spans_len;
 }
 
 GBytes *qfs_record_canonical(const QfsRecord *record) {

@@ -1,7 +1,8 @@
 /* chunk.c - chunk rows of a SQLite replica.
  *
- * A row is (object, index, version): writing a part of a value adds a row of a higher version,
- * readers of the old version still find theirs, and older rows are trimmed later. Object and
+ * A row is (object, index, version), where version is the number of the write that brought it: writing a part
+ * of a value adds a row of a higher number, readers of the old version of the value still find theirs, and
+ * older rows are trimmed later. Object and
  * version are stored with their sign bit flipped (schema.c), so order by SQL is order as unsigned.
  *
  * One thread at a time, like the connection.
@@ -193,9 +194,9 @@ gboolean qfs_chunk_store_drop(QfsReplica *replica, QfsObjectId object, guint lim
   return TRUE;
 }
 
-/* (seq, object, index, version) of a as against b. */
-static int compare_places(const QfsChunk *a, const QfsChunk *b) {
-  const guint64 pairs[][2] = {{a->seq, b->seq},
+/* (seq, object, index, version) of a as against b; seq only if it counts. */
+static int compare_places(const QfsChunk *a, const QfsChunk *b, gboolean by_seq) {
+  const guint64 pairs[][2] = {{by_seq ? a->seq : 0, by_seq ? b->seq : 0},
                               {a->object.placement, b->object.placement},
                               {a->object.unique, b->object.unique},
                               {a->index, b->index},
@@ -214,11 +215,50 @@ static void bind_after(sqlite3_stmt *statement, const QfsChunk *place) {
   qfs_bind_ordered(statement, 5, place->version);
 }
 
+/* Appends rows after `place` until they end or there are `limit`. Resets the statement. */
+static gboolean collect(QfsConnection *connection, sqlite3_stmt *statement, const QfsChunk *place,
+                        gboolean by_seq, gboolean with_data, guint limit, GPtrArray *out,
+                        gboolean *out_more, GError **error) {
+  const guint start = out->len;
+  g_autoptr(QfsCursor) cursor = statement;
+  bind_after(cursor, place);
+  for (const QfsChunk *last = place;; last = g_ptr_array_index(out, out->len - 1)) {
+    gboolean row;
+    g_autoptr(QfsChunk) chunk = NULL;
+    gboolean ok = qfs_connection_step(connection, cursor, &row, error);
+    if (ok && (!row || out->len - start >= limit)) {
+      *out_more = row;
+      return TRUE;
+    }
+    if (ok)
+      chunk = read_chunk(connection, cursor, with_data, error);
+    /* Out of order, paging might go round for ever. */
+    if (chunk != NULL && compare_places(last, chunk, by_seq) >= 0) {
+      qfs_row_astray(connection, by_seq ? "operations" : "chunks", error);
+      g_clear_pointer(&chunk, qfs_chunk_free);
+    }
+    if (chunk == NULL) {
+      g_ptr_array_set_size(out, (int)start);
+      return FALSE;
+    }
+    g_ptr_array_add(out, g_steal_pointer(&chunk));
+  }
+}
+
+gboolean qfs_chunk_store_list(QfsReplica *replica, const QfsChunk *after, guint limit,
+                              GPtrArray *out, gboolean *out_more, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+  const QfsChunk first = {.seq = 0};
+  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_CHUNK_LIST, error);
+
+  return statement != NULL && collect(connection, statement, after != NULL ? after : &first, FALSE,
+                                      FALSE, limit, out, out_more, error);
+}
+
 gboolean qfs_chunk_store_scan(QfsReplica *replica, guint64 after_seq, const QfsChunk *after,
                               gboolean with_data, guint limit, GPtrArray *out, gboolean *out_more,
                               GError **error) {
   QfsConnection *connection = qfs_connection(replica);
-  const guint start = out->len;
   /* The place that the scan goes on from; without `after`, above every row of after_seq. */
   const QfsChunk place = {
       .seq = after_seq,
@@ -235,29 +275,7 @@ gboolean qfs_chunk_store_scan(QfsReplica *replica, guint64 after_seq, const QfsC
     *out_more = FALSE;
     return TRUE;
   }
-  g_autoptr(QfsCursor) cursor = statement;
-  bind_after(cursor, &place);
-  for (const QfsChunk *last = &place;; last = g_ptr_array_index(out, out->len - 1)) {
-    gboolean row;
-    g_autoptr(QfsChunk) chunk = NULL;
-    gboolean ok = qfs_connection_step(connection, cursor, &row, error);
-    if (ok && (!row || out->len - start >= limit)) {
-      *out_more = row;
-      return TRUE;
-    }
-    if (ok)
-      chunk = read_chunk(connection, cursor, with_data, error);
-    /* Out of order, paging might go round for ever. */
-    if (chunk != NULL && compare_places(last, chunk) >= 0) {
-      qfs_row_astray(connection, "operations", error);
-      g_clear_pointer(&chunk, qfs_chunk_free);
-    }
-    if (chunk == NULL) {
-      g_ptr_array_set_size(out, (int)start);
-      return FALSE;
-    }
-    g_ptr_array_add(out, g_steal_pointer(&chunk));
-  }
+  return collect(connection, statement, &place, TRUE, with_data, limit, out, out_more, error);
 }
 
 gboolean qfs_chunk_store_wipe(QfsConnection *connection, GError **error) {

@@ -18,6 +18,8 @@ gboolean qfs_chunk_store_drop(QfsReplica *replica, QfsObjectId object, guint lim
 gboolean qfs_chunk_store_scan(QfsReplica *replica, guint64 after_seq, const QfsChunk *after,
                               gboolean with_data, guint limit, GPtrArray *out, gboolean *out_more,
                               GError **error);
+gboolean qfs_chunk_store_list(QfsReplica *replica, const QfsChunk *after, guint limit,
+                              GPtrArray *out, gboolean *out_more, GError **error);
 gboolean qfs_chunk_store_wipe(QfsConnection *connection, GError **error);
 
 /* Bad rows. */

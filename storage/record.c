@@ -19,6 +19,7 @@ QfsRecord *qfs_record_new(const char *key) {
   record->kind = QFS_KIND_TOMBSTONE;
   record->tail = g_bytes_new_static("", 0);
   record->xattrs = g_bytes_new_static("", 0);
+  record->spans = g_bytes_new_static("", 0);
   return record;
 }
 
@@ -35,6 +36,7 @@ QfsRecord *qfs_record_copy(const QfsRecord *record) {
   copy->key = g_strdup(record->key);
   copy->tail = g_bytes_ref(record->tail);
   copy->xattrs = g_bytes_ref(record->xattrs);
+  copy->spans = g_bytes_ref(record->spans);
   return copy;
 }
 
@@ -50,7 +52,31 @@ void qfs_record_unref(QfsRecord *record) {
   g_free(record->key);
   g_bytes_unref(record->tail);
   g_bytes_unref(record->xattrs);
+  g_bytes_unref(record->spans);
   g_free(record);
+}
+
+GBytes *qfs_record_spans(const QfsRecord *record) {
+  if (g_bytes_get_size(record->spans) > 0 || qfs_object_is_none(record->object))
+    return g_bytes_ref(record->spans);
+  return qfs_spans_new(0, record->timestamp);
+}
+
+guint64 qfs_record_newest_write(const QfsRecord *record) {
+  g_autoptr(GBytes) spans = qfs_record_spans(record);
+  return qfs_spans_newest(spans);
+}
+
+QfsRecord *qfs_record_successor(const QfsRecord *record) {
+  QfsRecord *copy = qfs_record_copy(record);
+  g_bytes_unref(copy->spans);
+  copy->spans = qfs_record_spans(record);
+  return copy;
+}
+
+gboolean qfs_record_owns(const QfsRecord *record, guint64 number) {
+  g_autoptr(GBytes) spans = qfs_record_spans(record);
+  return qfs_spans_have(spans, number);
 }
 
 int qfs_record_compare(const QfsRecord *a, const QfsRecord *b) {

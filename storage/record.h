@@ -13,12 +13,14 @@
  *  R4. Bytes [0, tail_offset) of a value live in chunk rows of `object`; bytes
  *      [tail_offset, attr.size) are `tail` (shorter tail: the rest reads as zeros). A value without
  *      chunks has tail_offset 0 and a zero object id.
+ *  R5. Of the object's rows those belong to a version that its spans name (qfs_record_spans); per index
+ *      the newest of them counts. Every version that has chunks of the one before has its spans, too.
  *
  * Threading: the functions are pure; reference counts are atomic.
  */
 #pragma once
 
-#include <glib.h>
+#include "storage/spans.h"
 
 G_BEGIN_DECLS
 
@@ -80,10 +82,11 @@ typedef struct {
   guint64 tail_offset;
   GBytes *tail;         /* never NULL; may be empty */
   GBytes *xattrs;       /* never NULL; canonical list: see qfs_xattrs in fs/; opaque here */
+  GBytes *spans;        /* never NULL; see spans.h; empty with an object: of the time before there were any */
   guint64 digest;       /* digest of the data: XXH3 of the bytes for inline values, chained for others */
 } QfsRecord;
 
-QfsRecord *qfs_record_new(const char *key);           /* zeroed, empty tail and xattrs, kind TOMBSTONE */
+QfsRecord *qfs_record_new(const char *key);           /* zeroed, empty tail, xattrs and spans, kind TOMBSTONE */
 QfsRecord *qfs_record_copy(const QfsRecord *record);  /* a private, changeable copy (bytes are shared) */
 QfsRecord *qfs_record_ref(const QfsRecord *record);
 void qfs_record_unref(QfsRecord *record);             /* accepts NULL */
@@ -100,12 +103,22 @@ static inline gboolean qfs_record_exists(const QfsRecord *record) {
   return record != NULL && record->kind != QFS_KIND_TOMBSTONE;
 }
 
+/* The numbers of the chunk rows that belong to the version; records of before there were spans own what is not
+ * above their timestamp. A new reference. */
+GBytes *qfs_record_spans(const QfsRecord *record);
+/* The greatest of them; 0: none. */
+guint64 qfs_record_newest_write(const QfsRecord *record);
+/* A changeable copy to make the next version of: its spans are spelt out. */
+QfsRecord *qfs_record_successor(const QfsRecord *record);
+/* Does the row of this write number belong to the version? */
+gboolean qfs_record_owns(const QfsRecord *record, guint64 number);
+
 /* <0, 0, >0 as version a is older than, the same as, newer than b (R2). Either may be NULL: absent,
  * older than everything. `seq` does not take part. */
 int qfs_record_compare(const QfsRecord *a, const QfsRecord *b);
 
 /* Canonical encoding used by the tie rule and by checksums: fixed-width big-endian fields in the order
- * kind, attributes, digest, xattrs, object, tail_offset, tail. Timestamp, seq and key are not in it. */
+ * kind, attributes, digest, xattrs, object, tail_offset, spans, tail. Timestamp, seq and key are not in it. */
 GBytes *qfs_record_canonical(const QfsRecord *record);
 
 /* XXH3 over key, timestamp, seq and canonical encoding: what the replica stores and verifies. */

@@ -327,6 +327,31 @@ gboolean qfs_record_store_list(QfsReplica *replica, const char *dir, const char 
   return ok;
 }
 
+gboolean qfs_record_store_object_records(QfsReplica *replica, QfsObjectId object, GPtrArray *out,
+                                         GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_RECORD_OF_OBJECT, error);
+
+  if (statement == NULL)
+    return FALSE;
+  g_autoptr(QfsCursor) cursor = statement;
+  qfs_bind_u64(cursor, 1, object.placement);
+  qfs_bind_u64(cursor, 2, object.unique);
+  while (TRUE) {
+    gboolean row;
+    if (!qfs_connection_step(connection, cursor, &row, error))
+      return FALSE;
+    if (!row)
+      return TRUE;
+    QfsRecord *record = qfs_row_read(connection, cursor, QFS_ROW_HEAD, NULL, error);
+    if (record == NULL)
+      return FALSE;
+    g_ptr_array_add(out, record);
+    if (!qfs_object_equal(record->object, object))
+      return qfs_row_astray(connection, "objects", error);
+  }
+}
+
 /* Keys of at most `limit` hint rows; each is verified, because a mark that rotted would cost a
  * record. */
 static GPtrArray *hint_keys(QfsConnection *connection, guint64 up_to, guint limit, GError **error) {

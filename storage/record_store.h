@@ -18,6 +18,8 @@ gboolean qfs_record_store_tombstone_scan(QfsReplica *replica, guint64 after_seq,
                                          gboolean *out_more, GError **error);
 gboolean qfs_record_store_list(QfsReplica *replica, const char *dir, const char *after, guint limit,
                                GPtrArray *out, gboolean *out_more, GError **error);
+gboolean qfs_record_store_object_records(QfsReplica *replica, QfsObjectId object, GPtrArray *out,
+                                         GError **error);
 gboolean qfs_record_store_hints_remove(QfsReplica *replica, guint64 up_to, guint limit,
                                        guint *out_removed, GError **error);
 gboolean qfs_record_store_wipe(QfsConnection *connection, GError **error);

@@ -317,6 +317,8 @@ static const QfsReplicaOps sqlite_ops = {
     .chunk_print = qfs_chunk_store_print,
     .chunk_mend = qfs_chunk_store_mend,
     .chunk_walk = qfs_chunk_store_walk,
+    .chunk_list = qfs_chunk_store_list,
+    .object_records = qfs_record_store_object_records,
     .intent_put = qfs_intent_store_put,
     .intent_get = qfs_intent_store_get,
     .intent_remove = qfs_intent_store_remove,
@@ -327,6 +329,30 @@ static const QfsReplicaOps sqlite_ops = {
     .watch = watch,
     .discard_aside = discard_aside,
 };
+
+gboolean qfs_replica_chunk(QfsReplica *replica, QfsObjectId object, guint64 index, GBytes *spans,
+                           QfsChunk **out_chunk, gboolean *out_newer, GError **error) {
+  guint64 wanted = qfs_spans_newest(spans);
+  gboolean newer = FALSE, first = TRUE;
+  *out_chunk = NULL;
+  for (;; first = FALSE) {
+    QfsChunk *chunk = NULL;
+    if (!replica->ops->chunk_get(replica, object, index, wanted, &chunk, first ? &newer : NULL,
+                                 error))
+      return FALSE;
+    gboolean found = chunk != NULL && qfs_spans_floor(spans, chunk->version, &wanted);
+    if (found && wanted == chunk->version) {
+      *out_chunk = chunk;
+      break;
+    }
+    qfs_chunk_free(chunk);
+    if (!found)
+      break;
+  }
+  if (out_newer != NULL)
+    *out_newer = newer && *out_chunk == NULL;
+  return TRUE;
+}
 
 QfsReplica *qfs_sqlite_replica_open(const char *dir, guint32 node, gboolean create,
                                     gboolean sync_always, GError **error) {

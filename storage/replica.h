@@ -99,7 +99,7 @@ typedef struct {
 typedef struct {
   QfsObjectId object;
   guint64 index;      /* bytes [index * QFS_CHUNK_SIZE, ...) */
-  guint64 version;    /* timestamp of the record version that brought it */
+  guint64 version;    /* number of the write that brought it (record.h R5); 0: staged; up to schema 3: a timestamp */
   guint64 seq;
   GBytes *data;       /* at most QFS_CHUNK_SIZE; what is missing reads as zeros; NULL in listings */
 } QfsChunk;
@@ -209,6 +209,11 @@ typedef struct {
    * `limit`; bad ones go to `bad`. */
   gboolean (*chunk_walk)(QfsReplica *self, const QfsChunk *after, guint limit, GPtrArray *out, GPtrArray *bad,
                          gboolean *out_more, GError **error);
+  /* Chunks after `after` (NULL: from the first) in (object, index, version) order, without data. */
+  gboolean (*chunk_list)(QfsReplica *self, const QfsChunk *after, guint limit, GPtrArray *out, gboolean *out_more,
+                         GError **error);
+  /* Records that name the object, tails left out (empty). */
+  gboolean (*object_records)(QfsReplica *self, QfsObjectId object, GPtrArray *out, GError **error);
 
   /* Intents: multi-key batches that must be rolled forward. `records` is an array of QfsRecord, not
    * empty; an intent of the same id is replaced. */
@@ -240,6 +245,11 @@ static inline void qfs_replica_close(QfsReplica *replica) {
     replica->ops->close(replica);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QfsReplica, qfs_replica_close)
+
+/* The newest row of (object, index) that `spans` have; *out_newer (may be NULL): there is none, but some row of
+ * a write newer than all of them. */
+gboolean qfs_replica_chunk(QfsReplica *replica, QfsObjectId object, guint64 index, GBytes *spans,
+                           QfsChunk **out_chunk, gboolean *out_newer, GError **error);
 
 /* Opens (and with `create` makes) the SQLite replica in directory `dir` ("replica.db" in it) as its
  * only writer: WAL, exclusive use enforced by a lock file beside it. With create, the directory is made

@@ -36,6 +36,7 @@ enum {
   COLUMN_CHECKSUM,
   COLUMN_HEAD_CHECKSUM,
   COLUMN_XATTRS,
+  COLUMN_SPANS,
   COLUMN_DATA,
 };
 G_STATIC_ASSERT(COLUMN_DATA == QFS_ROW_HEAD_COLUMNS);
@@ -76,6 +77,7 @@ void qfs_row_bind(sqlite3_stmt *statement, int first, const QfsRecord *record, g
   qfs_bind_u64(statement, base + COLUMN_HEAD_CHECKSUM,
                qfs_record_head_checksum(record, checksum, hint));
   qfs_bind_bytes(statement, base + COLUMN_XATTRS, record->xattrs);
+  qfs_bind_bytes(statement, base + COLUMN_SPANS, record->spans);
   qfs_bind_bytes(statement, base + COLUMN_DATA, record->tail);
 }
 
@@ -110,6 +112,7 @@ static QfsRecord *read_columns(sqlite3_stmt *row, gboolean with_tail) {
   record->object.unique = qfs_column_u64(row, COLUMN_OBJECT_UNIQUE);
   record->tail_offset = qfs_column_u64(row, COLUMN_TAIL_OFFSET);
   record->xattrs = qfs_column_bytes(row, COLUMN_XATTRS);
+  record->spans = qfs_column_bytes(row, COLUMN_SPANS);
   record->tail = with_tail ? qfs_column_bytes(row, COLUMN_DATA) : g_bytes_new_static("", 0);
   return g_steal_pointer(&record);
 }
@@ -124,6 +127,7 @@ QfsRecord *qfs_row_read(QfsConnection *connection, sqlite3_stmt *row, QfsRowShap
   g_autoptr(QfsRecord) record = read_columns(row, with_tail);
 
   gboolean is_intact = (hint == 0 || hint == 1) && (guint)record->kind <= QFS_KIND_SPECIAL &&
+                       g_bytes_get_size(record->spans) % sizeof(QfsSpan) == 0 &&
                        qfs_column_u64(row, COLUMN_HEAD_CHECKSUM) ==
                            qfs_record_head_checksum(record, checksum, hint != 0) &&
                        (!with_tail || checksum == qfs_record_checksum(record));

@@ -15,7 +15,7 @@ typedef enum {
   QFS_ROW_HEAD,   /* no such column */
 } QfsRowShape;
 
-#define QFS_ROW_HEAD_COLUMNS 22
+#define QFS_ROW_HEAD_COLUMNS 23
 /* Columns of a whole row; what a statement selects beside it comes after. */
 #define QFS_ROW_COLUMNS (QFS_ROW_HEAD_COLUMNS + 1)
 

@@ -56,7 +56,8 @@
   "  tail_offset INTEGER NOT NULL,    -- bytes before it are in chunks, the rest in data\n"        \
   "  checksum INTEGER NOT NULL,       -- XXH3 of everything but hint\n"                            \
   "  head_checksum INTEGER NOT NULL,  -- XXH3 of everything but data\n"                            \
-  "  xattrs BLOB NOT NULL,\n"
+  "  xattrs BLOB NOT NULL,\n"                                                                      \
+  "  spans BLOB NOT NULL,             -- numbers of the writes whose chunks it has: pairs (from, to)\n"
 
 #define KIND_WORD                                                                                  \
   "CASE kind WHEN 0 THEN 'tombstone' WHEN 1 THEN 'value' WHEN 2 THEN 'directory'"                  \
@@ -70,30 +71,60 @@
 /* Collecting tombstones looks at the oldest of them. Since version 2. */
 #define TOMBSTONE_INDEX                                                                            \
   "CREATE INDEX record_tombstone ON record (seq, " QFS_SCHEMA_KEY ") WHERE kind = 0;\n"
+/* Reclaiming asks which records name an object. Since version 4. */
+#define OBJECT_INDEX                                                                               \
+  "CREATE INDEX record_object ON record (object_placement, object_unique)"                         \
+  " WHERE object_unique <> 0;\n"
+
+/* Of record and intent up to version 3. */
+#define COLUMNS_3                                                                                  \
+  "dir, name, timestamp, seq, kind, mode, uid, gid, rdev, size, atime_ns, mtime_ns, ctime_ns,"     \
+  " btime_ns, digest, object_placement, object_unique, tail_offset, checksum, head_checksum,"      \
+  " xattrs"
+
+/* Every key's newest version, tombstones included. Catch-up reads in the order of operations. */
+#define RECORD_TABLE                                                                               \
+  "CREATE TABLE record (\n"                                                                        \
+  "  hint INTEGER NOT NULL,           -- 1: held for a node that is away, handed back later\n"     \
+  RECORD_COLUMNS                                                                                   \
+  "  data BLOB NOT NULL,              -- the value from tail_offset on; a symlink's target\n"      \
+  "  PRIMARY KEY (dir, name)\n"                                                                    \
+  ");\n"                                                                                           \
+  "CREATE INDEX record_seq ON record (seq, " QFS_SCHEMA_KEY ");\n"                                 \
+  "CREATE INDEX record_hint ON record (seq) WHERE hint = 1;\n"                                     \
+  TOMBSTONE_INDEX OBJECT_INDEX
+/* Batches over several keys that were decided and are to be rolled forward. */
+#define INTENT_TABLE                                                                               \
+  "CREATE TABLE intent (\n"                                                                        \
+  "  id INTEGER NOT NULL,\n"                                                                       \
+  "  pos INTEGER NOT NULL,            -- from 0\n"                                                 \
+  "  total INTEGER NOT NULL,          -- records of this batch, the same in every row\n"           \
+  RECORD_COLUMNS "  data BLOB NOT NULL,\n"                                                         \
+  "  PRIMARY KEY (id, pos)\n"                                                                      \
+  ");\n"
+/* For people. */
+#define KEYS_VIEW                                                                                  \
+  "CREATE VIEW keys AS SELECT\n"                                                                   \
+  "  " QFS_SCHEMA_KEY " AS key,\n"                                                                 \
+  "  " KIND_WORD " AS kind,\n"                                                                     \
+  "  printf('%u', timestamp) AS timestamp,\n"                                                      \
+  "  size,\n"                                                                                      \
+  "  CASE WHEN kind IN (1, 3) AND tail_offset = 0 THEN data END AS value -- NULL: in chunks\n"     \
+  "FROM record;\n"
 
 /* N and K may change. Since version 3; 0: from before, the store's own. */
 #define UNSETTLED_REPLICAS "replicas INTEGER NOT NULL DEFAULT 0 /* of each key, at that time */"
 
 static const char create_sql[] =
-    /* Every key's newest version, tombstones included. */
-    "CREATE TABLE record (\n"
-    "  hint INTEGER NOT NULL,           -- 1: held for a node that is away, handed back later\n" //
-    RECORD_COLUMNS
-    "  data BLOB NOT NULL,              -- the value from tail_offset on; a symlink's target\n"
-    "  PRIMARY KEY (dir, name)\n"
-    ");\n"
-    /* Catch-up reads in the order of operations. */
-    "CREATE INDEX record_seq ON record (seq, " QFS_SCHEMA_KEY ");\n"
-    "CREATE INDEX record_hint ON record (seq) WHERE hint = 1;\n" //
-    TOMBSTONE_INDEX
+    RECORD_TABLE
 
-    /* The parts of long values. A row is replaced by adding one of a higher version. */
+    /* The parts of long values. A row is replaced by adding one of a higher version; it belongs to the records
+     * of which `spans` have its version. */
     "CREATE TABLE chunk (\n"
     "  object_placement INTEGER NOT NULL, -- sign bit flipped, see the view chunks\n"
     "  object_unique INTEGER NOT NULL,  -- sign bit flipped\n"
     "  idx INTEGER NOT NULL,            -- covers bytes [65536 * idx, 65536 * (idx + 1))\n"
-    "  version INTEGER NOT NULL,        -- timestamp of the record that brought it; sign bit "
-    "flipped\n"
+    "  version INTEGER NOT NULL,        -- number of the write that brought it; sign bit flipped\n"
     "  seq INTEGER NOT NULL,\n"
     "  checksum INTEGER NOT NULL,       -- XXH3 of everything\n"
     "  head_checksum INTEGER NOT NULL,  -- XXH3 of everything but data\n"
@@ -102,14 +133,7 @@ static const char create_sql[] =
     ");\n"
     "CREATE INDEX chunk_seq ON chunk (seq, object_placement, object_unique, idx, version);\n"
 
-    /* Batches over several keys that were decided and are to be rolled forward. */
-    "CREATE TABLE intent (\n"
-    "  id INTEGER NOT NULL,\n"
-    "  pos INTEGER NOT NULL,            -- from 0\n"
-    "  total INTEGER NOT NULL,          -- records of this batch, the same in every row\n" //
-    RECORD_COLUMNS "  data BLOB NOT NULL,\n"
-    "  PRIMARY KEY (id, pos)\n"
-    ");\n"
+    INTENT_TABLE
 
     /* What the node knows about itself, by name; see meta.c. */
     "CREATE TABLE meta (\n"
@@ -130,14 +154,7 @@ static const char create_sql[] =
     "  " UNSETTLED_REPLICAS "\n"
     ");\n"
 
-    /* For people. */
-    "CREATE VIEW keys AS SELECT\n"
-    "  " QFS_SCHEMA_KEY " AS key,\n"
-    "  " KIND_WORD " AS kind,\n"
-    "  printf('%u', timestamp) AS timestamp,\n"
-    "  size,\n"
-    "  CASE WHEN kind IN (1, 3) AND tail_offset = 0 THEN data END AS value -- NULL: in chunks\n"
-    "FROM record;\n"
+    KEYS_VIEW
     "CREATE VIEW chunks AS SELECT\n"
     "  " PLAIN("object_placement") " AS object_placement,\n"
                                    "  " PLAIN(
@@ -153,6 +170,17 @@ static const char create_sql[] =
 static const char *const migrations[QFS_SCHEMA_VERSION - 1] = {
     TOMBSTONE_INDEX,
     "ALTER TABLE view_unsettled ADD COLUMN " UNSETTLED_REPLICAS,
+    /* Spans come before data, where a column that is added would not be: the tables are written anew. */
+    "DROP VIEW keys;\n"
+    "ALTER TABLE record RENAME TO record_3;\n"
+    "DROP INDEX record_seq;\n"
+    "DROP INDEX record_hint;\n"
+    "DROP INDEX record_tombstone;\n" RECORD_TABLE
+    "INSERT INTO record SELECT hint, " COLUMNS_3 ", x'', data FROM record_3;\n"
+    "DROP TABLE record_3;\n"
+    "ALTER TABLE intent RENAME TO intent_3;\n" INTENT_TABLE
+    "INSERT INTO intent SELECT id, pos, total, " COLUMNS_3 ", x'', data FROM intent_3;\n"
+    "DROP TABLE intent_3;\n" KEYS_VIEW,
 };
 
 gboolean qfs_schema_inspect(QfsConnection *connection, QfsSchemaState *out_state, GError **error) {

@@ -9,14 +9,14 @@
 #define HEAD                                                                                       \
   "hint, dir, name, timestamp, seq, kind, mode, uid, gid, rdev, size, atime_ns, mtime_ns,"         \
   " ctime_ns, btime_ns, digest, object_placement, object_unique, tail_offset, checksum,"           \
-  " head_checksum, xattrs"
+  " head_checksum, xattrs, spans"
 /* A listing shows where a symlink points to, and reads no other data. */
 #define HEAD_AND_TARGET HEAD ", CASE WHEN kind = 3 THEN data END"
 #define BODY                                                                                       \
   "dir, name, timestamp, seq, kind, mode, uid, gid, rdev, size, atime_ns, mtime_ns, ctime_ns,"     \
   " btime_ns, digest, object_placement, object_unique, tail_offset, checksum, head_checksum,"      \
-  " xattrs, data"
-#define BODY_PLACES "?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?"
+  " xattrs, spans, data"
+#define BODY_PLACES "?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?"
 #define BODY_EXCLUDED                                                                              \
   "hint = excluded.hint, timestamp = excluded.timestamp, seq = excluded.seq,"                      \
   " kind = excluded.kind, mode = excluded.mode, uid = excluded.uid,"                               \
@@ -26,7 +26,7 @@
   " digest = excluded.digest, object_placement = excluded.object_placement,"                       \
   " object_unique = excluded.object_unique, tail_offset = excluded.tail_offset,"                   \
   " checksum = excluded.checksum, head_checksum = excluded.head_checksum,"                         \
-  " xattrs = excluded.xattrs, data = excluded.data"
+  " xattrs = excluded.xattrs, spans = excluded.spans, data = excluded.data"
 
 #define CHUNK_HEAD "object_placement, object_unique, idx, version, seq, checksum, head_checksum"
 #define CHUNK_IS "object_placement = ?1 AND object_unique = ?2"
@@ -76,6 +76,9 @@ const char *const qfs_sql_text[QFS_SQL_COUNT] = {
     [QFS_SQL_RECORD_WALK_HEADS] = "SELECT " HEAD " FROM record WHERE (dir, name) >= (?1, ?2) ORDER BY dir, name",
     [QFS_SQL_RECORD_HINTS] =
         "SELECT " HEAD " FROM record WHERE hint = 1 AND seq <= ?1 ORDER BY seq LIMIT ?2",
+    [QFS_SQL_RECORD_OF_OBJECT] =
+        "SELECT " HEAD " FROM record WHERE object_unique <> 0 AND object_placement = ?1"
+        " AND object_unique = ?2",
     [QFS_SQL_RECORD_CLEAR] = "DELETE FROM record",
 
     [QFS_SQL_CHUNK_INSERT] = "INSERT OR IGNORE INTO chunk (" CHUNK_HEAD ", data)"
@@ -102,6 +105,10 @@ const char *const qfs_sql_text[QFS_SQL_COUNT] = {
                            " ORDER BY object_placement, object_unique, idx, version",
     [QFS_SQL_CHUNK_SCAN] = "SELECT " CHUNK_HEAD CHUNK_AFTER,
     [QFS_SQL_CHUNK_SCAN_DATA] = "SELECT " CHUNK_HEAD ", data" CHUNK_AFTER,
+    [QFS_SQL_CHUNK_LIST] =
+        "SELECT " CHUNK_HEAD " FROM chunk"
+        " WHERE (object_placement, object_unique, idx, version) > (?2, ?3, ?4, ?5)"
+        " ORDER BY object_placement, object_unique, idx, version",
     [QFS_SQL_CHUNK_CLEAR] = "DELETE FROM chunk",
 
     [QFS_SQL_INTENT_PUT] =

@@ -108,5 +108,7 @@ void sim_check_converged(Sim *sim);
 guint sim_intents_left(Sim *sim, guint *out_node);
 /* No tombstone is left at any node. */
 void sim_check_collected(Sim *sim);
+/* Every chunk row at every node is needed by some record, and the node is an owner of its object. */
+void sim_check_reclaimed(Sim *sim);
 /* The history of every group has a linear order. */
 void sim_check_linear(Sim *sim);

@@ -17,6 +17,7 @@ static void check_chunks(Sim *sim, const SimKey *key, const QfsRecord *record) {
   QfsNodeSet owners =
       qfs_placement_holders(record->object.placement, qfs_set_all(sim->nodes_n), sim->replicas_k);
   guint64 n = (record->tail_offset + QFS_CHUNK_SIZE - 1) / QFS_CHUNK_SIZE;
+  g_autoptr(GBytes) spans = qfs_record_spans(record);
   for (guint64 index = 0; index < n; index++) {
     g_autoptr(QfsChunk) first = NULL;
     gboolean have_first = FALSE;
@@ -24,7 +25,7 @@ static void check_chunks(Sim *sim, const SimKey *key, const QfsRecord *record) {
       if (!qfs_set_has(owners, node))
         continue;
       g_autoptr(QfsChunk) chunk =
-          sim_disk_chunk(&sim->disk[node], record->object, index, record->timestamp);
+          sim_disk_chunk(&sim->disk[node], record->object, index, spans);
       if (have_first)
         SIM_CHECK(sim,
                   (chunk == NULL) == (first == NULL) &&
@@ -131,4 +132,53 @@ void sim_check_collected(Sim *sim) {
 void sim_check_converged(Sim *sim) {
   for (guint i = 0; i < sim->history->keys->len; i++)
     check_key(sim, g_ptr_array_index(sim->history->keys, i));
+}
+
+/* ---- chunk rows ---- */
+
+static GPtrArray *all_records(Sim *sim) {
+  GPtrArray *records = qfs_records_new();
+  for (guint i = 0; i < sim->history->keys->len; i++)
+    for (guint node = 1; node <= sim->nodes_n; node++) {
+      const SimKey *key = g_ptr_array_index(sim->history->keys, i);
+      QfsRecord *record = sim_disk_record(&sim->disk[node], key->name);
+      if (record != NULL)
+        g_ptr_array_add(records, record);
+    }
+  return records;
+}
+
+/* Does `record` read the row at this place of the node's rows, or would it if the value were longer? */
+static gboolean needs(const QfsRecord *record, GPtrArray *rows, guint at) {
+  const QfsChunk *row = g_ptr_array_index(rows, at);
+  if (!qfs_object_equal(record->object, row->object) || !qfs_record_owns(record, row->version))
+    return FALSE;
+  for (guint i = at + 1; i < rows->len; i++) {
+    const QfsChunk *later = g_ptr_array_index(rows, i);
+    if (!qfs_object_equal(later->object, row->object) || later->index != row->index)
+      break;
+    if (qfs_record_owns(record, later->version))
+      return FALSE;
+  }
+  return TRUE;
+}
+
+void sim_check_reclaimed(Sim *sim) {
+  g_autoptr(GPtrArray) records = all_records(sim);
+  for (guint node = 1; node <= sim->nodes_n; node++) {
+    g_autoptr(GPtrArray) rows = sim_disk_chunks(&sim->disk[node]);
+    for (guint i = 0; i < rows->len; i++) {
+      const QfsChunk *row = g_ptr_array_index(rows, i);
+      QfsNodeSet owners = qfs_placement_holders(row->object.placement, qfs_set_all(sim->nodes_n),
+                                                sim->replicas_k);
+      gboolean needed = FALSE;
+      for (guint k = 0; !needed && k < records->len; k++)
+        needed = needs(g_ptr_array_index(records, k), rows, i);
+      SIM_CHECK(sim, needed && qfs_set_has(owners, node),
+                "node %u still has chunk %" G_GUINT64_FORMAT " of object %" G_GINT64_MODIFIER
+                "x/%" G_GINT64_MODIFIER "x, version %" G_GUINT64_FORMAT ", which %s",
+                node, row->index, row->object.placement, row->object.unique, row->version,
+                needed ? "others own" : "no record needs");
+    }
+  }
 }

@@ -198,6 +198,15 @@ static void was_staged(SimClient *client, QfsRequest *request) {
   end(client, request, NULL);
 }
 
+/* What was certainly not published is of no use to anybody. */
+static void was_published(SimClient *client, QfsRequest *request) {
+  Sim *sim = client->sim;
+  gboolean perhaps = request->status == QFS_OK || request->status == QFS_UNKNOWN;
+  if ((!perhaps || request->superseded) && sim->coordinator != NULL && client->run == sim->run)
+    qfs_coordinator_discard(sim->coordinator, client->object);
+  end(client, request, NULL);
+}
+
 /* ---- one request ---- */
 
 static GBytes *bytes_of(const SimOp *op) {
@@ -301,6 +310,8 @@ static void on_done(QfsRequest *request, gpointer user_data) {
     was_read(client, request);
   else if (request->type == QFS_REQUEST_WRITE && (request->flags & QFS_WRITE_STAGE))
     was_staged(client, request);
+  else if (request->type == QFS_REQUEST_WRITE && (request->flags & QFS_WRITE_STAGED))
+    was_published(client, request);
   else
     end(client, request, NULL);
 }

@@ -325,6 +325,14 @@ static gboolean fault_chunk_scan(QfsReplica *self, guint64 seq, const QfsChunk *
                                  GError **error) {
   PASS(step, chunk_scan, seq, after, with_data, limit, out, more);
 }
+static gboolean fault_chunk_list(QfsReplica *self, const QfsChunk *after, guint limit,
+                                 GPtrArray *out, gboolean *more, GError **error) {
+  PASS(step, chunk_list, after, limit, out, more);
+}
+static gboolean fault_object_records(QfsReplica *self, QfsObjectId object, GPtrArray *out,
+                                     GError **error) {
+  PASS(step, object_records, object, out);
+}
 static gboolean fault_intent_put(QfsReplica *self, guint64 id, GPtrArray *records, GError **error) {
   PASS(space, intent_put, id, records);
 }
@@ -379,6 +387,8 @@ static const QfsReplicaOps fault_ops = {
     .chunk_remove = fault_chunk_remove,
     .object_drop = fault_object_drop,
     .chunk_scan = fault_chunk_scan,
+    .chunk_list = fault_chunk_list,
+    .object_records = fault_object_records,
     .intent_put = fault_intent_put,
     .intent_get = fault_intent_get,
     .intent_remove = fault_intent_remove,
@@ -771,14 +781,27 @@ gboolean sim_disk_meta(SimDisk *disk, QfsNodeMeta *out_meta) {
   return ok;
 }
 
-QfsChunk *sim_disk_chunk(SimDisk *disk, QfsObjectId object, guint64 index, guint64 max_version) {
+QfsChunk *sim_disk_chunk(SimDisk *disk, QfsObjectId object, guint64 index, GBytes *spans) {
   g_autoptr(QfsReplica) reader = disk->mem != NULL ? mem_replica_open_reader(disk->mem) : NULL;
   sim_vfs_set_quiet(TRUE);
   QfsReplica *from = reader != NULL ? reader : peek(disk);
   g_autoptr(GError) error = NULL;
   QfsChunk *chunk = NULL;
-  if (from != NULL && !from->ops->chunk_get(from, object, index, max_version, &chunk, NULL, &error))
+  if (from != NULL && !qfs_replica_chunk(from, object, index, spans, &chunk, NULL, &error))
     sim_fail(disk->sim, "node %u: reading a chunk: %s", disk->node, error->message);
   sim_vfs_set_quiet(FALSE);
   return chunk;
+}
+
+GPtrArray *sim_disk_chunks(SimDisk *disk) {
+  g_autoptr(QfsReplica) reader = disk->mem != NULL ? mem_replica_open_reader(disk->mem) : NULL;
+  sim_vfs_set_quiet(TRUE);
+  QfsReplica *from = reader != NULL ? reader : peek(disk);
+  g_autoptr(GError) error = NULL;
+  GPtrArray *rows = qfs_chunks_new();
+  gboolean more;
+  if (from != NULL && !from->ops->chunk_list(from, NULL, G_MAXUINT, rows, &more, &error))
+    sim_fail(disk->sim, "node %u: listing chunks: %s", disk->node, error->message);
+  sim_vfs_set_quiet(FALSE);
+  return rows;
 }

@@ -94,5 +94,7 @@ QfsRecord *sim_disk_durable_record(SimDisk *disk, const char *key);
 guint sim_disk_intents(SimDisk *disk);
 /* What it knows of itself, as committed. FALSE: it cannot be read. */
 gboolean sim_disk_meta(SimDisk *disk, QfsNodeMeta *out_meta);
-/* The chunk row for (object, index) at greatest version <= max_version, or NULL. */
-QfsChunk *sim_disk_chunk(SimDisk *disk, QfsObjectId object, guint64 index, guint64 max_version);
+/* The names of all chunk rows, in the order of (object, index, version). */
+GPtrArray *sim_disk_chunks(SimDisk *disk);
+/* The newest chunk row for (object, index) that the spans have, or NULL. */
+QfsChunk *sim_disk_chunk(SimDisk *disk, QfsObjectId object, guint64 index, GBytes *spans);

@@ -269,7 +269,7 @@ static void on_read_answered(Sim *sim, gpointer data) {
   for (guint i = 0; read->chunks != NULL && i < read->count; i++)
     SIM_TRACE(
         sim, "  chunk %" G_GUINT64_FORMAT " at most @%" G_GUINT64_FORMAT ": @%" G_GUINT64_FORMAT,
-        read->index + i, read->version, read->chunks[i] != NULL ? read->chunks[i]->version : 0);
+        read->index + i, qfs_spans_newest(read->spans), read->chunks[i] != NULL ? read->chunks[i]->version : 0);
   qfs_coordinator_read_done(sim->coordinator, read);
 }
 

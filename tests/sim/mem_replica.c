@@ -424,6 +424,28 @@ static gboolean mem_chunk_scan(QfsReplica *self, guint64 after_seq, const QfsChu
   return TRUE;
 }
 
+static gboolean mem_chunk_list(QfsReplica *self, const QfsChunk *after, guint limit, GPtrArray *out,
+                               gboolean *out_more, GError **error) {
+  const QfsChunk first = {.index = 0};
+  guint n = 0;
+  GTreeNode *at = g_tree_upper_bound(disk_of(self)->chunks, after != NULL ? after : &first);
+  for (; at != NULL && n < limit; at = g_tree_node_next(at), n++)
+    g_ptr_array_add(out, chunk_dup(g_tree_node_value(at), FALSE));
+  *out_more = at != NULL;
+  return TRUE;
+}
+
+static gboolean mem_object_records(QfsReplica *self, QfsObjectId object, GPtrArray *out,
+                                   GError **error) {
+  GTreeNode *n = g_tree_node_first(disk_of(self)->rows);
+  for (; n != NULL; n = g_tree_node_next(n)) {
+    const QfsRecord *record = ((const MemRow *)g_tree_node_value(n))->record;
+    if (qfs_object_equal(record->object, object))
+      g_ptr_array_add(out, listed(record));
+  }
+  return TRUE;
+}
+
 /* ---- intents and the rest ---- */
 
 static gboolean mem_intent_put(QfsReplica *self, guint64 id, GPtrArray *records, GError **error) {
@@ -517,6 +539,8 @@ static const QfsReplicaOps mem_ops = {
     .chunk_remove = mem_chunk_remove,
     .object_drop = mem_object_drop,
     .chunk_scan = mem_chunk_scan,
+    .chunk_list = mem_chunk_list,
+    .object_records = mem_object_records,
     .intent_put = mem_intent_put,
     .intent_get = mem_intent_get,
     .intent_remove = mem_intent_remove,

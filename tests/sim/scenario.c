@@ -281,12 +281,13 @@ static void plant_and_scrub(Sim *sim) {
   come_to_rest(sim, "rows were changed silently");
 }
 
-/* By command all tombstones go, whatever their age. */
+/* By command all tombstones go, whatever their age, and all chunk rows that no record has. */
 static void collect_tombstones(Sim *sim) {
   sim_daemon_collect(sim);
   sim_run_for(sim, 12 * SIM_SECOND);
   come_to_rest(sim, "tombstones were collected");
   sim_check_collected(sim);
+  sim_check_reclaimed(sim);
 }
 
 static void remove_some(Sim *sim) {

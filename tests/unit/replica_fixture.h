@@ -194,6 +194,7 @@ static inline void assert_same(const QfsRecord *found, const QfsRecord *expected
   g_assert_cmpuint(found->tail_offset, ==, expected->tail_offset);
   g_assert_true(g_bytes_equal(found->tail, expected->tail));
   g_assert_true(g_bytes_equal(found->xattrs, expected->xattrs));
+  g_assert_true(g_bytes_equal(found->spans, expected->spans));
   g_assert_cmpuint(found->digest, ==, expected->digest);
 }
 
@@ -222,6 +223,8 @@ static inline QfsRecord *full_record(const char *key, gsize bytes) {
   set_tail(record, tail, bytes);
   g_bytes_unref(record->xattrs);
   record->xattrs = g_bytes_new_static("\0user.x\0\xff", 9);
+  g_bytes_unref(record->spans);
+  record->spans = qfs_spans_new((guint64)1 << 63, G_MAXUINT64);
   return record;
 }
 

@@ -86,10 +86,10 @@ static void second_writer_is_refused(Fixture *fixture, gconstpointer data) {
 /* A file of a newer format, or of another program, is refused and not changed. */
 static void foreign_files_are_refused(Fixture *fixture, gconstpointer data) {
   fixture_close(fixture);
-  raw_sql(fixture, "PRAGMA user_version = 4");
-  assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FORMAT, "has schema version 4");
+  raw_sql(fixture, "PRAGMA user_version = 5");
+  assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FORMAT, "has schema version 5");
   g_autofree char *version = raw_text(fixture, "PRAGMA user_version");
-  g_assert_cmpstr(version, ==, "4");
+  g_assert_cmpstr(version, ==, "5");
 
   raw_sql(fixture, "PRAGMA user_version = 1; PRAGMA application_id = 77");
   assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FOREIGN, "another program");
@@ -100,6 +100,42 @@ static void foreign_files_are_refused(Fixture *fixture, gconstpointer data) {
   assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FOREIGN, "another program");
 }
 
+/* What version 4 brought is taken away. */
+#define TO_SCHEMA_3                                                                                \
+  "DROP INDEX record_object; ALTER TABLE record DROP COLUMN spans;"                                \
+  "ALTER TABLE intent DROP COLUMN spans;"
+
+/* A file of schema version 3 is brought up: the tables are those of a new one, the rows are what they were
+ * and pass their sums. */
+static void schema_3_is_migrated(Fixture *fixture, gconstpointer data) {
+  static const char tables[] = "SELECT group_concat(sql) FROM sqlite_schema WHERE tbl_name IN"
+                               " ('record', 'intent', 'keys') AND sql IS NOT NULL ORDER BY name";
+  g_autofree char *fresh = raw_text(fixture, tables);
+  g_autoptr(QfsRecord) record = full_record("a/b", 5000);
+  record->timestamp = 77;
+  g_bytes_unref(record->spans); /* there were none */
+  record->spans = g_bytes_new_static("", 0);
+  record->object = (QfsObjectId){5, 6};
+  put(fixture->replica, record);
+  g_autoptr(GPtrArray) batch = g_ptr_array_new();
+  g_ptr_array_add(batch, record);
+  begin(fixture->replica);
+  g_assert_true(fixture->replica->ops->intent_put(fixture->replica, 7, batch, NULL));
+  commit(fixture->replica);
+  fixture_close(fixture);
+  raw_sql(fixture, TO_SCHEMA_3 "PRAGMA user_version = 3");
+  fixture_open(fixture);
+  g_autofree char *migrated = raw_text(fixture, tables);
+  g_assert_cmpstr(migrated, ==, fresh);
+  g_autoptr(QfsRecord) found = get(fixture->replica, "a/b");
+  assert_same(found, record);
+  g_assert_true(qfs_record_owns(found, 0) && qfs_record_owns(found, record->timestamp) &&
+                !qfs_record_owns(found, record->timestamp + 1));
+  g_autoptr(GPtrArray) intent = NULL;
+  g_assert_true(fixture->replica->ops->intent_get(fixture->replica, 7, &intent, NULL));
+  assert_same(intent->pdata[0], record);
+}
+
 /* A file of schema version 2 is brought up, and its metadata is what it was. */
 static void old_schema_is_migrated(Fixture *fixture, gconstpointer data) {
   QfsNodeMeta meta = {.node = 3, .mark = 7, .has_view = TRUE};
@@ -108,7 +144,7 @@ static void old_schema_is_migrated(Fixture *fixture, gconstpointer data) {
   meta.view.unsettled[1] = (QfsViewSet){0x0f, 3};
   store_meta(fixture->replica, &meta);
   fixture_close(fixture);
-  raw_sql(fixture, "ALTER TABLE view_unsettled DROP COLUMN replicas;"
+  raw_sql(fixture, TO_SCHEMA_3 "ALTER TABLE view_unsettled DROP COLUMN replicas;"
                    "DELETE FROM meta WHERE name IN ('wiped', 'view_tidy', 'view_former_nodes');"
                    "PRAGMA user_version = 2");
   fixture_open(fixture);
@@ -530,6 +566,7 @@ int main(int argc, char **argv) {
   ADD("/storage/replica/orphaned-log-is-ignored", orphaned_log_is_ignored);
   ADD("/storage/replica/second-writer-is-refused", second_writer_is_refused);
   ADD("/storage/replica/newer-and-foreign-files-are-refused", foreign_files_are_refused);
+  ADD("/storage/replica/schema-version-3-is-brought-up", schema_3_is_migrated);
   ADD("/storage/replica/schema-version-2-is-brought-up", old_schema_is_migrated);
   ADD("/storage/replica/garbage-is-refused", garbage_is_refused);
   ADD("/storage/replica/damaged-record-is-found", damaged_record_is_found);
