@@ -486,8 +486,10 @@ void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsReco
   }
   if (sim_is_leftover(key, old))
     return;
-  /* The request to collect it may find the node out of S. */
-  if (new == NULL && key != NULL && old->kind == QFS_KIND_TOMBSTONE && !anything_older(sim, key, old)) {
+  /* The request to collect it may find the node out of S; a returning node also loses tombstones that nobody
+   * acknowledged. */
+  if (new == NULL && key != NULL && old->kind == QFS_KIND_TOMBSTONE && sim->disk[node].collecting &&
+      !anything_older(sim, key, old)) {
     check_purge(sim, node, key, old);
     return;
   }

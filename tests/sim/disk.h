@@ -54,6 +54,7 @@ typedef struct {
   GHashTable *planted;  /* keys whose rows sim_disk_plant changed */
   GHashTable *bad_rows; /* key -> QfsRecord: records that sim_disk_rot_row made unreadable */
 
+  gboolean collecting;       /* a PURGE is among the requests being handled */
   guint64 wipe_incarnation;  /* of the node: asked for by the WIPE being handled */
   guint64 wiped_incarnation; /* in which it was wiped last */
 } SimDisk;

@@ -240,6 +240,7 @@ static void on_node_works(Sim *sim, gpointer data) {
     }
     if (node->node == NULL)
       return;
+    sim->disk[node->number].collecting = (types >> QFS_MESSAGE_PURGE & 1) != 0;
     qfs_node_handle(node->node, batch);
     sim_moments_handled(sim, node->number, types);
     sim_env_poke(sim, node);
