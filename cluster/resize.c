@@ -5,7 +5,8 @@
  *      is rebuilt from its peers (catchup.c).
  *   2. Another K, or fewer nodes: the mover gives everything to those who will hold it, then a view switches.
  *   3. Nodes above N have nothing to say from then on, but are asked at a start for what was not settled when the
- *      view switched. When it is, they are unusable, their replicas are removed and their processes end.
+ *      view switched. When it is, they are unusable, and once a later view is durable, which needs the former
+ *      majority no more, their replicas are removed and their processes end.
  *
  * A view with another N is stored at a majority of the former nodes and of its own (QfsView.former_nodes). A
  * start that finds it as the newest needs both majorities, too, until a later view is durable: else two
@@ -106,9 +107,10 @@ static void add_peers(QfsCoordinator *c, guint n) {
   }
 }
 
-/* Who is above all numbers that count, and durably known to be unusable, goes. */
+/* Who is above all numbers that count, and durably known to be unusable, goes. A view that a start would believe only
+ * with a majority of the former nodes must not be the newest by then. */
 static void retire_peers(QfsCoordinator *c) {
-  if (!c->view_stable || c->recovery != NULL || c->closing)
+  if (!c->view_stable || c->recovery != NULL || c->closing || c->view.former_nodes != 0)
     return;
   for (guint i = c->n_peers; i > needed_nodes(c); i--) {
     QfsPeer *peer = &c->peer[i];
