@@ -315,6 +315,7 @@ void qfs_peer_greet(QfsCoordinator *c, QfsPeer *peer) {
   if (peer->state != PEER_OPENING)
     peer->state = PEER_OPENING;
   qfs_rpc_drop_peer(c, peer);
+  peer->latest_us = 0;
   peer->incarnation = ++c->next_incarnation;
   peer->greeted_us = c->env->now_us(c->env);
   qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_HELLO, peer->index), hello_done, NULL);
@@ -328,6 +329,7 @@ void qfs_peer_start(QfsCoordinator *c, QfsPeer *peer) {
   peer->catchup_at_us = 0;
   peer->greeted_us = 0;
   peer->too_slow = FALSE;
+  peer->latest_us = 0;
   peer->incarnation = peer->process = ++c->next_incarnation;
   peer->opening_since_us = c->env->now_us(c->env);
   c->env->node_start(c->env, peer->index, peer->incarnation);

@@ -76,6 +76,7 @@ typedef struct {
   guint64 outstanding;
   GQueue rpcs;            /* QfsRpc not answered, oldest first */
   gint64 rpc_us;          /* usual time from a request to its answer */
+  gint64 latest_us;       /* that of the latest answer */
   gint64 read_us, read_at_us; /* usual time of a direct read, as of then: reads.c */
   gint64 unread_since_us; /* first direct read since the latest one that was answered; 0: none */
   gint64 greeted_us;      /* OPENING: greeted anew at; 0: its process was started */

@@ -71,6 +71,7 @@ void qfs_rpc_send(QfsCoordinator *c, QfsPeer *peer, QfsMessage *message, QfsRpcD
 
 /* The time of requests that were sent once: of the others it is not known which was answered. */
 static void note_time(QfsCoordinator *c, QfsPeer *peer, const QfsRpc *rpc, gint64 now_us) {
+  peer->latest_us = now_us - rpc->first_us;
   if (rpc->tries == 1)
     peer->rpc_us += (now_us - rpc->first_us - peer->rpc_us) / 8;
   else
@@ -185,12 +186,12 @@ static gboolean can_do_without(const QfsCoordinator *c, const QfsPeer *peer) {
   return suffice(c, ~QFS_NODE_BIT(peer->index));
 }
 
-/* Nodes that owe no answer for long. A machine or a disk that all nodes share may be too busy for all of them: then
+/* Nodes that owe no answer for long, and were quick with the latest one. A machine or a disk that all nodes share may be too busy for all of them: then
  * giving up one after another would make it worse, and in the end refuse writes that only have to wait. */
 static QfsNodeSet answering(const QfsCoordinator *c, gint64 now_us) {
   QfsNodeSet set = 0;
   for (guint i = 1; i <= c->n_peers; i++)
-    if (!is_silent(&c->peer[i], patience_us(c) / 2, now_us))
+    if (c->peer[i].latest_us < patience_us(c) / 2 && !is_silent(&c->peer[i], patience_us(c) / 2, now_us))
       set |= QFS_NODE_BIT(i);
   return set;
 }

@@ -133,6 +133,20 @@ static void test_late(Fixture *f, gconstpointer data) {
 
 /* More is written than may be on its way at once: the one that holds everything up is given up. The deadline is long: with
  * a busy disk under all nodes the others are slow as well. */
+/* Where the whole machine is slow, giving up one node after another would end in refusing all writes. */
+static void test_all_slow_alike(Fixture *f, gconstpointer data) {
+  g_assert_cmpint(put(f, "key", "quick"), ==, QFS_OK);
+  for (guint i = 1; i <= 5; i++)
+    inject(f, (Change){.node = i, .delay = "1300"}); /* more than half of the timeout */
+  for (guint i = 0; i < 3; i++) {
+    const QfsStatus status = put(f, "key", "slow"); /* in time or not */
+    g_assert_true(status == QFS_OK || status == QFS_UNKNOWN);
+    g_assert_cmpuint(nodes_up(f), ==, 5);
+  }
+  for (guint i = 1; i <= 5; i++)
+    inject(f, (Change){.node = i, .delay = "0"});
+}
+
 static void test_back_pressure(Fixture *f, gconstpointer data) {
   const gsize len = 1 << 20;
   g_autofree char *value = g_malloc(len + 1);
@@ -230,6 +244,7 @@ int main(int argc, char **argv) {
   g_test_add("/engine-links/" name, Fixture, "faults", set_up, test, tear_down)
   ADD("slow-node", test_slow);
   ADD("late-node-stays", test_late);
+  ADD("all-slow-alike", test_all_slow_alike);
   ADD("back-pressure", test_back_pressure);
   ADD("lossy-nodes", test_lossy);
   ADD("cut-off", test_cut);
