@@ -321,7 +321,9 @@ static gboolean may_begin(QfsCoordinator *c) {
     qfs_wake_at(c, c->view_changed_us + MOVE_DELAY_US);
     return FALSE;
   }
-  if (c->view.tidy != 0) { /* a crash must not leave rows in wrong places that nobody knows of */
+  /* A crash must not leave rows in wrong places that nobody knows of; and a late copy of what removed rows from
+   * other nodes than the owners must not take what is given to these now. */
+  if (c->view.tidy != 0 || c->tidying_epoch == c->view.epoch) {
     c->view_wants_untidy = c->view_dirty = TRUE;
     return FALSE;
   }

@@ -637,6 +637,7 @@ struct QfsCoordinator {
   QfsPurge *purge;                /* the run under way */
   gint64 purge_at_us;             /* the next one by schedule */
   gboolean purge_again;           /* a run is to begin in the new epoch that it asked for */
+  guint64 tidying_epoch;          /* in which rows were last removed from nodes that do not own them */
   gboolean purge_wants_epoch;     /* ... which is not there yet */
   gboolean purge_forced;          /* by command, whatever the age, once operations up to */
   guint64 purge_forced_seq;       /* ... this one are settled */

@@ -5,7 +5,7 @@
  * tombstones are collected (purge.c): every node is in sync (or evicted: it is wiped before it returns), nothing moves. Node by node it takes pages of the
  * rows' names in the order of objects, asks all nodes for the records that name these objects, and discards
  * the rows that none of them needs: rows of other writes, rows that a newer one of the same write or a later one
- * replaces, rows at nodes that are no holders.
+ * replaces. (Rows at nodes that do not own them are removed before: tidy.c.)
  *
  * What protects a row: a number above the settled mark of the beginning (its record may be on its way); a flight
  * that names its object, under way or begun since the nodes were asked (a rename is nowhere for a moment);
@@ -153,7 +153,6 @@ static void sweep_group(QfsCoordinator *c, QfsReclaim *r, guint from, guint to, 
     return;
   QfsObject *object = qfs_object_find(c, first->object);
   gboolean pinned = object != NULL && object->pins > 0;
-  gboolean is_holder = qfs_set_has(qfs_holders(c, first->object.placement), r->node);
   guint n = to - from, named = 0;
   g_autofree gboolean *owned = g_new0(gboolean, n), *needed = g_new0(gboolean, n + 1);
   for (guint k = 0; k < r->records->len; k++) {
@@ -174,7 +173,7 @@ static void sweep_group(QfsCoordinator *c, QfsReclaim *r, guint from, guint to, 
       hides = TRUE;
       continue;
     }
-    if ((is_holder && may_be_read) || (hides && owned[i]))
+    if (may_be_read || (hides && owned[i]))
       continue;
     QfsChunk *name = g_memdup2(row, sizeof *row);
     name->data = NULL;

@@ -68,6 +68,7 @@ static void remove_rows(QfsCoordinator *c, QfsTidy *t, QfsMessage *message, guin
     return;
   }
   t->removed += n;
+  c->tidying_epoch = t->epoch;
   qfs_rpc_send(c, &c->peer[t->node], message, removed, ticket(t));
 }
 
