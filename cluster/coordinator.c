@@ -330,6 +330,7 @@ void qfs_peer_start(QfsCoordinator *c, QfsPeer *peer) {
   peer->greeted_us = 0;
   peer->too_slow = FALSE;
   peer->latest_us = 0;
+  qfs_rpc_drop_peer(c, peer); /* what was sent while it was closed */
   peer->incarnation = peer->process = ++c->next_incarnation;
   peer->opening_since_us = c->env->now_us(c->env);
   c->env->node_start(c->env, peer->index, peer->incarnation);
