@@ -117,11 +117,12 @@ void qfs_op_release(QfsCoordinator *c, QfsOp *op) {
     else
       g_hash_table_remove(c->removing, op->key->key);
   }
-  if (op->locked) {
+  /* Also a lock that just came, and that the op ends before taking notice of. */
+  if (op->key != NULL && op->key->planner == op) {
     op->locked = FALSE;
     qfs_key_unlock(c, op->key, op);
   }
-  if (op->locked2) {
+  if (op->key2 != NULL && op->key2->planner == op) {
     op->locked2 = FALSE;
     qfs_key_unlock(c, op->key2, op);
   }
@@ -131,8 +132,6 @@ void qfs_op_release(QfsCoordinator *c, QfsOp *op) {
 gboolean qfs_op_is_dead(QfsCoordinator *c, QfsOp *op) {
   if (!op->dead)
     return FALSE;
-  op->locked = op->locked || (op->key != NULL && op->key->planner == op);
-  op->locked2 = op->locked2 || (op->key2 != NULL && op->key2->planner == op);
   qfs_op_release(c, op);
   return TRUE;
 }
