@@ -11,10 +11,8 @@
 /* Rows of a garbage object that one step removes: about 4 MiB of pages. */
 #define DROP_STEP_ROWS 64
 #define SCAN_LIMIT_DEFAULT 256
-/* Disk space that only deletes and bookkeeping may use, and what a byte of payload may take at worst: once
- * in the log, once in the file, and again for the other nodes on the same disk. */
+/* Disk space that only deletes and bookkeeping may use. */
 #define ROOM_RESERVE (4u << 20)
-#define ROOM_FACTOR 12
 /* Requests refused for lack of space that are remembered, and batches that are over. */
 #define REFUSED_MAX 1024
 #define ENDED_MAX 1024
@@ -567,12 +565,19 @@ static gboolean brings_data(const QfsMessage *request) {
   return FALSE;
 }
 
+/* What a byte of payload may take: for each of the K copies, which may be on this very disk, once in the log, once in
+ * the file, and a quarter more for pages that are not full. */
+static guint64 room_needed(const QfsNode *node, const QfsMessage *request) {
+  guint copies = node->next.has_view ? node->next.view.replicas : 5;
+  return qfs_message_size(request) * 5 * copies / 2;
+}
+
 /* Refuses before anything is written while a reserve is left: nodes that share a disk then refuse alike, so
  * that a write is refused as a whole. The disk is asked again after every few writes. */
 static gboolean has_room(QfsNode *node, const QfsMessage *request, GError **error) {
-  const guint64 needed = ROOM_RESERVE + ROOM_FACTOR * qfs_message_size(request);
+  const guint64 needed = ROOM_RESERVE + room_needed(node, request);
   if (node->room >= needed) {
-    node->room -= MIN(node->room, ROOM_FACTOR * qfs_message_size(request));
+    node->room -= MIN(node->room, room_needed(node, request));
     return TRUE;
   }
   QfsReplicaStats stats;

@@ -4,7 +4,7 @@
 # opens. The disk is tests/lib/powerloss.c.
 WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-900}
 . "$(dirname "$0")/../lib/tap.sh"
-rounds=${POWER_ROUNDS:-24}
+rounds=${POWER_ROUNDS:-16}
 shim=${QUORUMFS%/*}/tests/lib/powerloss.so
 [ -e "$shim" ] || { echo "Bail out! $shim is not there"; exit 1; }
 live=$work/live disk=$work/disk real=$QUORUMFS

@@ -72,7 +72,7 @@ set_state 4 down
 restore 4
 set_state 4 up
 stays_deleted running 4
-is "$(grep -c 'node 4.*older copy' "$work/log")" 1 "the log tells why node 4 was rebuilt"
+is "$(grep -c "node 4: its replica can't be used, it is an older copy" "$work/log")" 1 "the log tells why node 4 was rebuilt"
 unmount_store
 mount_store || exit 1
 is "$(find "$mnt" -type f | wc -l)" "$keys" "nothing else is there at the next mount"
