@@ -13,6 +13,8 @@
 #define SCAN_LIMIT_DEFAULT 256
 /* Disk space that only deletes and bookkeeping may use. */
 #define ROOM_RESERVE (4u << 20)
+/* What is written at most before the disk is asked again. */
+#define ROOM_STEP (1u << 20)
 /* Requests refused for lack of space that are remembered, and batches that are over. */
 #define REFUSED_MAX 1024
 #define ENDED_MAX 1024
@@ -28,6 +30,7 @@ struct QfsNode {
   char *aside;      /* why what lies beside the replica was set aside; NULL: nothing does */
   gboolean is_aside_new; /* ... by this process */
   guint64 room;     /* bytes that may be written before the disk is asked again */
+  gboolean is_tight; /* the disk was full: the log is to be moved and given back */
   gboolean corrupt; /* the failure was damage to what is stored */
   char *failure;    /* N3: why everything is refused; NULL while usable */
   guint64 refused[REFUSED_MAX]; /* cookies, a ring: a late copy of one must not work after all */
@@ -565,11 +568,23 @@ static gboolean brings_data(const QfsMessage *request) {
   return FALSE;
 }
 
+/* Nodes that may be on this very disk. */
+static guint sharers(const QfsNode *node) {
+  return node->next.has_view ? MAX(node->next.view.nodes, node->next.view.replicas) : 5;
+}
+
 /* What a byte of payload may take: for each of the K copies, which may be on this very disk, once in the log, once in
  * the file, and a quarter more for pages that are not full. */
 static guint64 room_needed(const QfsNode *node, const QfsMessage *request) {
   guint copies = node->next.has_view ? node->next.view.replicas : 5;
   return qfs_message_size(request) * 5 * copies / 2;
+}
+
+/* What may be written. What the files are yet to grow by is taken already: else the logs could not be moved once
+ * the disk is full, and what is deleted then would never be free. */
+static guint64 room_left(const QfsNode *node, const QfsReplicaStats *stats) {
+  const guint64 all = stats->disk_free + stats->reusable, taken = stats->owed * sharers(node);
+  return all > taken ? all - taken : 0;
 }
 
 /* Refuses before anything is written while a reserve is left: nodes that share a disk then refuse alike, so
@@ -585,19 +600,20 @@ static gboolean has_room(QfsNode *node, const QfsMessage *request, GError **erro
     return FALSE;
   if (stats.disk_total == 0)
     return TRUE;
-  guint64 room = stats.disk_free + stats.reusable;
+  guint64 room = room_left(node, &stats);
   if (room < needed && node->replica->ops->discard_aside(node->replica)) {
     g_clear_pointer(&node->aside, g_free);
     if (!node->replica->ops->stats(node->replica, &stats, error))
       return FALSE;
-    room = stats.disk_free + stats.reusable;
+    room = room_left(node, &stats);
   }
   if (room < needed || stats.disk_free < ROOM_RESERVE / 4) {
+    node->is_tight = TRUE;
     g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_NO_SPACE, "the disk is full");
     return FALSE;
   }
   /* What is spent before the next look: little of what is there, for others may spend it too. */
-  node->room = ROOM_RESERVE + (room - ROOM_RESERVE) / 16;
+  node->room = ROOM_RESERVE + MIN((room - ROOM_RESERVE) / 16, ROOM_STEP);
   return TRUE;
 }
 
@@ -678,6 +694,7 @@ static void refuse(QfsNode *node, const QfsMessage *request, QfsStatus status, c
   reply->reason = g_strdup(reason);
   reply->corrupt = status == QFS_IO && node->corrupt;
   if (status == QFS_NO_SPACE) {
+    node->is_tight = TRUE;
     node->refused[node->n_refused++ % REFUSED_MAX] = request->cookie;
     raise_to(&node->refused_newest, request->cookie);
   }
@@ -810,7 +827,9 @@ gboolean qfs_node_idle(QfsNode *node) {
     return FALSE;
   g_autoptr(GError) error = NULL;
   gboolean more = FALSE;
-  gboolean ok = node->replica->ops->checkpoint(node->replica, FALSE, &error);
+  gboolean ok = node->replica->ops->checkpoint(node->replica, node->is_tight, &error);
+  if (ok)
+    node->is_tight = FALSE;
   if (ok && node->drops->len > 0) {
     const guint last = node->drops->len - 1;
     ok = drop_step(node, g_array_index(node->drops, QfsObjectId, last), &more, &error);

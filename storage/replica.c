@@ -254,6 +254,13 @@ static guint64 pragma_number(QfsConnection *connection, const char *sql) {
   return number;
 }
 
+/* Pages beyond the end of the file are in the log only. */
+static guint64 owed(QfsConnection *connection, guint64 page_size) {
+  const guint64 whole = pragma_number(connection, "PRAGMA page_count") * page_size;
+  const guint64 size = file_size(connection->dir, "replica.db");
+  return whole > size ? whole - size : 0;
+}
+
 static gboolean stats(QfsReplica *replica, QfsReplicaStats *out_stats, GError **error) {
   QfsConnection *connection = qfs_connection(replica);
   QfsCounters counters = connection->counters;
@@ -265,14 +272,15 @@ static gboolean stats(QfsReplica *replica, QfsReplicaStats *out_stats, GError **
     set_system_error(connection->dir, "can't be measured", errno, error);
     return FALSE;
   }
+  const guint64 page_size = pragma_number(connection, "PRAGMA page_size");
   *out_stats = (QfsReplicaStats){
       .records = counters.records,
       .tombstones = counters.tombstones,
       .chunks = counters.chunks,
       .bytes =
           file_size(connection->dir, "replica.db") + file_size(connection->dir, "replica.db-wal"),
-      .reusable = pragma_number(connection, "PRAGMA freelist_count") *
-                  pragma_number(connection, "PRAGMA page_size"),
+      .reusable = pragma_number(connection, "PRAGMA freelist_count") * page_size,
+      .owed = owed(connection, page_size),
       .disk_total = (guint64)disk.f_blocks * disk.f_frsize,
       .disk_free = (guint64)disk.f_bavail * disk.f_frsize,
       .disk_files = disk.f_files,

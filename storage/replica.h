@@ -113,6 +113,7 @@ typedef struct {
   guint64 chunks;
   guint64 bytes;       /* of the file and its WAL */
   guint64 reusable;    /* bytes of the file that hold nothing: writes go there before it grows */
+  guint64 owed;        /* bytes by which the file grows once the log is moved into it */
   guint64 disk_total, disk_free; /* bytes of the file system that holds it, free to this user */
   guint64 disk_files, disk_files_free;
 } QfsReplicaStats;
