@@ -426,6 +426,10 @@ QfsNodeSet qfs_coordinator_owners(const QfsCoordinator *c, const char *key) {
   return qfs_placement_holders(qfs_key_hash(key), qfs_view_all(c), qfs_replicas(c));
 }
 
+gboolean qfs_coordinator_is_blocked(const QfsCoordinator *c, const char *key) {
+  return qfs_is_blocked(c, qfs_key_hash(key));
+}
+
 static const char *silence(const QfsPeer *peer) {
   return peer->too_slow ? "answers too slowly" : "does not answer";
 }

@@ -76,6 +76,9 @@ void qfs_coordinator_status(const QfsCoordinator *coordinator, QfsEngineStatus *
 QfsNodeSet qfs_coordinator_holders(const QfsCoordinator *coordinator, const char *key);
 /* The K nodes that own it when all are up. */
 QfsNodeSet qfs_coordinator_owners(const QfsCoordinator *coordinator, const char *key);
+/* Was not closed cleanly, and too many of those who may have the newest version of `key` are missing: it is not
+ * available. */
+gboolean qfs_coordinator_is_blocked(const QfsCoordinator *coordinator, const char *key);
 /* Start failed for good (another N or K than stored, a foreign store): a line for people, else NULL. */
 const char *qfs_coordinator_failure(const QfsCoordinator *coordinator);
 

@@ -179,6 +179,7 @@ static void on_may_resize(Sim *sim, gpointer unused) {
   }
   sim->config.nodes = MAX(sim->config.nodes, sim->nodes_n);
   sim->asked_n = sim->nodes_n;
+  sim->asked_in = sim->run;
   qfs_coordinator_resize(sim->coordinator, sim->nodes_n, sim->replicas_k);
 }
 

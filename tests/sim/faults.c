@@ -759,7 +759,8 @@ void sim_faults_restart(Sim *sim, gboolean in_good_order) {
 }
 
 static gboolean are_well(Sim *sim, QfsNodeSet nodes) {
-  if (!sim_daemon_is_up(sim) || !qfs_coordinator_is_quiet(sim->coordinator))
+  /* A life that was not yet told what N and K are to be may be quiet with those that were in force before. */
+  if (!sim_daemon_is_up(sim) || sim->asked_in != sim->run || !qfs_coordinator_is_quiet(sim->coordinator))
     return FALSE;
   QfsEngineStatus *status = status_new(sim);
   gboolean well = TRUE;

@@ -96,7 +96,7 @@ struct Sim {
   SimQueue queue;
   gint64 now_us;
   guint nodes_n, replicas_k;     /* what the store is to have */
-  guint asked_n;                 /* N that this life of the daemon was asked for */
+  guint asked_n, asked_in;       /* N that the daemon was asked for last, and in which life */
   guint former_n, former_k;      /* the least since it was last at rest with what it was to have */
   guint nodes_all;               /* nodes that there may ever be */
   gboolean sqlite;
