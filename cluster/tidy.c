@@ -178,7 +178,8 @@ gboolean qfs_tidy_is_done(const QfsCoordinator *c) {
 
 void qfs_tidy_consider(QfsCoordinator *c) {
   static guint64 ids; /* only compared for equality */
-  if (c->tidy != NULL && (c->tidy->epoch != c->view.epoch || !c->view_stable || c->closing))
+  /* Also once a move has begun: what it gives to the coming owners would be removed by what was found before. */
+  if (c->tidy != NULL && (c->tidy->epoch != c->view.epoch || !c->view_stable || !qfs_tidy_is_due(c)))
     qfs_tidy_stop(c);
   /* What stand-ins were sent before they ceased to be some must be settled: only then do the owners have it. */
   if (c->tidy != NULL || !qfs_tidy_is_due(c) || !c->view_stable || c->tidied_epoch == c->view.epoch ||
