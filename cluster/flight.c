@@ -50,10 +50,22 @@ static QfsMessage *message_for(QfsCoordinator *c, QfsFlight *flight, guint node)
   return message;
 }
 
+/* Nodes whose acknowledgements count. A member of S that returned before S could do without it is being given what it
+ * missed, and may have been emptied before that: a start from now would not believe what it has. */
+static QfsNodeSet complete_nodes(const QfsCoordinator *c) {
+  QfsNodeSet nodes = qfs_peers_in(c, PEER_TRUSTED);
+  for (QfsNodeSet rest = qfs_peers_in(c, PEER_JOINING); rest != 0; rest &= rest - 1) {
+    guint node = (guint)__builtin_ctzll(rest) + 1;
+    if (c->peer[node].catchup == NULL) /* a member of the recovery */
+      nodes |= QFS_NODE_BIT(node);
+  }
+  return nodes;
+}
+
 static gboolean flight_has_quorum(QfsCoordinator *c, QfsFlight *flight) {
+  QfsNodeSet acked = flight->acked & complete_nodes(c);
   for (guint i = 0; i < flight->n_hashes; i++)
-    if (qfs_set_size(qfs_holders(c, flight->hashes[i]) & flight->acked) <
-        qfs_write_quorum(qfs_replicas(c)))
+    if (qfs_set_size(qfs_holders(c, flight->hashes[i]) & acked) < qfs_write_quorum(qfs_replicas(c)))
       return FALSE;
   return TRUE;
 }
