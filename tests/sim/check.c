@@ -384,6 +384,15 @@ static gboolean node_is(Sim *sim, guint node, NodeQuestion question) {
   return answer;
 }
 
+/* Who is not a member is emptied before he becomes one. */
+static guint members(Sim *sim) {
+  QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
+  qfs_coordinator_status(sim->coordinator, status);
+  guint n = status->nodes_in_force;
+  qfs_engine_status_free(status);
+  return n;
+}
+
 static gboolean is_in_sync(Sim *sim, guint node) {
   return node_is(sim, node, in_sync);
 }
@@ -396,7 +405,7 @@ static void check_purge_time(Sim *sim, guint node, const QfsRecord *tombstone) {
             "node %u collected the tombstone %s@%" G_GUINT64_FORMAT " after %" G_GINT64_FORMAT
             " ms, before its grace of %u s was over",
             node, tombstone->key, tombstone->timestamp, age_ms, sim->config.tombstone_grace_s);
-  for (guint i = 1; i <= sim->asked_n; i++) {
+  for (guint i = 1, n = members(sim); i <= n; i++) {
     g_autofree QfsNodeMeta *meta = g_new0(QfsNodeMeta, 1);
     if (!node_is(sim, i, evicted) && sim_disk_meta(&sim->disk[i], meta))
       SIM_CHECK(sim, meta->settled >= tombstone->seq,

@@ -25,6 +25,8 @@ typedef enum {
   FAULT_CLOCK_AT_START,
   FAULT_KILL_AND_AWAY,
   FAULT_LATE_COPY,
+  FAULT_COLLECT,
+  FAULT_SCRUB,
   /* of one node */
   FAULT_CRASH_AT_MESSAGE,
   FAULT_CRASH,
@@ -61,6 +63,8 @@ static const char *const kind_names[FAULT_KINDS] = {
     [FAULT_CLOCK_AT_START] = "clock jump between lives",
     [FAULT_KILL_AND_AWAY] = "kill at a message, its node away at the start",
     [FAULT_LATE_COPY] = "late copy of a message",
+    [FAULT_COLLECT] = "gc command",
+    [FAULT_SCRUB] = "scrub command",
     [FAULT_CRASH_AT_MESSAGE] = "crash at a message",
     [FAULT_CRASH] = "crash",
     [FAULT_CRASH_REQUEST] = "crash request",
@@ -127,6 +131,7 @@ static const guint usual_weight[FAULT_KINDS] = {
     [FAULT_ROT] = 4,          [FAULT_DAMAGE] = 4,
     [FAULT_KILL_AND_AWAY] = 7, [FAULT_LATE_COPY] = 9,
     [FAULT_EVICT] = 5,
+    [FAULT_COLLECT] = 4,      [FAULT_SCRUB] = 2,
 };
 
 SimFaults *sim_faults_new(Sim *sim) {
@@ -690,6 +695,12 @@ static void happen_at(Sim *sim, FaultKind kind, guint number) {
     break;
   case FAULT_LATE_COPY:
     sim_moments_set(sim, SIM_MOMENT_LATE_COPY);
+    break;
+  case FAULT_COLLECT:
+    sim_daemon_collect(sim);
+    break;
+  case FAULT_SCRUB:
+    sim_daemon_scrub(sim);
     break;
   default:
     break_node(sim, kind, number);
