@@ -316,9 +316,10 @@ static void set_generations(QfsCoordinator *c, QfsView *view) {
     else if (peer->rebuild) /* also while it is closed: the damage must not be forgotten by a restart */
       view->left_mark[i - 1] = peer->filled && i <= view->nodes ? QFS_MARK_FILLING(peer->meta.wiped)
                                                                 : QFS_MARK_UNUSABLE;
-    if (!qfs_set_has(alive, i))
-      continue;
-    view->generation[i - 1] = peer->meta.generation;
+    if (qfs_set_has(alive, i))
+      view->generation[i - 1] = peer->meta.generation;
+    else /* what it stored last before it went, or in a life before this one */
+      view->generation[i - 1] = MAX(view->generation[i - 1], peer->meta.generation);
   }
 }
 
@@ -356,6 +357,12 @@ static void set_tidy(QfsCoordinator *c, QfsView *view) {
     view->tidy = QFS_TIDY_ALL;
   else if (view->tidy == QFS_TIDY_ALL && !whole)
     view->tidy = c->settled; /* others stand in from here on */
+  /* A copy of a file from before its rows were removed has them again; what it was then, its own view tells. */
+  for (QfsNodeSet rest = view->in_sync & ~qfs_peers_in(c, PEER_TRUSTED); rest != 0; rest &= rest - 1) {
+    const QfsNodeMeta *meta = &c->peer[__builtin_ctzll(rest) + 1].meta;
+    if (meta->has_view)
+      view->tidy = MIN(view->tidy, meta->view.tidy);
+  }
 }
 
 /* Sets under which everything is settled. */
