@@ -356,7 +356,7 @@ void qfs_mend_bad_row(QfsCoordinator *c, QfsPeer *peer, const QfsBadRow *bad, gb
     return;
   }
   QfsMend *mend = find_or_add(c, bad);
-  if ((mend->subjects & bit) == 0) {
+  if ((mend->reported & bit) == 0) {
     peer->bad_rows++;
     if (bad->is_chunk)
       c->stat.bad_chunks++;
@@ -368,6 +368,14 @@ void qfs_mend_bad_row(QfsCoordinator *c, QfsPeer *peer, const QfsBadRow *bad, gb
   mend->reported |= bit;
   if (needed)
     mend->needed |= bit;
+  qfs_wake_at(c, c->env->now_us(c->env));
+}
+
+void qfs_mend_missing(QfsCoordinator *c, const QfsChunk *row) {
+  const QfsBadRow name = {.is_chunk = TRUE, .chunk = *row};
+  QfsMend *mend = find_or_add(c, &name);
+  mend->subjects |= qfs_readable(c, mend->hash);
+  mend->missing = TRUE;
   qfs_wake_at(c, c->env->now_us(c->env));
 }
 

@@ -1,8 +1,13 @@
-/* mend_chunk.c - one chunk row that does not match its checksum: replaced by another holder's.
+/* mend_chunk.c - one chunk row that does not match its checksum, or that some holder has lost: replaced by another
+ * holder's.
  *
  * A row never changes: object, index and version name it for good. So no lock is needed, and any copy that matches its
- * checksum is the right one. A row that no other holder has goes, if nothing is on its way to them: nobody was
- * promised it.
+ * checksum is the right one. A bad row that no other holder has goes, if nothing is on its way to them: nobody was
+ * promised it; unless a record is known to have it.
+ *
+ * Is a missing one given back that has been replaced since it was looked for, it is hidden by the newer one, and
+ * garbage (reclaim.c). No other version comes to read it: its number is in spans of this object, and objects that are
+ * gone never return.
  */
 #include "cluster/private.h"
 
@@ -26,12 +31,6 @@ static void over(QfsCoordinator *c, Work *work, QfsStatus status) {
   qfs_mend_over(c, work->mend, status);
   qfs_chunk_free(work->copy);
   g_free(work);
-}
-
-static QfsChunk *chunk_dup(const QfsChunk *chunk) {
-  QfsChunk *copy = g_memdup2(chunk, sizeof *chunk);
-  copy->data = chunk->data != NULL ? g_bytes_ref(chunk->data) : NULL;
-  return copy;
 }
 
 static gboolean may_mend(QfsCoordinator *c) {
@@ -58,18 +57,23 @@ static void fixed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer 
     qfs_flights_dispatch(c); /* what the bad row had refused */
 }
 
+static gboolean is_missing(const Work *work, guint node) {
+  return work->mend->missing && work->copy != NULL && work->at[node].lacks && qfs_set_has(work->holders, node);
+}
+
 static void fix(QfsCoordinator *c, Work *work) {
-  const QfsNodeSet bad = work->asked;
   work->left = 1; /* until all are sent */
-  for (QfsNodeSet rest = bad; rest != 0; rest &= rest - 1) {
+  for (QfsNodeSet rest = work->asked; rest != 0; rest &= rest - 1) {
     guint node = (guint)__builtin_ctzll(rest) + 1;
-    if (!work->at[node].bad)
+    if (!work->at[node].bad && !is_missing(work, node))
       continue;
+    if (!work->at[node].bad)
+      qfs_reclaim_want(c); /* should it be garbage by now */
     QfsMessage *message = qfs_message_new(QFS_MESSAGE_MEND, node);
     message->print = work->at[node].print;
     message->durable = TRUE;
     message->chunks = qfs_chunks_new();
-    g_ptr_array_add(message->chunks, chunk_dup(work->copy != NULL ? work->copy : &work->mend->chunk));
+    g_ptr_array_add(message->chunks, qfs_chunk_copy(work->copy != NULL ? work->copy : &work->mend->chunk));
     work->left++;
     qfs_rpc_send(c, &c->peer[node], message, fixed, work);
   }
@@ -97,12 +101,13 @@ static void all_inspected(QfsCoordinator *c, Work *work) {
     n_bad += work->at[node].bad;
     n_lack += work->at[node].lacks && qfs_set_has(work->holders, node);
   }
-  if (n_bad == 0) {
+  if (n_bad == 0)
     check_subjects(c, work);
-    over(c, work, QFS_OK);
-  } else if (work->copy != NULL) {
+  if (work->copy != NULL) {
     fix(c, work);
-  } else if (n_lack == 0) {
+  } else if (n_bad == 0) {
+    over(c, work, QFS_OK);
+  } else if (n_lack == 0 || work->mend->missing) {
     over(c, work, QFS_IO);
   } else if (is_at_rest(c, work)) {
     fix(c, work);
@@ -121,7 +126,7 @@ static void inspected(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpoin
     found->print = reply->print;
     found->lacks = !found->bad && chunk == NULL;
     if (chunk != NULL && work->copy == NULL)
-      work->copy = chunk_dup(chunk);
+      work->copy = qfs_chunk_copy(chunk);
   } else {
     work->failed = TRUE;
   }
@@ -140,7 +145,7 @@ void qfs_mend_chunk_start(QfsCoordinator *c, QfsMend *mend) {
     guint node = (guint)__builtin_ctzll(rest) + 1;
     QfsMessage *message = qfs_message_new(QFS_MESSAGE_INSPECT, node);
     message->chunks = qfs_chunks_new();
-    g_ptr_array_add(message->chunks, chunk_dup(&mend->chunk));
+    g_ptr_array_add(message->chunks, qfs_chunk_copy(&mend->chunk));
     qfs_rpc_send(c, &c->peer[node], message, inspected, work);
   }
 }

@@ -4,7 +4,7 @@ static const char *const type_names[] = {
     "hello", "promise", "view", "apply", "chunks", "intent", "commit", "discard", "sync", "read",
     "chunk-get", "scan-records", "scan-chunks", "intents", "remove", "wipe", "scan-tombstones", "purge",
     "list-chunks", "object-records", "ping",
-    "inspect", "mend", "verify", "digest",
+    "inspect", "mend", "verify", "digest", "digest-chunks",
 };
 
 const char *qfs_message_type_name(QfsMessageType type) {

@@ -42,13 +42,17 @@ typedef enum {
   QFS_MESSAGE_INSPECT,      /* key -> records[0] or none; or print and bad, if the row is bad; with chunks[0] the same
                              * of exactly that chunk row */
   QFS_MESSAGE_MEND,         /* key, print, records[0] or none: takes the place of the bad row that looks so -> more: it
-                             * did; with chunks[0] (data NULL: none) the same of that chunk row */
+                             * did; with chunks[0] (data NULL: none) the same of that chunk row, and without a print
+                             * it takes the place if there is no such row */
   QFS_MESSAGE_VERIFY,       /* chunks[0] or none, limit: reads and verifies the chunk rows after it -> chunks[0]: the
                              * last one (data NULL) or none, bad_rows, limit: rows looked at, more */
   QFS_MESSAGE_DIGEST,       /* rows after key (NULL: from the first) up to until (NULL: to the last), at most limit, of
                              * operations up to after_seq, that in_sync and replicas make it hold -> digests: sums,
                              * or with `holders` each row of that set; bad_rows; limit: rows looked at; more: it got
                              * to `until` only. with_data: data is read and verified, too */
+  QFS_MESSAGE_DIGEST_CHUNKS, /* the same of the names of chunk rows after chunks[0] (object none: from the first) up to
+                             * chunks[1] (or none: to the last) -> more: it got to chunks[0] only, where the rows of
+                             * an index end. With `holders` all rows, of whatever operation */
   QFS_MESSAGE_TYPES,
 } QfsMessageType;
 

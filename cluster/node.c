@@ -373,8 +373,8 @@ static gboolean serve_mend(QfsNode *node, const QfsMessage *request, QfsMessage 
 static gboolean serve_verify(QfsNode *node, const QfsMessage *request, QfsMessage *reply, GError **error) {
   g_autoptr(GPtrArray) rows = qfs_chunks_new();
   reply->bad_rows = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_bad_row_free);
-  if (!node->replica->ops->chunk_walk(node->replica, first_chunk(request->chunks), request->limit, rows,
-                                      reply->bad_rows, &reply->more, error))
+  if (!node->replica->ops->chunk_walk(node->replica, first_chunk(request->chunks), NULL, TRUE, request->limit,
+                                      rows, reply->bad_rows, &reply->more, error))
     return FALSE;
   reply->limit = rows->len + reply->bad_rows->len;
   reply->chunks = qfs_chunks_new();
@@ -389,36 +389,14 @@ static gboolean serve_verify(QfsNode *node, const QfsMessage *request, QfsMessag
   return TRUE;
 }
 
-static void add_row(QfsMessage *reply, const QfsMessage *request, guint number, const QfsRecord *record) {
-  QfsNodeSet holders =
-      qfs_placement_holders(qfs_key_hash(record->key), request->in_sync, request->replicas);
-  if (record->seq > request->after_seq || !qfs_set_has(holders, number))
-    return;
-  if (request->holders == 0) {
-    qfs_digests_add(reply->digests, holders, record);
-  } else if (request->holders == holders) {
-    QfsDigest *row = g_new0(QfsDigest, 1);
-    row->holders = holders;
-    row->digest = qfs_record_version_digest(record);
-    row->count = 1;
-    row->key = g_strdup(record->key);
-    g_ptr_array_add(reply->digests, row);
-  }
-}
-
 static gboolean serve_digest(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
                              GError **error) {
-  g_autoptr(GPtrArray) records = qfs_records_new();
-  reply->bad_rows = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_bad_row_free);
-  reply->digests = qfs_digests_new();
-  if (!node->replica->ops->record_walk(node->replica, request->key, request->until, request->with_data,
-                                       request->limit, records, reply->bad_rows, &reply->until,
-                                       &reply->more, error))
-    return FALSE;
-  reply->limit = records->len + reply->bad_rows->len;
-  for (guint i = 0; i < records->len; i++)
-    add_row(reply, request, node->number, g_ptr_array_index(records, i));
-  return TRUE;
+  return qfs_digest_records(node->replica, node->number, request, reply, error);
+}
+
+static gboolean serve_digest_chunks(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
+                                    GError **error) {
+  return qfs_digest_chunks(node->replica, node->number, request, reply, error);
 }
 
 /* Chunks. */
@@ -542,6 +520,7 @@ static const struct {
     [QFS_MESSAGE_MEND] = {serve_mend, TRUE},
     [QFS_MESSAGE_VERIFY] = {serve_verify, FALSE},
     [QFS_MESSAGE_DIGEST] = {serve_digest, FALSE},
+    [QFS_MESSAGE_DIGEST_CHUNKS] = {serve_digest_chunks, FALSE},
 };
 
 /* N2. Compared with `next`: a view earlier in the same batch counts. */
@@ -559,6 +538,8 @@ static gboolean is_stale(const QfsNode *node, const QfsMessage *request) {
  * must work on a full disk, or nothing could make room. */
 static gboolean brings_data(const QfsMessage *request) {
   if (request->type == QFS_MESSAGE_CHUNKS)
+    return TRUE;
+  if (request->type == QFS_MESSAGE_MEND && request->print == 0)
     return TRUE;
   if (request->type != QFS_MESSAGE_APPLY && request->type != QFS_MESSAGE_INTENT)
     return FALSE;

@@ -9,7 +9,7 @@
  *   mover.c        giving nodes what they will have to hold
  *   resize.c       another N or K                             tidy.c     removing rows from other nodes than the owners
  *   purge.c        collecting tombstones            evict.c    nodes given up by command
- *   mend.c         bad rows, and differences between holders     scrub.c   looking for them
+ *   mend.c, mend_chunk.c  bad rows, and differences between holders     scrub.c, scrub_range.c  looking for them
  *   reclaim.c      chunk rows that no record has
  *   recovery.c     start, and loss of all trusted nodes      catchup.c  one returning node
  *
@@ -33,6 +33,7 @@ typedef struct QfsTidy QfsTidy;
 typedef struct QfsPurge QfsPurge;
 typedef struct QfsMend QfsMend;
 typedef struct QfsScrub QfsScrub;
+typedef struct QfsScrubRange QfsScrubRange;
 typedef struct QfsReclaim QfsReclaim;
 
 /* ---- peers: what the coordinator knows of a node ---- */
@@ -238,7 +239,6 @@ struct QfsOp {
   QfsRecord *result, *result2;
   QfsPlan *plan;
   guint64 timestamp;
-  QfsChangeKind change;   /* what watchers are told when it is acknowledged */
   guint64 number;         /* of the write, when it brings chunks */
   GPtrArray *chunks;      /* QfsChunk being prepared; once sent, their names */
   guint64 chunks_after;   /* its chunk flights are numbered above this; its record is not yet everywhere */
@@ -274,8 +274,6 @@ gboolean qfs_op_lock_keys(QfsCoordinator *c, QfsOp *op);
 void qfs_op_send_record(QfsCoordinator *c, QfsOp *op, gboolean durable);
 /* Registers a creation below the parent of op's key: FALSE: parked, the directory is being removed. */
 gboolean qfs_op_begin_creating(QfsCoordinator *c, QfsOp *op, const char *key);
-/* Tells watchers of op->result, or of op->result2 that came from op->key. */
-void qfs_op_tell(QfsCoordinator *c, const QfsOp *op);
 /* Of op->key at op->timestamp; its ctime tells its age (request->now_ns may be anything). */
 QfsRecord *qfs_op_tombstone(QfsCoordinator *c, const QfsOp *op);
 QfsStatus qfs_check_parent(const char *key, const QfsRecord *parent);
@@ -470,6 +468,8 @@ void qfs_mend_bad_row(QfsCoordinator *c, QfsPeer *peer, const QfsBadRow *bad, gb
                       const char *reason);
 /* The holders of `key` differ, or so it seemed without its lock. */
 void qfs_mend_key(QfsCoordinator *c, const char *key);
+/* Some record has this chunk row, and not all of its holders have it. */
+void qfs_mend_missing(QfsCoordinator *c, const QfsChunk *row);
 struct QfsMend {
   char *key;             /* NULL: of a chunk row */
   QfsChunk chunk;        /* no data */
@@ -477,6 +477,7 @@ struct QfsMend {
   QfsNodeSet subjects;   /* nodes to look at beside the holders */
   QfsNodeSet reported;   /* of them: told of a bad row */
   QfsNodeSet needed;     /* of them: something can't go on before, whose node fails if there is no good copy */
+  gboolean missing;      /* a chunk row that a record has, and that some holder seemed to lack */
   gboolean running;
   gint64 at_us;
   guint tries;
@@ -491,14 +492,21 @@ void qfs_mends_clear(QfsCoordinator *c);
 void qfs_mend_wait(QfsCoordinator *c, void (*resume)(QfsCoordinator *c, gpointer data), gpointer data);
 
 /* ---- looking for damage and differences ---- */
+/* Records are compared, then the names of chunk rows, then chunks are verified node by node. */
+typedef enum { QFS_SCRUB_RECORDS, QFS_SCRUB_CHUNKS, QFS_SCRUB_DATA, QFS_SCRUB_OVER } QfsScrubPass;
+typedef struct {
+  QfsScrubPass pass;
+  char *key;                      /* RECORDS: this one and those before it are done; NULL: none is */
+  QfsChunk chunk;                 /* the others: the same of the row of this name; object none: none is */
+  guint node;                     /* DATA: its rows */
+} QfsScrubPlace;
 typedef struct {
   gboolean forced, forced_verify; /* by command */
   gboolean due;                   /* by schedule */
   gboolean compare;               /* a node came back */
   gint64 at_us;                   /* the next one by schedule */
-  gboolean resumes, verifying;    /* a run was interrupted after at_key */
-  char *at_key;
-  guint chunks_at;                /* ... or at this node's chunks */
+  gboolean resumes, verifying;    /* a run was interrupted, at: */
+  QfsScrubPlace at;
   guint64 rows;                   /* looked at in this run */
   guint64 bad_before, mended_before, lost_before;
   guint64 runs;                   /* that came to their end */
@@ -513,6 +521,16 @@ void qfs_scrub_compare_soon(QfsCoordinator *c);
 const char *qfs_scrub_reason(const QfsCoordinator *c); /* what it waits for; NULL: for nothing */
 guint qfs_scrub_progress(const QfsCoordinator *c);     /* percent */
 void qfs_op_scrub(QfsCoordinator *c, QfsRequest *request);
+/* The rows after `at` are compared, at most `rows` of them: scrub_range.c. Ends with qfs_scrub_range_done, which moves
+ * `at` on, or with qfs_scrub_interrupt; qfs_scrub_stop ends it, too. */
+QfsScrubRange *qfs_scrub_range_new(QfsScrubPass pass, gboolean verify);
+void qfs_scrub_range_free(QfsScrubRange *range); /* accepts NULL */
+void qfs_scrub_range_begin(QfsCoordinator *c, QfsScrubRange *range, const QfsScrubPlace *at, guint rows);
+/* `end`: the place up to which rows were compared; NULL: all were. */
+void qfs_scrub_range_done(QfsCoordinator *c, const QfsScrubPlace *end);
+gboolean qfs_scrub_goes_on(QfsCoordinator *c); /* FALSE: it was interrupted */
+void qfs_scrub_interrupt(QfsCoordinator *c);
+void qfs_scrub_take_bad_rows(QfsCoordinator *c, QfsPeer *peer, const QfsMessage *reply);
 
 /* ---- peers ---- */
 /* Marks the peer for rebuilding if its file does not belong to the view. */
@@ -649,6 +667,7 @@ struct QfsCoordinator {
   GQueue mends;                   /* QfsMend in the order in which they were found */
   guint mends_running;
   QfsScrub *scrub;                /* the run under way */
+  QfsScrubRange *scrub_range;     /* ... and the rows that it compares */
   QfsScrubState scrub_state;
   GQueue mend_waiters;            /* QfsMendWaiter */
   QfsReclaim *reclaim;            /* the run under way */

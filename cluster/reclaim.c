@@ -18,6 +18,7 @@
  * settling has made the discards durable, and a copy of a file from before it is known as one.
  */
 #include "cluster/private.h"
+#include "cluster/scrub.h"
 
 #define ROWS_LIMIT 256
 #define RETRY_US (60 * 1000 * 1000)
@@ -132,10 +133,6 @@ static gboolean is_busy(QfsCoordinator *c, QfsReclaim *r, QfsObjectId id) {
   return TRUE;
 }
 
-static gboolean same_group(const QfsChunk *a, const QfsChunk *b) {
-  return qfs_object_equal(a->object, b->object) && a->index == b->index;
-}
-
 /* The row that `record` reads at the group's index, of those from `from` to `to`; or `to`. Behind the end, too: an
  * empty row there may be all that hides an older one at a node that has not been swept, should the value grow. */
 static guint needed_row(const QfsReclaim *r, const QfsRecord *record, guint from, guint to) {
@@ -200,7 +197,7 @@ static void discarded(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpoin
 static void sweep_page(QfsCoordinator *c, QfsReclaim *r) {
   g_autoptr(GPtrArray) garbage = qfs_chunks_new();
   for (guint from = 0, to; from < r->rows->len; from = to) {
-    for (to = from + 1; to < r->rows->len && same_group(r->rows->pdata[from], r->rows->pdata[to]);)
+    for (to = from + 1; to < r->rows->len && qfs_chunk_same_group(r->rows->pdata[from], r->rows->pdata[to]);)
       to++;
     sweep_group(c, r, from, to, garbage);
   }
@@ -255,22 +252,12 @@ static void ask_for_records(QfsCoordinator *c, QfsReclaim *r) {
   }
 }
 
-/* Which row of a group is read depends on the whole group: one that may go on is left for the next page. */
-static guint whole_groups(GPtrArray *rows, gboolean more) {
-  guint n = rows->len;
-  if (!more || n == 0)
-    return n;
-  const QfsChunk *last = rows->pdata[n - 1];
-  while (n > 0 && same_group(rows->pdata[n - 1], last))
-    n--;
-  return n;
-}
-
 static void listed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
   QfsReclaim *r = current(c, data);
   if (r == NULL || !usable(c, peer, reply))
     return;
-  guint n = reply->chunks != NULL ? whole_groups(reply->chunks, reply->more) : 0;
+  /* Which row of a group is read depends on the whole group: one that may go on is left for the next page. */
+  guint n = reply->chunks != NULL ? qfs_chunks_whole_groups(reply->chunks, reply->more) : 0;
   r->more = reply->more;
   if (n == 0) {
     r->limit *= 2; /* more rows of one index than a page takes */

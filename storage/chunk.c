@@ -13,6 +13,9 @@
 #include "storage/checksum.h"
 #include "storage/row.h"
 
+/* A page of a walk stops after about this much. */
+#define WALK_BYTES (1024 * 1024)
+
 enum {
   COLUMN_OBJECT_PLACEMENT,
   COLUMN_OBJECT_UNIQUE,
@@ -29,6 +32,24 @@ void qfs_chunk_free(QfsChunk *chunk) {
     return;
   g_clear_pointer(&chunk->data, g_bytes_unref);
   g_free(chunk);
+}
+
+QfsChunk *qfs_chunk_copy(const QfsChunk *chunk) {
+  QfsChunk *copy = g_memdup2(chunk, sizeof *chunk);
+  if (copy->data != NULL)
+    g_bytes_ref(copy->data);
+  return copy;
+}
+
+int qfs_chunk_order(const QfsChunk *a, const QfsChunk *b) {
+  const guint64 pairs[][2] = {{a->object.placement, b->object.placement},
+                              {a->object.unique, b->object.unique},
+                              {a->index, b->index},
+                              {a->version, b->version}};
+  for (guint i = 0; i < G_N_ELEMENTS(pairs); i++)
+    if (pairs[i][0] != pairs[i][1])
+      return pairs[i][0] < pairs[i][1] ? -1 : 1;
+  return 0;
 }
 
 /* Binds ?1 and ?2 (the object), ?3 (the index). */
@@ -196,15 +217,9 @@ gboolean qfs_chunk_store_drop(QfsReplica *replica, QfsObjectId object, guint lim
 
 /* (seq, object, index, version) of a as against b; seq only if it counts. */
 static int compare_places(const QfsChunk *a, const QfsChunk *b, gboolean by_seq) {
-  const guint64 pairs[][2] = {{by_seq ? a->seq : 0, by_seq ? b->seq : 0},
-                              {a->object.placement, b->object.placement},
-                              {a->object.unique, b->object.unique},
-                              {a->index, b->index},
-                              {a->version, b->version}};
-  for (guint i = 0; i < G_N_ELEMENTS(pairs); i++)
-    if (pairs[i][0] != pairs[i][1])
-      return pairs[i][0] < pairs[i][1] ? -1 : 1;
-  return 0;
+  if (by_seq && a->seq != b->seq)
+    return a->seq < b->seq ? -1 : 1;
+  return qfs_chunk_order(a, b);
 }
 
 static void bind_after(sqlite3_stmt *statement, const QfsChunk *place) {
@@ -330,46 +345,65 @@ gboolean qfs_chunk_store_mend(QfsReplica *replica, const QfsChunk *id, guint64 p
 
   if (!qfs_connection_may_write(connection, error) || !qfs_chunk_store_print(replica, id, &found, error))
     return FALSE;
-  *out_done = found != 0 && found == print;
+  *out_done = found == print && (found != 0 || chunk != NULL);
   if (!*out_done)
     return TRUE;
   return chunk != NULL ? qfs_chunk_store_put(replica, chunk, error)
                        : qfs_chunk_store_remove(replica, id->object, id->index, id->version, error);
 }
 
-/* A page of a walk stops after about this much. */
-#define WALK_BYTES (1024 * 1024)
+/* The chunk in the row; NULL with *out_failed FALSE: it is bad, and noted. `last`: the good one before it. */
+static QfsChunk *walk_row(QfsConnection *connection, sqlite3_stmt *row, gboolean whole, const QfsChunk *last,
+                          GPtrArray *bad, gboolean *out_failed, GError **error) {
+  g_autoptr(GError) local = NULL;
+  g_autoptr(QfsChunk) chunk = read_chunk(connection, row, whole, &local);
+  *out_failed = FALSE;
+  if (chunk == NULL && g_error_matches(local, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_BAD_ROW)) {
+    g_ptr_array_add(bad, qfs_bad_row_copy(connection->bad_row));
+    return NULL;
+  }
+  if (chunk == NULL)
+    g_propagate_error(error, g_steal_pointer(&local));
+  else if (qfs_chunk_order(last, chunk) >= 0) /* paging might go round for ever */
+    qfs_row_astray(connection, "chunks", error);
+  else
+    return g_steal_pointer(&chunk);
+  *out_failed = TRUE;
+  return NULL;
+}
 
-gboolean qfs_chunk_store_walk(QfsReplica *replica, const QfsChunk *after, guint limit, GPtrArray *out,
-                              GPtrArray *bad, gboolean *out_more, GError **error) {
+gboolean qfs_chunk_store_walk(QfsReplica *replica, const QfsChunk *after, const QfsChunk *until, gboolean whole,
+                              guint limit, GPtrArray *out, GPtrArray *bad, gboolean *out_more, GError **error) {
   QfsConnection *connection = qfs_connection(replica);
-  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_CHUNK_WALK, error);
-  gssize bytes_left = WALK_BYTES;
+  const QfsChunk first = {.seq = 0}; /* there is no object 0 */
+  const QfsChunk *last = after != NULL ? after : &first;
+  sqlite3_stmt *statement =
+      qfs_connection_statement(connection, whole ? QFS_SQL_CHUNK_WALK : QFS_SQL_CHUNK_LIST, error);
+  gsize bytes = 0;
 
   if (statement == NULL)
     return FALSE;
   g_autoptr(QfsCursor) cursor = statement;
-  /* There is no object 0. */
-  bind_place(cursor, after != NULL ? after->object : (QfsObjectId){0, 0}, after != NULL ? after->index : 0);
-  qfs_bind_ordered(cursor, 4, after != NULL ? after->version : 0);
+  bind_after(cursor, last);
   for (guint n = 0;; n++) {
-    g_autoptr(GError) local = NULL;
-    gboolean row;
+    gboolean row, failed;
     if (!qfs_connection_step(connection, cursor, &row, error))
       return FALSE;
-    if (!row || n >= limit || bytes_left <= 0) {
+    if (!row || n >= limit || bytes >= WALK_BYTES) {
       *out_more = row;
       return TRUE;
     }
-    QfsChunk *chunk = read_chunk(connection, cursor, TRUE, &local);
-    if (chunk != NULL) {
-      bytes_left -= (gssize)g_bytes_get_size(chunk->data);
-      g_ptr_array_add(out, chunk);
-    } else if (g_error_matches(local, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_BAD_ROW)) {
-      g_ptr_array_add(bad, qfs_bad_row_copy(connection->bad_row));
-    } else {
-      g_propagate_error(error, g_steal_pointer(&local));
+    g_autoptr(QfsChunk) chunk = walk_row(connection, cursor, whole, last, bad, &failed, error);
+    if (failed)
       return FALSE;
+    if (chunk == NULL)
+      continue;
+    if (until != NULL && qfs_chunk_order(chunk, until) > 0) {
+      *out_more = FALSE;
+      return TRUE;
     }
+    bytes += chunk->data != NULL ? g_bytes_get_size(chunk->data) : 0;
+    last = chunk;
+    g_ptr_array_add(out, g_steal_pointer(&chunk));
   }
 }

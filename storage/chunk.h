@@ -27,7 +27,7 @@ gboolean qfs_chunk_store_exact(QfsReplica *replica, const QfsChunk *id, QfsChunk
 gboolean qfs_chunk_store_print(QfsReplica *replica, const QfsChunk *id, guint64 *out_print, GError **error);
 gboolean qfs_chunk_store_mend(QfsReplica *replica, const QfsChunk *id, guint64 print, const QfsChunk *chunk,
                               gboolean *out_done, GError **error);
-gboolean qfs_chunk_store_walk(QfsReplica *replica, const QfsChunk *after, guint limit, GPtrArray *out,
-                              GPtrArray *bad, gboolean *out_more, GError **error);
+gboolean qfs_chunk_store_walk(QfsReplica *replica, const QfsChunk *after, const QfsChunk *until, gboolean whole,
+                              guint limit, GPtrArray *out, GPtrArray *bad, gboolean *out_more, GError **error);
 
 G_END_DECLS

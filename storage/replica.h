@@ -105,6 +105,9 @@ typedef struct {
 } QfsChunk;
 
 void qfs_chunk_free(QfsChunk *chunk); /* accepts NULL */
+QfsChunk *qfs_chunk_copy(const QfsChunk *chunk);
+/* By object, index, version: <0, 0, >0. */
+int qfs_chunk_order(const QfsChunk *a, const QfsChunk *b);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QfsChunk, qfs_chunk_free)
 
 typedef struct {
@@ -201,15 +204,15 @@ typedef struct {
                           gboolean hint, gboolean *out_done, GError **error);
 
   /* The same of the chunk row with exactly this object, index and version. chunk_exact: its data, verified; *out_chunk
-   * NULL: there is none. */
+   * NULL: there is none. chunk_mend with `print` 0: there is no row, and `chunk` takes the empty place. */
   gboolean (*chunk_exact)(QfsReplica *self, const QfsChunk *id, QfsChunk **out_chunk, GError **error);
   gboolean (*chunk_print)(QfsReplica *self, const QfsChunk *id, guint64 *out_print, GError **error);
   gboolean (*chunk_mend)(QfsReplica *self, const QfsChunk *id, guint64 print, const QfsChunk *chunk,
                          gboolean *out_done, GError **error);
-  /* Chunk rows after `after` (NULL: from the first) in (object, index, version) order, data verified, at most
-   * `limit`; bad ones go to `bad`. */
-  gboolean (*chunk_walk)(QfsReplica *self, const QfsChunk *after, guint limit, GPtrArray *out, GPtrArray *bad,
-                         gboolean *out_more, GError **error);
+  /* Chunk rows after `after` (NULL: from the first) up to `until` (NULL: to the last) in (object, index, version)
+   * order, at most `limit`; bad ones go to `bad`. Without `whole` data is left out and not verified. */
+  gboolean (*chunk_walk)(QfsReplica *self, const QfsChunk *after, const QfsChunk *until, gboolean whole, guint limit,
+                         GPtrArray *out, GPtrArray *bad, gboolean *out_more, GError **error);
   /* Chunks after `after` (NULL: from the first) in (object, index, version) order, without data. */
   gboolean (*chunk_list)(QfsReplica *self, const QfsChunk *after, guint limit, GPtrArray *out, gboolean *out_more,
                          GError **error);

@@ -101,7 +101,7 @@ const char *const qfs_sql_text[QFS_SQL_COUNT] = {
     [QFS_SQL_CHUNK_EXACT] =
         "SELECT " CHUNK_HEAD ", data FROM chunk WHERE " CHUNK_IS " AND idx = ?3 AND version = ?4",
     [QFS_SQL_CHUNK_WALK] = "SELECT " CHUNK_HEAD ", data FROM chunk"
-                           " WHERE (object_placement, object_unique, idx, version) > (?1, ?2, ?3, ?4)"
+                           " WHERE (object_placement, object_unique, idx, version) > (?2, ?3, ?4, ?5)"
                            " ORDER BY object_placement, object_unique, idx, version",
     [QFS_SQL_CHUNK_SCAN] = "SELECT " CHUNK_HEAD CHUNK_AFTER,
     [QFS_SQL_CHUNK_SCAN_DATA] = "SELECT " CHUNK_HEAD ", data" CHUNK_AFTER,

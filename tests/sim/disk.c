@@ -273,13 +273,28 @@ static gboolean fault_chunk_exact(QfsReplica *self, const QfsChunk *id, QfsChunk
 static gboolean fault_chunk_print(QfsReplica *self, const QfsChunk *id, guint64 *out, GError **error) {
   PASS(step, chunk_print, id, out);
 }
+/* What a record has is never missing at a holder but by a fault. */
+static void check_was_lost(SimDisk *disk, const QfsChunk *id) {
+  for (guint i = 0; i < disk->lost_chunks->len; i++)
+    if (qfs_chunk_order(disk->lost_chunks->pdata[i], id) == 0)
+      return;
+  SIM_CHECK(disk->sim, FALSE,
+            "node %u was given chunk %" G_GUINT64_FORMAT "@%" G_GUINT64_FORMAT " of object %08x, which it never lost",
+            disk->node, id->index, id->version, (guint)id->object.unique);
+}
 static gboolean fault_chunk_mend(QfsReplica *self, const QfsChunk *id, guint64 print, const QfsChunk *chunk,
                                  gboolean *done, GError **error) {
-  PASS(space, chunk_mend, id, print, chunk, done);
+  if (!space(self, "chunk_mend", error) ||
+      !inner(self)->ops->chunk_mend(inner(self), id, print, chunk, done, error))
+    return FALSE;
+  if (print == 0 && *done)
+    check_was_lost(fault(self)->disk, id);
+  return TRUE;
 }
-static gboolean fault_chunk_walk(QfsReplica *self, const QfsChunk *after, guint limit, GPtrArray *out,
-                                 GPtrArray *bad, gboolean *more, GError **error) {
-  PASS(step, chunk_walk, after, limit, out, bad, more);
+static gboolean fault_chunk_walk(QfsReplica *self, const QfsChunk *after, const QfsChunk *until,
+                                 gboolean whole, guint limit, GPtrArray *out, GPtrArray *bad,
+                                 gboolean *more, GError **error) {
+  PASS(step, chunk_walk, after, until, whole, limit, out, bad, more);
 }
 static const QfsBadRow *fault_bad_row(QfsReplica *self) {
   return inner(self)->ops->bad_row(inner(self));
@@ -421,6 +436,7 @@ static void drop_orphans(SimDisk *disk) {
 void sim_disk_init(SimDisk *disk, Sim *sim, guint node, char *dir) {
   *disk = (SimDisk){.sim = sim, .node = node, .dir = dir};
   disk->bad_chunks = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_chunk_free);
+  disk->lost_chunks = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_chunk_free);
   disk->planted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   disk->bad_rows =
       g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)qfs_record_unref);
@@ -441,6 +457,7 @@ void sim_disk_clear(SimDisk *disk) {
   g_hash_table_unref(disk->bad_rows);
   g_hash_table_unref(disk->planted);
   g_ptr_array_unref(disk->bad_chunks);
+  g_ptr_array_unref(disk->lost_chunks);
 }
 
 static QfsReplica *wrap(SimDisk *disk, QfsReplica *real, gboolean reader) {
@@ -613,15 +630,16 @@ static QfsReplica *looker(SimDisk *disk, QfsReplica **out_own) {
   return disk->mem != NULL ? *out_own : peek(disk);
 }
 
-static gboolean rot_chunk_in_file(SimDisk *disk, const QfsChunk *id) {
+/* Runs what `change` says of exactly this chunk row beside the node's own connection. */
+static gboolean change_chunk_in_file(SimDisk *disk, const QfsChunk *id, const char *change) {
   const guint64 sign = G_GUINT64_CONSTANT(1) << 63;
   sqlite3 *db = NULL;
   g_autofree char *path = g_build_filename(disk->dir, "replica.db", NULL);
   g_autofree char *sql = g_strdup_printf(
-      "PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0; UPDATE chunk SET data = data || x'00'"
+      "PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0; %s"
       " WHERE object_placement = %" G_GINT64_FORMAT " AND object_unique = %" G_GINT64_FORMAT
       " AND idx = %" G_GUINT64_FORMAT " AND version = %" G_GINT64_FORMAT,
-      (gint64)(id->object.placement ^ sign), (gint64)(id->object.unique ^ sign), id->index,
+      change, (gint64)(id->object.placement ^ sign), (gint64)(id->object.unique ^ sign), id->index,
       (gint64)(id->version ^ sign));
   gboolean ok = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
                 sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK && sqlite3_changes(db) == 1;
@@ -638,12 +656,12 @@ gboolean sim_disk_rot_chunk(SimDisk *disk) {
     return FALSE;
   sim_vfs_set_quiet(TRUE);
   QfsReplica *from = looker(disk, &own);
-  if (from != NULL && from->ops->chunk_walk(from, NULL, 1000, rows, bad, &more, NULL) && rows->len > 0) {
+  if (from != NULL && from->ops->chunk_walk(from, NULL, NULL, TRUE, 1000, rows, bad, &more, NULL) && rows->len > 0) {
     QfsChunk *id = g_memdup2(rows->pdata[sim_random_below(&disk->sim->random, rows->len)], sizeof *id);
     id->data = NULL;
     if (disk->mem != NULL)
       mem_disk_rot_chunk(disk->mem, id);
-    ok = disk->mem != NULL || rot_chunk_in_file(disk, id);
+    ok = disk->mem != NULL || change_chunk_in_file(disk, id, "UPDATE chunk SET data = data || x'00'");
     SIM_TRACE(disk->sim, "disk %u: chunk %" G_GUINT64_FORMAT "@%" G_GUINT64_FORMAT " of object %08x rots",
               disk->node, id->index, id->version, (guint)id->object.unique);
     g_ptr_array_add(disk->bad_chunks, id);
@@ -651,6 +669,29 @@ gboolean sim_disk_rot_chunk(SimDisk *disk) {
   }
   sim_vfs_set_quiet(FALSE);
   return ok;
+}
+
+gboolean sim_disk_lose_chunk(SimDisk *disk) {
+  g_autoptr(GPtrArray) rows = sim_disk_chunks(disk);
+  if (!disk->writer_open || disk->rotten || rows->len == 0)
+    return FALSE;
+  QfsChunk *id = qfs_chunk_copy(rows->pdata[sim_random_below(&disk->sim->random, rows->len)]);
+  g_ptr_array_add(disk->lost_chunks, id);
+  if (disk->mem != NULL) {
+    mem_disk_begin(disk->mem);
+    mem_disk_unset_chunk(disk->mem, id);
+    mem_disk_commit(disk->mem, FALSE);
+  } else {
+    sim_vfs_set_quiet(TRUE);
+    gboolean ok = change_chunk_in_file(disk, id, "DELETE FROM chunk");
+    sim_vfs_set_quiet(FALSE);
+    if (!ok)
+      return FALSE;
+  }
+  SIM_TRACE(disk->sim, "disk %u: chunk %" G_GUINT64_FORMAT "@%" G_GUINT64_FORMAT " of object %08x is silently gone",
+            disk->node, id->index, id->version, (guint)id->object.unique);
+  disk->lost = disk->ever_lost = disk->rolled_back = TRUE;
+  return TRUE;
 }
 
 static gboolean is_bad_chunk(SimDisk *disk, const QfsChunk *id) {

@@ -52,6 +52,7 @@ typedef struct {
   gboolean rotten;      /* SQLite: damaged, and not replaced or wiped since */
   GPtrArray *bad_chunks; /* QfsChunk without data: rows that sim_disk_rot_chunk made unreadable */
   GHashTable *planted;  /* keys whose rows sim_disk_plant changed */
+  GPtrArray *lost_chunks; /* QfsChunk without data: rows that sim_disk_lose_chunk took */
   GHashTable *bad_rows; /* key -> QfsRecord: records that sim_disk_rot_row made unreadable */
 
   gboolean collecting;       /* a PURGE is among the requests being handled */
@@ -79,6 +80,8 @@ gboolean sim_disk_rot_chunk(SimDisk *disk);
 /* The row of `key` silently becomes `record`; NULL: it is gone. Nothing tells it from what the node did. FALSE: it
  * can't be done. */
 gboolean sim_disk_plant(SimDisk *disk, const char *key, const QfsRecord *record);
+/* Some chunk row is silently gone. FALSE: there is none. */
+gboolean sim_disk_lose_chunk(SimDisk *disk);
 /* Is one of those rotten ones still there? */
 gboolean sim_disk_has_bad_rows(SimDisk *disk);
 /* Keeps a copy of the files as they are now. */

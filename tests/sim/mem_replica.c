@@ -307,7 +307,7 @@ static gboolean mem_chunk_mend(QfsReplica *self, const QfsChunk *id, guint64 pri
                                gboolean *out_done, GError **error) {
   guint64 found = 0;
   mem_chunk_print(self, id, &found, NULL);
-  *out_done = found != 0 && found == print;
+  *out_done = found == print && (found != 0 || chunk != NULL);
   if (*out_done && chunk != NULL)
     mem_disk_set_chunk(writable(self), chunk);
   else if (*out_done)
@@ -315,14 +315,18 @@ static gboolean mem_chunk_mend(QfsReplica *self, const QfsChunk *id, guint64 pri
   return TRUE;
 }
 
-static gboolean mem_chunk_walk(QfsReplica *self, const QfsChunk *after, guint limit, GPtrArray *out,
-                               GPtrArray *bad, gboolean *out_more, GError **error) {
+static gboolean mem_chunk_walk(QfsReplica *self, const QfsChunk *after, const QfsChunk *until, gboolean whole,
+                               guint limit, GPtrArray *out, GPtrArray *bad, gboolean *out_more, GError **error) {
   GTree *chunks = disk_of(self)->chunks;
   GTreeNode *at = after != NULL ? g_tree_upper_bound(chunks, after) : g_tree_node_first(chunks);
   for (guint n = 0; at != NULL && n < limit; at = g_tree_node_next(at), n++) {
     const QfsChunk *chunk = g_tree_node_value(at);
-    if (is_chunk_readable(self, chunk, NULL))
-      g_ptr_array_add(out, chunk_dup(chunk, TRUE));
+    if (until != NULL && qfs_chunk_order(chunk, until) > 0) {
+      *out_more = FALSE;
+      return TRUE;
+    }
+    if (!whole || is_chunk_readable(self, chunk, NULL))
+      g_ptr_array_add(out, chunk_dup(chunk, whole));
     else
       g_ptr_array_add(bad, qfs_bad_row_copy(((MemReplica *)self)->bad));
   }

@@ -232,23 +232,34 @@ static QfsStatus read_all(Fixture *f, const char *key, char **out) {
   return status;
 }
 
-static void test_chunks(Fixture *f, gconstpointer data) {
-  /* Chunks that rot at one node: reads are answered from the others, a scrub mends all of them. */
-  g_autofree char *value = g_strnfill(1000000, 'v');
-  for (guint i = 0; i < 8; i++) {
+#define BIG_KEYS 8
+
+static void put_big(Fixture *f, const char *value) {
+  for (guint i = 0; i < BIG_KEYS; i++) {
     g_autofree char *key = g_strdup_printf("big%u", i);
     g_assert_cmpint(put(f, key, value), ==, QFS_OK);
   }
   wait_until(f, is_settled);
-  g_autofree char *before = query(f, 2, CHUNK_DUMP);
-  const int rotten = run_sql(f, 2, "UPDATE chunk SET data = data || x'00' WHERE rowid % 3 = 0");
-  g_assert_cmpint(rotten, >, 5);
-  for (guint i = 0; i < 8; i++) {
+}
+
+static void assert_big(Fixture *f, const char *value) {
+  for (guint i = 0; i < BIG_KEYS; i++) {
     g_autofree char *key = g_strdup_printf("big%u", i);
     g_autofree char *got = NULL;
     g_assert_cmpint(read_all(f, key, &got), ==, QFS_OK);
+    g_assert_cmpuint(strlen(got), ==, strlen(value));
     g_assert_true(strcmp(got, value) == 0);
   }
+}
+
+static void test_chunks(Fixture *f, gconstpointer data) {
+  /* Chunks that rot at one node: reads are answered from the others, a scrub mends all of them. */
+  g_autofree char *value = g_strnfill(1000000, 'v');
+  put_big(f, value);
+  g_autofree char *before = query(f, 2, CHUNK_DUMP);
+  const int rotten = run_sql(f, 2, "UPDATE chunk SET data = data || x'00' WHERE rowid % 3 = 0");
+  g_assert_cmpint(rotten, >, 5);
+  assert_big(f, value);
   scrub(f, QFS_SCRUB_VERIFY);
   wait_until(f, scrub_is_done);
   QfsEngineStatus *status = qfs_engine_status(f->engine);
@@ -256,6 +267,88 @@ static void test_chunks(Fixture *f, gconstpointer data) {
   g_assert_cmpuint(status->count.mended_chunks, ==, (guint)rotten);
   g_assert_cmpuint(status->count.rebuilt, ==, 0);
   qfs_engine_status_free(status);
+  g_autofree char *after = query(f, 2, CHUNK_DUMP);
+  g_assert_cmpstr(after, ==, before);
+}
+
+static QfsStatus patch(Fixture *f, const char *key, guint64 offset, const char *bytes) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_WRITE, key, NULL, NULL);
+  request->offset = offset;
+  request->data = g_bytes_new(bytes, strlen(bytes));
+  const QfsStatus status = run_request(f, request);
+  qfs_request_free(request);
+  return status;
+}
+
+static QfsStatus rename_key(Fixture *f, const char *from, const char *to) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_RENAME, from, NULL, NULL);
+  request->key2 = g_strdup(to);
+  const QfsStatus status = run_request(f, request);
+  qfs_request_free(request);
+  return status;
+}
+
+static gboolean no_chunk_is_superseded(Fixture *f, const QfsEngineStatus *status) {
+  for (guint node = 1; node <= 5; node++) {
+    g_autofree char *n = query(f, node, "SELECT count(*) FROM chunk AS old WHERE EXISTS (SELECT 1 FROM chunk AS new"
+                                        " WHERE new.object_unique = old.object_unique AND new.idx = old.idx"
+                                        " AND new.version > old.version)");
+    if (atoi(n) > 0)
+      return FALSE;
+  }
+  return is_settled(f, status);
+}
+
+static void test_missing_chunks(Fixture *f, gconstpointer flags) {
+  /* Chunk rows that are gone at one node, of whatever write and under whatever name of the key, are given back by a
+   * scrub, and by a repair, which reads no data. */
+  g_autofree char *value = g_strnfill(1000000, 'v');
+  put_big(f, value);
+  for (guint i = 0; i < BIG_KEYS; i += 2) { /* data of several writes, and at other nodes than the record */
+    g_autofree char *key = g_strdup_printf("big%u", i), *name = g_strdup_printf("moved%u", i);
+    for (guint k = 0; k < 3; k++)
+      g_assert_cmpint(patch(f, key, 1 + i * 65536 + k * 200000, "p"), ==, QFS_OK);
+    g_assert_cmpint(rename_key(f, key, name), ==, QFS_OK);
+    g_assert_cmpint(rename_key(f, name, key), ==, QFS_OK);
+    g_assert_cmpint(rename_key(f, key, name), ==, QFS_OK);
+  }
+  wait_until(f, no_chunk_is_superseded);
+  g_autofree char *before = query(f, 2, CHUNK_DUMP), *other = query(f, 3, CHUNK_DUMP);
+  const int gone = run_sql(f, 2, "DELETE FROM chunk WHERE rowid % 3 < 2");
+  g_assert_cmpint(gone, >, 20);
+  scrub(f, GPOINTER_TO_UINT(flags));
+  assert_scrubbed(f, 0, (guint)gone);
+  g_autofree char *after = query(f, 2, CHUNK_DUMP), *other_after = query(f, 3, CHUNK_DUMP);
+  g_assert_cmpstr(after, ==, before);
+  g_assert_cmpstr(other_after, ==, other);
+  QfsEngineStatus *status = qfs_engine_status(f->engine);
+  g_assert_cmpuint(status->count.mended_chunks, ==, (guint)gone);
+  g_assert_cmpuint(status->count.rebuilt, ==, 0);
+  qfs_engine_status_free(status);
+  scrub(f, GPOINTER_TO_UINT(flags)); /* nothing is left to do */
+  assert_scrubbed(f, 0, 0);
+}
+
+static void test_unneeded_chunks(Fixture *f, gconstpointer data) {
+  /* Chunk rows that no record has, at one node only, are not spread. */
+  g_autofree char *value = g_strnfill(1000000, 'v');
+  put_big(f, value);
+  /* The sign bit of numbers in `chunk` is flipped. */
+  const int gone = run_sql(f, 2, "DELETE FROM chunk WHERE object_unique = (SELECT CASE WHEN min(object_unique) < 0"
+                                 " THEN min(object_unique) + 9223372036854775807 + 1"
+                                 " ELSE min(object_unique) - 9223372036854775807 - 1 END"
+                                 " FROM record WHERE tail_offset > 0)");
+  g_assert_cmpint(gone, >, 10);
+  g_autofree char *before = query(f, 2, CHUNK_DUMP);
+  g_autofree char *name = query(f, 2, "SELECT name FROM record WHERE object_unique ="
+                                      " (SELECT min(object_unique) FROM record WHERE tail_offset > 0)");
+  g_autofree char *sql = g_strdup_printf("DELETE FROM record WHERE name || ';' = '%s'", name);
+  int records = 0;
+  for (guint node = 1; node <= 5; node++)
+    records += run_sql(f, node, sql);
+  g_assert_cmpint(records, ==, 3);
+  scrub(f, QFS_SCRUB_VERIFY);
+  assert_scrubbed(f, 0, 0);
   g_autofree char *after = query(f, 2, CHUNK_DUMP);
   g_assert_cmpstr(after, ==, before);
 }
@@ -384,6 +477,11 @@ int main(int argc, char **argv) {
   ADD("scrub-mends-all", test_scrub);
   ADD("repair-compares-only", test_repair);
   ADD("chunks-are-mended-row-by-row", test_chunks);
+  g_test_add("/cluster/mend/missing-chunks-are-found-by-scrub", Fixture, GUINT_TO_POINTER(QFS_SCRUB_VERIFY),
+             set_up_without_faults, test_missing_chunks, tear_down);
+  g_test_add("/cluster/mend/missing-chunks-are-found-by-repair", Fixture, GUINT_TO_POINTER(0), set_up_without_faults,
+             test_missing_chunks, tear_down);
+  ADD("chunks-that-nobody-needs-do-not-spread", test_unneeded_chunks);
   ADD("resurrected-row-does-not-spread", test_resurrected);
   ADD("scrub-runs-by-schedule", test_schedule);
 #undef ADD
