@@ -40,6 +40,8 @@ typedef struct {
   char store[37];           /* UUID of a new store */
   QfsEngineWatch watch;     /* may be NULL */
   gpointer watch_data;
+  QfsChangeFunc changed;    /* a change is acknowledged, before its request is answered; or NULL. As an effect of E1 */
+  gpointer changed_data;
   void (*resized)(gpointer data); /* what qfs_coordinator_resize asked for is done; or NULL. As an effect of E1 */
   gpointer resized_data;
 } QfsCoordinatorConfig;

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "cluster/change.h"
 #include "cluster/links.h"
 #include "cluster/message.h"
 #include "cluster/request.h"
@@ -115,6 +116,10 @@ typedef struct {
    * opened with `faults` only. `edit` is called once, before return. */
   void (*read_links)(QfsEngine *engine, QfsLinks *out);
   void (*edit_links)(QfsEngine *engine, QfsLinksEdit edit, gpointer user_data);
+  /* `func` is told every change that is acknowledged from now on (W1, W2; before the request is answered), until another
+   * is given; NULL: none. A change whose request ended QFS_UNKNOWN is told if it is applied after all. NULL in
+   * an engine without. */
+  void (*watch)(QfsEngine *engine, QfsChangeFunc func, gpointer user_data);
   /* Settles what can be settled within `timeout_ms`, stops all threads, frees the engine. Call once, when
    * no request is under way or all are to be cut off (they end with QFS_UNKNOWN). */
   void (*close)(QfsEngine *engine, guint timeout_ms);

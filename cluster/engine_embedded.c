@@ -53,6 +53,10 @@ static void embedded_edit_links(QfsEngine *engine, QfsLinksEdit edit, gpointer u
   qfs_env_thread_edit_links(((Embedded *)engine)->threads, edit, user_data);
 }
 
+static void embedded_watch(QfsEngine *engine, QfsChangeFunc func, gpointer user_data) {
+  qfs_env_thread_watch(((Embedded *)engine)->threads, func, user_data);
+}
+
 /* Also of a half-built engine. The files are closed before the lock is given back. */
 static void embedded_free(Embedded *self) {
   qfs_env_thread_free(self->threads);
@@ -84,6 +88,7 @@ static const QfsEngineOps embedded_ops = {.submit = embedded_submit,
                                           .discard = embedded_discard,
                                           .read_links = embedded_read_links,
                                           .edit_links = embedded_edit_links,
+                                          .watch = embedded_watch,
                                           .close = embedded_close};
 
 static gboolean start_is_over(const QfsCoordinator *coordinator) {

@@ -1,6 +1,7 @@
 /* env_thread.c - see env_thread.h. Safe across threads; fields say what guards them. */
 #include "cluster/env_thread.h"
 
+#include "cluster/change.h"
 #include "cluster/delay_line.h"
 #include "cluster/node_thread.h"
 
@@ -15,6 +16,7 @@ struct QfsEnvThread {
   QfsNodeThread *node[QFS_NODES_MAX]; /* node i-1; constant between run and free */
   QfsEngineWatch watch;
   gpointer watch_data;
+  QfsChangeFeed *changes;
   void (*resized)(gpointer data);
   gpointer resized_data;
   GThread *timer;
@@ -44,7 +46,14 @@ struct QfsEnvThread {
 
 /* Effects: one queue per thread, so that each runs where it was caused (V2). */
 
-typedef enum { EFFECT_READ, EFFECT_COMPLETE, EFFECT_WATCH, EFFECT_LOG, EFFECT_RESIZED } EffectKind;
+typedef enum {
+  EFFECT_READ,
+  EFFECT_COMPLETE,
+  EFFECT_WATCH,
+  EFFECT_CHANGED,
+  EFFECT_LOG,
+  EFFECT_RESIZED
+} EffectKind;
 
 typedef struct {
   EffectKind kind;
@@ -201,6 +210,9 @@ static void run_effect(const Effect *effect) {
     self->watch(effect->what, self->watch_data);
     g_free(effect->what);
     break;
+  case EFFECT_CHANGED:
+    qfs_change_feed_deliver(self->changes);
+    break;
   case EFFECT_LOG:
     g_log(G_LOG_DOMAIN, effect->level, "%s", (const char *)effect->what);
     g_free(effect->what);
@@ -310,6 +322,12 @@ static void env_watch(const char *key, gpointer user_data) {
   QfsEnvThread *self = user_data;
   if (self->watch != NULL)
     emit(self, EFFECT_WATCH, g_strdup(key), 0);
+}
+
+static void env_changed(const QfsChange *change, gpointer user_data) {
+  QfsEnvThread *self = user_data;
+  if (qfs_change_feed_push(self->changes, change))
+    emit(self, EFFECT_CHANGED, NULL, 0);
 }
 
 static void env_resized(gpointer data) {
@@ -465,6 +483,7 @@ QfsEnvThread *qfs_env_thread_new(guint nodes, char *const *dirs, gboolean sync,
   init_condition(&self->timer_wake);
   init_condition(&self->changed);
   pthread_mutex_init(&self->links_lock, NULL);
+  self->changes = qfs_change_feed_new();
   qfs_links_init(&self->links, nodes);
   self->chance = new_seeded_rand();
   self->late = qfs_delay_line_new(hop_arrives, self, hop_drop);
@@ -483,6 +502,8 @@ void qfs_env_thread_run(QfsEnvThread *self, const QfsCoordinatorConfig *config) 
   QfsCoordinatorConfig watched = *config;
   watched.watch = env_watch;
   watched.watch_data = self;
+  watched.changed = env_changed;
+  watched.changed_data = self;
   self->resized = config->resized;
   self->resized_data = config->resized_data;
   watched.resized = env_resized;
@@ -527,6 +548,7 @@ void qfs_env_thread_free(QfsEnvThread *self) {
   pthread_mutex_destroy(&self->monitor);
   qfs_delay_line_free(self->late);
   pthread_mutex_destroy(&self->links_lock);
+  qfs_change_feed_free(self->changes);
   g_rand_free(self->chance);
   g_rand_free(self->rand);
   g_free(self);
@@ -593,6 +615,10 @@ void qfs_env_thread_edit_links(QfsEnvThread *self, QfsLinksEdit edit, gpointer u
   if (!links_are_idle(self, g_get_monotonic_time()))
     g_atomic_int_set(&self->faulty, TRUE);
   pthread_mutex_unlock(&self->links_lock);
+}
+
+void qfs_env_thread_watch(QfsEnvThread *self, QfsChangeFunc func, gpointer user_data) {
+  qfs_change_feed_watch(self->changes, func, user_data);
 }
 
 void qfs_env_thread_status(QfsEnvThread *self, QfsEngineStatus *out) {

@@ -47,7 +47,7 @@ void qfs_env_thread_read_links(QfsEnvThread *self, QfsLinks *out);
  */
 void qfs_env_thread_edit_links(QfsEnvThread *self, QfsLinksEdit edit, gpointer user_data);
 
-/* Makes a coordinator from `config` (its `watch` is replaced; `resized` is called without locks) and starts it and its nodes. Once. */
+/* Makes a coordinator from `config` (its `watch` and `changed` are replaced; `resized` is called without locks) and starts it and its nodes. Once. */
 void qfs_env_thread_run(QfsEnvThread *self, const QfsCoordinatorConfig *config);
 
 void qfs_env_thread_submit(QfsEnvThread *self, QfsRequest *request);
@@ -57,6 +57,9 @@ void qfs_env_thread_discard(QfsEnvThread *self, QfsObjectId object);
 void qfs_env_thread_shutdown(QfsEnvThread *self); /* qfs_coordinator_shutdown */
 /* qfs_coordinator_resize, at most to the number of nodes that this was made with. */
 void qfs_env_thread_resize(QfsEnvThread *self, guint nodes, guint replicas);
+
+/* QfsEngineOps.watch. Any time after new. */
+void qfs_env_thread_watch(QfsEnvThread *self, QfsChangeFunc func, gpointer user_data);
 
 /* Questions. */
 void qfs_env_thread_status(QfsEnvThread *self, QfsEngineStatus *out);

@@ -284,6 +284,20 @@ QfsRecord *qfs_op_tombstone(QfsCoordinator *c, const QfsOp *op) {
   return tombstone;
 }
 
+/* Keys that begin with '/' are the store's own: what moves there is gone for everybody else. */
+void qfs_op_tell(QfsCoordinator *c, const QfsOp *op) {
+  if (c->config.changed == NULL || op->change == QFS_CHANGE_NONE || op->key->key[0] == '/')
+    return;
+  QfsChange change = {op->change, op->result, NULL};
+  if (op->change == QFS_CHANGE_RENAME && op->result2->key[0] == '/') {
+    change.kind = QFS_CHANGE_DELETE;
+  } else if (op->change == QFS_CHANGE_RENAME) {
+    change.record = op->result2;
+    change.former_key = op->key->key;
+  }
+  c->config.changed(&change, c->config.changed_data);
+}
+
 /* ---- the record flight ---- */
 
 /* What the version that was replaced leaves behind. Only once its successor is acknowledged: a write that
@@ -318,6 +332,7 @@ static void record_quorum(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
   qfs_op_ref(op);
   leave_garbage(c, op);
   qfs_key_acked(c, op->key, op->result);
+  qfs_op_tell(c, op);
   if (op->request != NULL) {
     g_clear_pointer(&op->request->record, qfs_record_unref);
     op->request->record = qfs_record_ref(op->result);

@@ -90,6 +90,7 @@ static void send_tombstone(QfsCoordinator *c, QfsOp *op) {
     op->result = qfs_op_tombstone(c, op);
   if (qfs_op_is_superseded(c, op, BASE))
     return;
+  op->change = QFS_CHANGE_DELETE;
   op->stage = SENT;
   gboolean durable = (request->flags & QFS_REMOVE_DURABLE) != 0;
   qfs_op_send_record(c, op, durable);

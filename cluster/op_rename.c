@@ -89,6 +89,7 @@ static void committed(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
   qfs_op_ref(op);
   qfs_key_acked(c, op->key, op->result);
   qfs_key_acked(c, op->key2, op->result2);
+  qfs_op_tell(c, op);
   if (op->request != NULL) {
     op->request->record = qfs_record_ref(op->result2);
     if (qfs_record_exists(op->base2))
@@ -154,6 +155,7 @@ static void send_batch(QfsCoordinator *c, QfsOp *op) {
   op->result2->timestamp = op->timestamp;
   if (op->request->now_ns != 0)
     op->result2->attr.ctime_ns = op->request->now_ns;
+  op->change = QFS_CHANGE_RENAME;
   op->stage = SENT;
   op->sent = TRUE;
   guint64 seq = qfs_next_seq(c);

@@ -305,6 +305,28 @@ static void plan_create(QfsOp *op) {
   }
 }
 
+static QfsChangeKind change_of(const QfsRequest *request) {
+  if (request->type == QFS_REQUEST_SETATTR) {
+    if (request->flags & QFS_SETATTR_IMPLIED)
+      return QFS_CHANGE_NONE;
+    return request->mask & QFS_ATTR_SIZE ? QFS_CHANGE_PUT : QFS_CHANGE_ATTR;
+  }
+  if (request->type != QFS_REQUEST_CREATE)
+    return QFS_CHANGE_PUT;
+  switch (request->kind) {
+  case QFS_KIND_DIRECTORY:
+    return QFS_CHANGE_MKDIR;
+  case QFS_KIND_SYMLINK:
+    return QFS_CHANGE_SYMLINK;
+  case QFS_KIND_SPECIAL:
+    return QFS_CHANGE_MKNOD;
+  case QFS_KIND_VALUE:
+  case QFS_KIND_TOMBSTONE:
+    break;
+  }
+  return QFS_CHANGE_PUT;
+}
+
 static QfsRecord *start_result(QfsOp *op) {
   if (qfs_record_exists(op->base))
     return qfs_record_successor(op->base);
@@ -324,6 +346,7 @@ static gboolean make_plan(QfsCoordinator *c, QfsOp *op) {
   op->base = newest != NULL ? qfs_record_ref(newest) : NULL;
   op->result = start_result(op);
   op->result->timestamp = op->timestamp;
+  op->change = change_of(request);
   if (request->type == QFS_REQUEST_WRITE)
     plan_write(c, op);
   else if (request->type == QFS_REQUEST_SETATTR)

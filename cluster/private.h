@@ -239,6 +239,7 @@ struct QfsOp {
   QfsRecord *result, *result2;
   QfsPlan *plan;
   guint64 timestamp;
+  QfsChangeKind change;   /* what watchers are told when it is acknowledged */
   guint64 number;         /* of the write, when it brings chunks */
   GPtrArray *chunks;      /* QfsChunk being prepared; once sent, their names */
   guint64 chunks_after;   /* its chunk flights are numbered above this; its record is not yet everywhere */
@@ -274,6 +275,8 @@ gboolean qfs_op_lock_keys(QfsCoordinator *c, QfsOp *op);
 void qfs_op_send_record(QfsCoordinator *c, QfsOp *op, gboolean durable);
 /* Registers a creation below the parent of op's key: FALSE: parked, the directory is being removed. */
 gboolean qfs_op_begin_creating(QfsCoordinator *c, QfsOp *op, const char *key);
+/* Tells watchers of op->result, or of op->result2 that came from op->key. */
+void qfs_op_tell(QfsCoordinator *c, const QfsOp *op);
 /* Of op->key at op->timestamp; its ctime tells its age (request->now_ns may be anything). */
 QfsRecord *qfs_op_tombstone(QfsCoordinator *c, const QfsOp *op);
 QfsStatus qfs_check_parent(const char *key, const QfsRecord *parent);

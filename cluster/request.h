@@ -69,6 +69,9 @@ enum {
   QFS_WRITE_PARENTS = 1 << 10,  /* make missing parent directories (mode 0755, owner as `attr`) */
 };
 
+/* SETATTR: it follows from a change of another key (a directory's times): watchers are not told. */
+enum { QFS_SETATTR_IMPLIED = 1 << 0 };
+
 enum {
   QFS_REMOVE_ANY = 0,               /* API delete: an absent key gets a tombstone and succeeds */
   QFS_REMOVE_NON_DIRECTORY = 1 << 0, /* unlink(2): QFS_IS_DIRECTORY */

@@ -24,6 +24,7 @@ int cli_partition(int argc, char **argv);
 int cli_gc(int argc, char **argv);
 int cli_scrub(int argc, char **argv);
 int cli_repair(int argc, char **argv);
+int cli_watch(int argc, char **argv);
 
 /* Prints "quorumfs: " and the message, control characters replaced, as one line. */
 void cli_error(const char *format, ...) G_GNUC_PRINTF(1, 2);

@@ -29,7 +29,8 @@ typedef enum {
   ENTRY_METRICS,
   ENTRY_GC,
   ENTRY_SCRUB,
-  ENTRY_REPAIR
+  ENTRY_REPAIR,
+  ENTRY_EVENTS
 } Entry;
 
 struct QfsControlFile {
@@ -39,7 +40,17 @@ struct QfsControlFile {
   gboolean writer;
   GBytes *text;    /* what reads return; NULL for rpc */
   ControlRpc *rpc; /* ENTRY_RPC */
+  QfsEventsReader *events; /* ENTRY_EVENTS */
 };
+
+static void events_wake(gpointer token, gboolean readable, gpointer user_data) {
+  QfsControl *control = user_data;
+  control->wake(token, readable, control->user_data);
+}
+
+static void engine_changed(const QfsChange *change, gpointer user_data) {
+  qfs_events_add(user_data, change);
+}
 
 QfsControl *qfs_control_new(QfsEngine *engine, void (*changed)(const char *key, gpointer user_data),
                             gpointer user_data) {
@@ -47,11 +58,24 @@ QfsControl *qfs_control_new(QfsEngine *engine, void (*changed)(const char *key, 
   control->engine = engine;
   control->changed = changed;
   control->user_data = user_data;
+  control->events = qfs_events_new(QFS_EVENTS_BYTES_MAX, events_wake, control);
+  if (engine->ops->watch != NULL)
+    engine->ops->watch(engine, engine_changed, control->events);
   return control;
 }
 
 void qfs_control_free(QfsControl *control) {
+  if (control == NULL)
+    return;
+  if (control->engine->ops->watch != NULL)
+    control->engine->ops->watch(control->engine, NULL, NULL);
+  qfs_events_free(control->events);
   g_free(control);
+}
+
+void qfs_control_on_wake(QfsControl *control,
+                         void (*wake)(gpointer token, gboolean readable, gpointer user_data)) {
+  control->wake = wake;
 }
 
 const char *qfs_control_explain(int error) {
@@ -113,6 +137,7 @@ static Entry parse_path(QfsControl *control, const char *path, guint *out_node) 
       {"gc", ENTRY_GC},
       {"scrub", ENTRY_SCRUB},
       {"repair", ENTRY_REPAIR},
+      {"events", ENTRY_EVENTS},
   };
   for (gsize i = 0; i < G_N_ELEMENTS(table); i++)
     if (strcmp(path, table[i].path) == 0)
@@ -135,6 +160,8 @@ mode_t qfs_control_mode(QfsControl *control, const char *path) {
   case ENTRY_LAST_ERROR:
   case ENTRY_METRICS:
     return S_IFREG | 0444;
+  case ENTRY_EVENTS: /* it tells names that directories may hide */
+    return S_IFREG | 0400;
   case ENTRY_GC:
   case ENTRY_SCRUB:
   case ENTRY_REPAIR:
@@ -149,10 +176,14 @@ mode_t qfs_control_mode(QfsControl *control, const char *path) {
   return 0;
 }
 
+guint64 qfs_control_size(QfsControl *control, const char *path) {
+  return strcmp(path, "events") == 0 ? qfs_events_size(control->events) : 0;
+}
+
 char **qfs_control_list(QfsControl *control, const char *path) {
   static const char *const root[] = {"status", "status.json", "metrics",   "last-error",
                                      "rpc",    "nodes",       "partition", "gc",
-                                     "scrub",  "repair",      NULL};
+                                     "scrub",  "repair",      "events",    NULL};
   static const char *const node_dir[] = {"state", "delay", "drop", NULL};
   guint node;
   switch (parse_path(control, path, &node)) {
@@ -214,6 +245,8 @@ QfsControlFile *qfs_control_open(QfsControl *control, const char *path, int flag
     *out_errno = EISDIR;
   else if ((writer && ((mode & 0222) == 0 || !trusted)) || (entry == ENTRY_RPC && !trusted))
     *out_errno = EACCES;
+  else if (entry == ENTRY_EVENTS && !trusted)
+    *out_errno = EACCES;
   else if (entry == ENTRY_RPC && (flags & O_ACCMODE) != O_RDWR)
     *out_errno = EINVAL;
   else if (writer && is_fault(entry, &fault) && !control_faults_allowed(control, path))
@@ -226,6 +259,8 @@ QfsControlFile *qfs_control_open(QfsControl *control, const char *path, int flag
     file->writer = writer;
     if (entry == ENTRY_RPC) {
       file->rpc = control_rpc_new(control, uid, gid);
+    } else if (entry == ENTRY_EVENTS) {
+      file->events = qfs_events_open(control->events);
     } else {
       char *text = make_text(control, entry, node);
       file->text = g_bytes_new_take(text, strlen(text));
@@ -242,6 +277,7 @@ void qfs_control_close(QfsControlFile *file) {
     g_bytes_unref(file->text);
   if (file->rpc != NULL)
     control_rpc_free(file->rpc);
+  qfs_events_close(file->events);
   g_free(file);
 }
 
@@ -253,10 +289,23 @@ GBytes *control_slice(GBytes *text, off_t offset, gsize size) {
 
 void qfs_control_read(QfsControlFile *file, off_t offset, gsize size, QfsControlReadDone done,
                       gpointer user_data) {
-  if (file->rpc != NULL)
+  if (file->rpc != NULL) {
     control_rpc_read(file->rpc, offset, size, done, user_data);
-  else
+  } else if (file->events != NULL) {
+    GBytes *data = NULL;
+    int error = qfs_events_read(file->events, (guint64)MAX(offset, 0), size, &data);
+    done(error, data, user_data);
+  } else {
     done(0, control_slice(file->text, offset, size), user_data);
+  }
+}
+
+gboolean qfs_control_poll(QfsControlFile *file, gpointer token) {
+  if (file->events != NULL)
+    return qfs_events_poll(file->events, token);
+  if (token != NULL)
+    file->control->wake(token, FALSE, file->control->user_data);
+  return TRUE;
 }
 
 typedef struct {

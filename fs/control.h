@@ -14,6 +14,8 @@
  * "superseded TIMESTAMP\n" or "error ERRNO MESSAGE\n". A close without a read drops everything.
  * A put makes missing parent directories.
  *
+ * `events` tells acknowledged changes: events.h.
+ *
  * Threading: any thread; a QfsControlFile is used by one request at a time only if its opener does so,
  * hence it has its own lock. `done` callbacks run once, by any thread, perhaps before the call returns.
  */
@@ -32,7 +34,11 @@ typedef struct QfsControlFile QfsControlFile;
  * changed, after it was acknowledged and before its answer is given: the kernel's caches must forget it. */
 QfsControl *qfs_control_new(QfsEngine *engine, void (*changed)(const char *key, gpointer user_data),
                             gpointer user_data);
+/* After all files were closed. */
 void qfs_control_free(QfsControl *control);
+/* What becomes of the tokens of qfs_control_poll: see QfsEventsWake. Before the first poll. */
+void qfs_control_on_wake(QfsControl *control,
+                         void (*wake)(gpointer token, gboolean readable, gpointer user_data));
 
 /* What `error` (an errno) means for the value that was asked for, in a few words; NULL: it speaks for
  * itself. Static. */
@@ -40,6 +46,8 @@ const char *qfs_control_explain(int error);
 
 /* Mode (with file type) of a path; 0: there is no such path. */
 mode_t qfs_control_mode(QfsControl *control, const char *path);
+/* Size of the file at `path`, as far as it is told before the file is read: 0 but for `events`. */
+guint64 qfs_control_size(QfsControl *control, const char *path);
 /* Names in a control directory, newly allocated, NULL-terminated; NULL if it is none. */
 char **qfs_control_list(QfsControl *control, const char *path);
 
@@ -52,6 +60,9 @@ void qfs_control_close(QfsControlFile *file);
 typedef void (*QfsControlReadDone)(int error, GBytes *data, gpointer user_data);
 void qfs_control_read(QfsControlFile *file, off_t offset, gsize size, QfsControlReadDone done,
                       gpointer user_data);
+/* Would a read return something at once? Files other than `events`: always. Takes `token` over (NULL: none) until it
+ * is given back by `wake`. */
+gboolean qfs_control_poll(QfsControlFile *file, gpointer token);
 typedef void (*QfsControlWriteDone)(int error, gsize written, gpointer user_data);
 /* Takes `data` over. Commands below nodes/ end when they are carried out. */
 void qfs_control_write(QfsControlFile *file, off_t offset, GBytes *data, QfsControlWriteDone done,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fs/control.h"
+#include "fs/events.h"
 
 G_BEGIN_DECLS
 
@@ -9,6 +10,8 @@ struct QfsControl {
   QfsEngine *engine;
   void (*changed)(const char *key, gpointer user_data);
   gpointer user_data;
+  QfsEvents *events;
+  void (*wake)(gpointer token, gboolean readable, gpointer user_data);
 };
 
 /* control_status.c, control_metrics.c: the texts. `status` is borrowed. */

@@ -224,6 +224,7 @@ void qfs_fs_store_dir_times(QfsFs *fs) {
     *times = (DirTimes){fs, dir, dir->times_ns, fs->doubts};
     QfsRequest *request = qfs_request_new(QFS_REQUEST_SETATTR, dir->key, dir_times_stored, times);
     request->mask = QFS_ATTR_MTIME | QFS_ATTR_CTIME;
+    request->flags = QFS_SETATTR_IMPLIED;
     request->attr.mtime_ns = request->attr.ctime_ns = dir->times_ns;
     dir->mutations++;
     g_mutex_unlock(&fs->lock);
@@ -289,6 +290,15 @@ static struct fuse_session *session_new(const QfsFsConfig *config, QfsFs *fs) {
   return se;
 }
 
+/* Who polls a control file. */
+static void poll_wake(gpointer token, gboolean readable, gpointer user_data) {
+  QfsFs *fs = user_data;
+  if (readable)
+    qfs_notify_poll(fs->notify, token);
+  else
+    fuse_pollhandle_destroy(token);
+}
+
 QfsFs *qfs_fs_mount(const QfsFsConfig *config, GError **error) {
   QfsFs *fs = g_new0(QfsFs, 1);
   fs->engine = config->engine;
@@ -321,6 +331,7 @@ QfsFs *qfs_fs_mount(const QfsFsConfig *config, GError **error) {
   fs->notify = qfs_notify_new(fs);
   fs->session = qfs_session_new(fs);
   fs->control = qfs_control_new(fs->engine, qfs_fs_key_changed, fs);
+  qfs_control_on_wake(fs->control, poll_wake);
   load_root(fs);
   remove_orphans(fs);
   if (fuse_session_mount(fs->se, fs->mountpoint) != 0) {

@@ -421,6 +421,8 @@ static void fill_control(QfsFs *fs, const QfsInode *inode, struct stat *st) {
     st->st_mode = inode->mode;
   st->st_uid = fs->uid;
   st->st_gid = fs->gid;
+  st->st_size = (off_t)qfs_control_size(fs->control, *path == '/' ? path + 1 : path);
+  st->st_blocks = (st->st_size + 511) / 512;
   st->st_mtim = st->st_atim = st->st_ctim = to_timespec(qfs_fs_now_ns());
 }
 

@@ -14,6 +14,7 @@ static const Command commands[] = {
     {"get", cli_get},     {"delete", cli_delete},       {"status", cli_status},
     {"nodes", cli_nodes}, {"partition", cli_partition},
     {"gc", cli_gc},       {"scrub", cli_scrub},         {"repair", cli_repair},
+    {"watch", cli_watch},
 };
 
 static const char help[] =
@@ -29,6 +30,7 @@ static const char help[] =
     "  delete PATH                          delete a key\n"
     "  status [PATH]                        nodes, quorum and what is under way\n"
     "  nodes [PATH [N up|down|crash]]       the nodes; opens or closes one\n"
+    "  watch PATH                           prints changes as they are acknowledged\n"
     "  gc PATH                              forgets deleted keys, whatever their age\n"
     "  scrub PATH                           verifies every byte of every replica, mends what is bad\n"
     "  repair PATH                          compares all replicas, mends what differs\n"

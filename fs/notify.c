@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-typedef enum { JOB_PAGES, JOB_ATTR, JOB_ENTRY, JOB_ENTRY_GENTLE, JOB_FENCE } JobKind;
+typedef enum { JOB_PAGES, JOB_ATTR, JOB_ENTRY, JOB_ENTRY_GENTLE, JOB_FENCE, JOB_POLL } JobKind;
 
 typedef struct {
   JobKind kind;
@@ -27,7 +27,7 @@ typedef struct {
 struct QfsNotify {
   QfsFs *fs;
   gint quiet; /* atomic */
-  Queue pages, names;
+  Queue pages, names, polls;
 };
 
 static void carry_out(QfsNotify *notify, Job *job) {
@@ -47,6 +47,9 @@ static void carry_out(QfsNotify *notify, Job *job) {
       if (fuse_lowlevel_notify_expire_entry(se, job->ino, job->name, strlen(job->name),
                                             FUSE_LL_EXPIRE_ONLY) == -ENOSYS)
         fuse_lowlevel_notify_inval_entry(se, job->ino, job->name, strlen(job->name));
+      break;
+    case JOB_POLL:
+      fuse_lowlevel_notify_poll(job->data);
       break;
     case JOB_FENCE:
       break;
@@ -119,6 +122,7 @@ QfsNotify *qfs_notify_new(QfsFs *fs) {
   notify->fs = fs;
   queue_start(&notify->pages, notify, "qfs-pages");
   queue_start(&notify->names, notify, "qfs-names");
+  queue_start(&notify->polls, notify, "qfs-polls");
   return notify;
 }
 
@@ -136,6 +140,7 @@ void qfs_notify_free(QfsNotify *notify) {
   qfs_notify_quiesce(notify);
   queue_end(&notify->pages);
   queue_end(&notify->names);
+  queue_end(&notify->polls);
   g_free(notify);
 }
 
@@ -149,6 +154,14 @@ void qfs_notify_attr(QfsNotify *notify, fuse_ino_t ino) {
 
 void qfs_notify_entry(QfsNotify *notify, fuse_ino_t dir, const char *name, gboolean gentle) {
   post(&notify->names, gentle ? JOB_ENTRY_GENTLE : JOB_ENTRY, dir, name, NULL, NULL);
+}
+
+static void destroy_poll(gpointer data) {
+  fuse_pollhandle_destroy(data);
+}
+
+void qfs_notify_poll(QfsNotify *notify, struct fuse_pollhandle *ph) {
+  post(&notify->polls, JOB_POLL, 0, NULL, destroy_poll, ph);
 }
 
 /* --- the fence: through one queue, then through the other --- */

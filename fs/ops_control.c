@@ -2,6 +2,7 @@
 #include "fs/ops_control.h"
 #include "fs/notify.h"
 
+#include <poll.h>
 #include <string.h>
 
 gboolean qfs_control_owns_child(const QfsInode *dir, const char *name) {
@@ -81,6 +82,16 @@ static void read_done(int error, GBytes *data, gpointer user_data) {
 
 void qfs_control_read_call(QfsCall *call) {
   qfs_control_read(call->handle->control, (off_t)call->offset, call->size, read_done, call);
+}
+
+/* Files other than control files are always ready, as everywhere. */
+void qfs_control_poll_call(fuse_req_t req, QfsHandle *handle, struct fuse_pollhandle *ph) {
+  unsigned ready = POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM;
+  if (handle->kind != QFS_HANDLE_CONTROL && ph != NULL)
+    fuse_pollhandle_destroy(ph);
+  else if (handle->kind == QFS_HANDLE_CONTROL && !qfs_control_poll(handle->control, ph))
+    ready = POLLOUT | POLLWRNORM;
+  fuse_reply_poll(req, ready);
 }
 
 static void write_done(int error, gsize written, gpointer user_data) {

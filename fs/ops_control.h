@@ -14,6 +14,8 @@ const char *qfs_control_path(const QfsInode *inode);
 void qfs_control_lookup(QfsCall *call);     /* call->dir, call->name */
 void qfs_control_open_call(QfsCall *call);  /* call->inode, call->fi */
 void qfs_control_read_call(QfsCall *call);  /* call->handle, size, offset */
+void qfs_control_poll_call(fuse_req_t req, QfsHandle *handle,
+                           struct fuse_pollhandle *ph); /* any handle; takes `ph` over */
 void qfs_control_write_call(QfsCall *call); /* call->handle, data, offset */
 
 /* ops_attr.c; sends the entry and ends the call. */

@@ -419,9 +419,17 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
     run_fsync(call);
 }
 
+/* --- poll --- */
+
+static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
+                    struct fuse_pollhandle *ph) {
+  qfs_control_poll_call(req, qfs_handle_of(fi), ph);
+}
+
 void qfs_ops_file_init(struct fuse_lowlevel_ops *ops) {
   qfs_ops_open_init(ops);
   ops->read = op_read;
   ops->write = op_write;
   ops->fsync = op_fsync;
+  ops->poll = op_poll;
 }

@@ -209,6 +209,10 @@ void sim_check_still_held(Sim *sim, const char *name) {
   }
 }
 
+void sim_check_held(Sim *sim, const char *key, const QfsRecord *record) {
+  check_held(sim, key, record, sim_disk_record, "held", "watchers are told of it");
+}
+
 /* ---- acknowledgements ---- */
 
 /* e. `timestamp` was issued by the store to `op`. */
@@ -288,6 +292,7 @@ void sim_check_acknowledged(Sim *sim, SimOp *op, const QfsRequest *request) {
   SIM_CHECK(sim, removal == (record->kind == QFS_KIND_TOMBSTONE), "%s made a version of kind %d",
             sim_op_text(op), record->kind);
   check_precondition(sim, op);
+  sim_check_told(sim, op, key, record);
   check_held_but(sim, key->name, record, sim_disk_record, "held", sim_op_text(op),
                  incomplete_nodes(sim));
   if (op->durable || sim->config.sync)

@@ -3,6 +3,7 @@
  *   check.c          versions: freshness, invention, acknowledgement, timestamps; steps of nodes
  *   check_content.c  the bytes of a value belong to exactly its version
  *   check_list.c     listings
+ *   check_changes.c  what watchers are told
  *   check_final.c    after all faults: owners agree, nothing is owed
  *   linear.c         an independent search for a linear order of each group's history
  *
@@ -53,6 +54,8 @@
  *                                                                                  resize-flights-to-old-holders
  *   what a node that is no owner lets go, all owners  N    check_owners_have       (not yet)
  *     have on stable storage
+ *   watchers are told of every acknowledged change,   E    sim_check_changed,      tell-no-renames, tell-before-quorum
+ *     once, before its answer, and of nothing else         sim_check_told
  *   the history of every group has a linear order     Q    sim_check_linear        rename-without-intent, rmdir-races
  *   every request is answered by its deadline         E    client.c                deadline-ignored
  */
@@ -82,6 +85,13 @@ gboolean sim_may_exist(const SimKey *key, const SimFloor *floor, const SimOp *ex
 /* check_content.c: `data` is the value of version `record`; sets op->seen_content. */
 void sim_check_content(Sim *sim, SimOp *op, const QfsRecord *record, GBytes *data);
 
+/* check_changes.c. The coordinator tells of a change. */
+void sim_check_changed(const QfsChange *change, gpointer sim);
+/* The change that made `record` of `key` is being acknowledged: it was told. */
+void sim_check_told(Sim *sim, const SimOp *op, const SimKey *key, const QfsRecord *record);
+/* The daemon is gone, and its watchers with it. */
+void sim_check_changes_forget(Sim *sim);
+
 /* ---- at steps of nodes ---- */
 
 /* A row goes from `old` down to `new` (NULL: goes away). */
@@ -98,6 +108,8 @@ void sim_check_whole(Sim *sim, guint node);
 void sim_check_promises(Sim *sim, guint node, const QfsNodeMeta *old, const QfsNodeMeta *new);
 /* What was acknowledged of `name` (NULL: of every key) is on W replicas. */
 void sim_check_still_held(Sim *sim, const char *name);
+/* `record`, or newer, is on W replicas. */
+void sim_check_held(Sim *sim, const char *key, const QfsRecord *record);
 
 /* ---- after all faults ---- */
 

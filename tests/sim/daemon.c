@@ -198,6 +198,8 @@ void sim_daemon_start(Sim *sim, gboolean create) {
   sim->config.create = create;
   if (!create)
     sim->config.replicas = 1; /* not asked for */
+  sim->config.changed = sim_check_changed;
+  sim->config.changed_data = sim;
   sim->config.resized = on_resized;
   sim->config.resized_data = sim;
   sim->run++;
@@ -226,6 +228,7 @@ void sim_daemon_kill(Sim *sim) {
   sim->result->crashes++;
   /* What freeing emits is bound to the life that ends here, and so never happens. */
   g_clear_pointer(&sim->coordinator, qfs_coordinator_free);
+  sim_check_changes_forget(sim);
   for (guint i = 1; i <= sim->nodes_all; i++) {
     sim->disk[i].dying = TRUE;
     close_node(&sim->node[i]);

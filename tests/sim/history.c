@@ -57,6 +57,7 @@ static void key_free(gpointer data) {
   qfs_record_unref(key->acked);
   qfs_record_unref(key->durable);
   g_ptr_array_unref(key->ops);
+  g_hash_table_unref(key->told);
   g_free(key);
 }
 
@@ -106,6 +107,7 @@ SimKey *sim_history_add_key(SimHistory *history, const char *name, SimKeyClass c
   key->group = group;
   key->floor_invoke_us = key->acked_invoke_us = key->durable_invoke_us = -1;
   key->ops = g_ptr_array_new();
+  key->told = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
   g_ptr_array_add(history->keys, key);
   g_hash_table_insert(history->by_name, key->name, key);
   return key;

@@ -41,6 +41,7 @@ typedef struct {
   QfsRecord *durable; /* the same for what a loss of power must leave */
   gint64 durable_invoke_us;
   GPtrArray *ops; /* SimOp that may change it, in order of invocation */
+  GHashTable *told; /* timestamps that watchers were told of in this life; looked up, never walked */
 } SimKey;
 
 typedef enum {
