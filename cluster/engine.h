@@ -11,6 +11,7 @@
 #include "cluster/change.h"
 #include "cluster/links.h"
 #include "cluster/message.h"
+#include "cluster/reader_pool.h"
 #include "cluster/request.h"
 
 G_BEGIN_DECLS
@@ -120,6 +121,10 @@ typedef struct {
    * is given; NULL: none. A change whose request ended QFS_UNKNOWN is told if it is applied after all. NULL in
    * an engine without. */
   void (*watch)(QfsEngine *engine, QfsChangeFunc func, gpointer user_data);
+  /* Calls `inspect` in this thread with a read connection of the replica of `node`, 1..config.nodes, whatever the
+   * coordinator thinks of that node and its links. QFS_NO_QUORUM: it is closed; QFS_IO: *out_reason (newly allocated).
+   * NULL in an engine without replicas of its own. */
+  QfsStatus (*inspect)(QfsEngine *engine, guint node, QfsReaderFunc inspect, gpointer user_data, char **out_reason);
   /* Settles what can be settled within `timeout_ms`, stops all threads, frees the engine. Call once, when
    * no request is under way or all are to be cut off (they end with QFS_UNKNOWN). */
   void (*close)(QfsEngine *engine, guint timeout_ms);

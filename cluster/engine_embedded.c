@@ -57,6 +57,11 @@ static void embedded_watch(QfsEngine *engine, QfsChangeFunc func, gpointer user_
   qfs_env_thread_watch(((Embedded *)engine)->threads, func, user_data);
 }
 
+static QfsStatus embedded_inspect(QfsEngine *engine, guint node, QfsReaderFunc inspect, gpointer user_data,
+                                  char **out_reason) {
+  return qfs_env_thread_inspect(((Embedded *)engine)->threads, node, inspect, user_data, out_reason);
+}
+
 /* Also of a half-built engine. The files are closed before the lock is given back. */
 static void embedded_free(Embedded *self) {
   qfs_env_thread_free(self->threads);
@@ -89,6 +94,7 @@ static const QfsEngineOps embedded_ops = {.submit = embedded_submit,
                                           .read_links = embedded_read_links,
                                           .edit_links = embedded_edit_links,
                                           .watch = embedded_watch,
+                                          .inspect = embedded_inspect,
                                           .close = embedded_close};
 
 static gboolean start_is_over(const QfsCoordinator *coordinator) {

@@ -621,6 +621,12 @@ void qfs_env_thread_watch(QfsEnvThread *self, QfsChangeFunc func, gpointer user_
   qfs_change_feed_watch(self->changes, func, user_data);
 }
 
+QfsStatus qfs_env_thread_inspect(QfsEnvThread *self, guint node, QfsReaderFunc inspect, gpointer user_data,
+                                 char **out_reason) {
+  g_assert(node >= 1 && node <= self->nodes);
+  return qfs_node_thread_inspect(self->node[node - 1], inspect, user_data, out_reason);
+}
+
 void qfs_env_thread_status(QfsEnvThread *self, QfsEngineStatus *out) {
   QfsCoordinator *coordinator = enter(self);
   if (coordinator != NULL)

@@ -29,6 +29,7 @@
 
 #include "cluster/coordinator.h"
 #include "cluster/links.h"
+#include "cluster/reader_pool.h"
 
 G_BEGIN_DECLS
 
@@ -60,6 +61,10 @@ void qfs_env_thread_resize(QfsEnvThread *self, guint nodes, guint replicas);
 
 /* QfsEngineOps.watch. Any time after new. */
 void qfs_env_thread_watch(QfsEnvThread *self, QfsChangeFunc func, gpointer user_data);
+
+/* QfsEngineOps.inspect. */
+QfsStatus qfs_env_thread_inspect(QfsEnvThread *self, guint node, QfsReaderFunc inspect, gpointer user_data,
+                                 char **out_reason);
 
 /* Questions. */
 void qfs_env_thread_status(QfsEnvThread *self, QfsEngineStatus *out);

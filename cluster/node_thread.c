@@ -90,6 +90,11 @@ void qfs_node_thread_read(QfsNodeThread *self, QfsRead *read) {
   qfs_reader_pool_run(self->readers, read);
 }
 
+QfsStatus qfs_node_thread_inspect(QfsNodeThread *self, QfsReaderFunc inspect, gpointer user_data,
+                                  char **out_reason) {
+  return qfs_reader_pool_inspect(self->readers, inspect, user_data, out_reason);
+}
+
 /* Opening and closing, the node's thread. */
 
 /* A directory below a missing one means a disk that is not mounted: a replica must not appear in

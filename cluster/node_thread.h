@@ -18,6 +18,7 @@
 #pragma once
 
 #include "cluster/node.h"
+#include "cluster/reader_pool.h"
 
 G_BEGIN_DECLS
 
@@ -45,6 +46,10 @@ void qfs_node_thread_wake(QfsNodeThread *thread);
 
 /* Answers `read` in the calling thread through a pooled read connection. */
 void qfs_node_thread_read(QfsNodeThread *thread, QfsRead *read);
+
+/* qfs_reader_pool_inspect. */
+QfsStatus qfs_node_thread_inspect(QfsNodeThread *thread, QfsReaderFunc inspect, gpointer user_data,
+                                  char **out_reason);
 
 /* Ends the thread after its current batch, drops its queue, closes the files; no hook is called for
  * it. */

@@ -109,3 +109,19 @@ void qfs_reader_pool_run(QfsReaderPool *pool, QfsRead *read) {
   }
   return_reader(pool, reader, usable);
 }
+
+QfsStatus qfs_reader_pool_inspect(QfsReaderPool *pool, QfsReaderFunc inspect, gpointer user_data, char **out_reason) {
+  QfsReplica *reader = NULL;
+  if (!take_reader(pool, &reader))
+    return QFS_NO_QUORUM;
+  g_autoptr(GError) error = NULL;
+  if (reader == NULL)
+    reader = qfs_sqlite_replica_open_reader(pool->dir, &error);
+  gboolean ok = reader != NULL && inspect(reader, user_data, &error);
+  const char *objection = pool->watch != NULL ? qfs_file_watch_objection(pool->watch) : NULL;
+  gboolean usable = ok || g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_BAD_ROW);
+  if (!ok || objection != NULL)
+    *out_reason = g_strdup(objection != NULL ? objection : error != NULL ? error->message : "it cannot be read");
+  return_reader(pool, reader, usable && objection == NULL);
+  return ok && objection == NULL ? QFS_OK : QFS_IO;
+}

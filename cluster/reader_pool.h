@@ -32,4 +32,9 @@ void qfs_reader_pool_close(QfsReaderPool *pool);
 /* Answers `read`: QFS_OK, QFS_IO with a reason, or QFS_NO_QUORUM when the node is closed. */
 void qfs_reader_pool_run(QfsReaderPool *pool, QfsRead *read);
 
+/* Calls `inspect` with a read connection, in this thread. QFS_OK; QFS_IO with *out_reason (newly allocated);
+ * QFS_NO_QUORUM when the node is closed. Errors must be the replica's. */
+typedef gboolean (*QfsReaderFunc)(QfsReplica *reader, gpointer user_data, GError **error);
+QfsStatus qfs_reader_pool_inspect(QfsReaderPool *pool, QfsReaderFunc inspect, gpointer user_data, char **out_reason);
+
 G_END_DECLS

@@ -30,17 +30,20 @@ typedef enum {
   ENTRY_GC,
   ENTRY_SCRUB,
   ENTRY_REPAIR,
-  ENTRY_EVENTS
+  ENTRY_EVENTS,
+  ENTRY_KEYS, /* nodes/I/keys itself */
+  ENTRY_KEY   /* below it */
 } Entry;
 
 struct QfsControlFile {
   QfsControl *control;
   Entry entry;
-  guint node; /* ENTRY_STATE, ENTRY_DELAY, ENTRY_DROP */
+  guint node; /* ENTRY_STATE, ENTRY_DELAY, ENTRY_DROP, ENTRY_KEY */
   gboolean writer;
   GBytes *text;    /* what reads return; NULL for rpc */
   ControlRpc *rpc; /* ENTRY_RPC */
   QfsEventsReader *events; /* ENTRY_EVENTS */
+  QfsRecord *record;       /* ENTRY_KEY */
 };
 
 static void events_wake(gpointer token, gboolean readable, gpointer user_data) {
@@ -110,6 +113,10 @@ static Entry parse_node(QfsControl *control, const char *rest, guint *out_node) 
     return ENTRY_DELAY;
   if (strcmp(rest + digits, "/drop") == 0)
     return ENTRY_DROP;
+  if (strcmp(rest + digits, "/keys") == 0)
+    return ENTRY_KEYS;
+  if (g_str_has_prefix(rest + digits, "/keys/"))
+    return ENTRY_KEY;
   return strcmp(rest + digits, "/state") == 0 ? ENTRY_STATE : ENTRY_NONE;
 }
 
@@ -150,7 +157,10 @@ mode_t qfs_control_mode(QfsControl *control, const char *path) {
   guint node;
   switch (parse_path(control, path, &node)) {
   case ENTRY_NONE:
+  case ENTRY_KEY:
     return 0;
+  case ENTRY_KEYS: /* directories that hide what is below them may be at other nodes */
+    return S_IFDIR | 0500;
   case ENTRY_ROOT:
   case ENTRY_NODES:
   case ENTRY_NODE:
@@ -184,7 +194,7 @@ char **qfs_control_list(QfsControl *control, const char *path) {
   static const char *const root[] = {"status", "status.json", "metrics",   "last-error",
                                      "rpc",    "nodes",       "partition", "gc",
                                      "scrub",  "repair",      "events",    NULL};
-  static const char *const node_dir[] = {"state", "delay", "drop", NULL};
+  static const char *const node_dir[] = {"state", "delay", "drop", "keys", NULL};
   guint node;
   switch (parse_path(control, path, &node)) {
   case ENTRY_ROOT:
@@ -231,6 +241,32 @@ static char *make_text(QfsControl *control, Entry entry, guint node) {
   return text;
 }
 
+/* A value below nodes/I/keys. */
+static QfsControlFile *open_key(QfsControl *control, const char *path, gboolean writer, int *out_errno) {
+  guint node;
+  const char *key;
+  QfsRecord *record = NULL;
+  int error = writer ? EROFS : 0;
+  if (error == 0 && !qfs_control_parse_key(control, path, &node, &key))
+    error = ENOENT;
+  if (error == 0)
+    error = qfs_control_key_lookup(control, node, key, &record);
+  if (error == 0 && record->kind != QFS_KIND_VALUE) {
+    error = record->kind == QFS_KIND_DIRECTORY ? EISDIR : ESTALE;
+    qfs_record_unref(record);
+  }
+  if (error != 0) {
+    *out_errno = error;
+    return NULL;
+  }
+  QfsControlFile *file = g_new0(QfsControlFile, 1);
+  file->control = control;
+  file->entry = ENTRY_KEY;
+  file->node = node;
+  file->record = record;
+  return file;
+}
+
 QfsControlFile *qfs_control_open(QfsControl *control, const char *path, int flags, uid_t uid,
                                  gid_t gid, int *out_errno) {
   guint node = 0;
@@ -239,6 +275,8 @@ QfsControlFile *qfs_control_open(QfsControl *control, const char *path, int flag
   gboolean writer = (flags & O_ACCMODE) != O_RDONLY;
   gboolean trusted = uid == 0 || uid == geteuid();
   ControlFault fault;
+  if (entry == ENTRY_KEY)
+    return open_key(control, path, writer || (flags & O_TRUNC) != 0, out_errno);
   if (entry == ENTRY_NONE)
     *out_errno = ENOENT;
   else if (S_ISDIR(mode))
@@ -278,6 +316,7 @@ void qfs_control_close(QfsControlFile *file) {
   if (file->rpc != NULL)
     control_rpc_free(file->rpc);
   qfs_events_close(file->events);
+  qfs_record_unref(file->record);
   g_free(file);
 }
 
@@ -294,6 +333,10 @@ void qfs_control_read(QfsControlFile *file, off_t offset, gsize size, QfsControl
   } else if (file->events != NULL) {
     GBytes *data = NULL;
     int error = qfs_events_read(file->events, (guint64)MAX(offset, 0), size, &data);
+    done(error, data, user_data);
+  } else if (file->record != NULL) {
+    GBytes *data = NULL;
+    int error = control_key_read(file->control, file->node, file->record, (guint64)MAX(offset, 0), size, &data);
     done(error, data, user_data);
   } else {
     done(0, control_slice(file->text, offset, size), user_data);

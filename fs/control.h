@@ -5,7 +5,9 @@
  * (ops_control.c), the command line's side (cli_*.c).
  *
  * Paths are relative to .quorumfs, without leading '/': "" is the directory itself, "status",
- * "nodes", "nodes/1", "nodes/1/state". The tree never depends on a node being up and touches no replica.
+ * "nodes", "nodes/1", "nodes/1/state". The tree never depends on a node being up and touches no replica, except
+ * below nodes/I/keys: that is the tree as node I alone holds it, read-only, and all about it fails with EHOSTDOWN
+ * while node I is closed. Modes and names there are for others to ask for (qfs_control_key_lookup).
  *
  * `rpc` is for quorumfs's own commands. One open handle is one request: the first line written is
  * "put TIMESTAMP|- KEY-ESCAPED\n" or "delete TIMESTAMP|- KEY-ESCAPED\n" (g_uri_escape_bytes escapes; `-`: the
@@ -48,6 +50,13 @@ const char *qfs_control_explain(int error);
 mode_t qfs_control_mode(QfsControl *control, const char *path);
 /* Size of the file at `path`, as far as it is told before the file is read: 0 but for `events`. */
 guint64 qfs_control_size(QfsControl *control, const char *path);
+/* Is `path` nodes/I/keys or below it? *out_key: what follows, borrowed; "" is the root of node I's tree. */
+gboolean qfs_control_parse_key(QfsControl *control, const char *path, guint *out_node, const char **out_key);
+/* What node `node` alone has under `key`, and its children in the directory `dir` after the name `after` (tree.h). 0, or
+ * EHOSTDOWN: the node is closed; ENOENT, ENAMETOOLONG, EIO, EOPNOTSUPP. They read the replica. */
+int qfs_control_key_lookup(QfsControl *control, guint node, const char *key, QfsRecord **out_record);
+int qfs_control_key_list(QfsControl *control, guint node, const char *dir, const char *after, guint limit,
+                         GPtrArray **out_entries, gboolean *out_more);
 /* Names in a control directory, newly allocated, NULL-terminated; NULL if it is none. */
 char **qfs_control_list(QfsControl *control, const char *path);
 

@@ -23,6 +23,11 @@ char *control_status_json(const QfsEngineStatus *status, const QfsEngineConfig *
 const char *control_state_name(QfsNodeState state);
 char *control_node_state_text(const QfsNodeStatus *node); /* "catching-up 41%", no line end */
 
+/* control_keys.c: bytes of the value `record` as node `node` has them; 0, or as for the lookup, or ENODATA (they are at
+ * other nodes), ESTALE (replaced meanwhile). */
+int control_key_read(QfsControl *control, guint node, const QfsRecord *record, guint64 offset, gsize size,
+                     GBytes **out_data);
+
 /* control_faults.c */
 typedef enum { CONTROL_DELAY, CONTROL_DROP, CONTROL_PARTITION } ControlFault;
 char *control_fault_text(QfsControl *control, ControlFault fault,

@@ -189,6 +189,36 @@ QfsInode *qfs_inode_new_control_locked(QfsFs *fs, const char *key, mode_t mode) 
   return inode;
 }
 
+gboolean qfs_inode_is_replica_of_locked(const QfsInode *inode, const QfsRecord *record) {
+  return inode->mode == kind_type(record) &&
+         (record->kind != QFS_KIND_SYMLINK || g_bytes_equal(inode->record->tail, record->tail));
+}
+
+void qfs_inode_take_replica_locked(QfsInode *inode, QfsRecord *record) {
+  qfs_record_ref(record);
+  qfs_record_unref(inode->record);
+  inode->record = record;
+  qfs_inode_trim_locked(inode);
+}
+
+QfsInode *qfs_inode_new_replica_locked(QfsFs *fs, const char *key, QfsRecord *record) {
+  QfsInode *inode = g_hash_table_lookup(fs->by_key, key);
+  if (inode != NULL && !qfs_inode_is_replica_of_locked(inode, record)) {
+    g_hash_table_remove(fs->by_key, inode->key); /* a control inode keeps its key */
+    inode->named = FALSE;
+    inode = NULL;
+  }
+  if (inode == NULL) { /* numbered by its place: the number of its birth is the key's own */
+    inode = inode_new_locked(fs, key, fs->next_ino++, free_number_locked(fs, key, 0));
+    inode->control = inode->replica = TRUE;
+    inode->mode = kind_type(record);
+  } else {
+    qfs_inode_ref_locked(inode);
+  }
+  qfs_inode_take_replica_locked(inode, record);
+  return inode;
+}
+
 QfsInode *qfs_inode_new_pending_locked(QfsFs *fs, QfsInode *parent, const char *key,
                                        const QfsAttr *attr) {
   QfsInode *inode =
@@ -376,6 +406,8 @@ int qfs_inode_child_key_locked(const QfsInode *dir, const char *name, char **out
     return ENAMETOOLONG;
   if (dir->key == NULL || !dir->named)
     return ENOENT; /* a removed directory that is still somebody's working directory */
+  if (dir->replica || (dir->control && g_str_has_suffix(dir->key, "/keys")))
+    return EROFS;
   if (dir->control || (dir->key[0] == '\0' && strcmp(name, QFS_CONTROL_NAME) == 0))
     return EPERM;
   char *key = qfs_key_join(dir->key, name);
@@ -431,7 +463,7 @@ gboolean qfs_inode_attr_locked(QfsFs *fs, QfsInode *inode, struct stat *st) {
   st->st_ino = inode->st_ino;
   st->st_nlink = inode->named ? 1 : 0; /* directories too: 1 says "links are not counted" */
   st->st_blksize = QFS_MAX_WRITE;
-  if (inode->control) {
+  if (inode->control && !inode->replica) {
     fill_control(fs, inode, st);
     return TRUE;
   }

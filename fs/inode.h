@@ -37,6 +37,7 @@ struct QfsInode {
   fuse_ino_t ino;   /* constant */
   guint64 st_ino;   /* constant */
   gboolean control; /* constant: below .quorumfs */
+  gboolean replica; /* constant: a control inode below nodes/I/keys; its record is what was found there last */
 
   /* All below: fs->lock. */
   guint refs; /* handles, calls, table entries of others; one for nlookup > 0 */
@@ -91,6 +92,11 @@ QfsInode *qfs_inode_by_key_locked(QfsFs *fs, const char *key);
 QfsInode *qfs_inode_of_record_locked(QfsFs *fs, QfsRecord *record, QfsKnown known, guint64 doubts,
                                      gboolean keep);
 QfsInode *qfs_inode_new_control_locked(QfsFs *fs, const char *key, mode_t mode);
+/* What a replica alone has, under a key below .quorumfs. Found, if it is the same sort of thing, or made. */
+QfsInode *qfs_inode_new_replica_locked(QfsFs *fs, const char *key, QfsRecord *record);
+/* May the inode go on as this record? Type, and the target of a symlink, which the kernel caches, never change. */
+gboolean qfs_inode_is_replica_of_locked(const QfsInode *inode, const QfsRecord *record);
+void qfs_inode_take_replica_locked(QfsInode *inode, QfsRecord *record);
 QfsInode *qfs_inode_new_pending_locked(QfsFs *fs, QfsInode *parent, const char *key,
                                        const QfsAttr *attr);
 
@@ -134,7 +140,7 @@ gboolean qfs_inode_entry_locked(QfsFs *fs, QfsInode *inode, struct fuse_entry_pa
 /* st_ino that a record not known to the kernel would get. */
 guint64 qfs_inode_number_locked(QfsFs *fs, const QfsRecord *record);
 
-/* Key of `name` in `dir`. 0, or ENOENT, ENAMETOOLONG, EPERM (reserved), EINVAL. */
+/* Key of `name` in `dir`. 0, or ENOENT, ENAMETOOLONG, EPERM (reserved), EROFS (a replica's), EINVAL. */
 int qfs_inode_child_key_locked(const QfsInode *dir, const char *name, char **out_key);
 
 G_END_DECLS

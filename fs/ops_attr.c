@@ -194,6 +194,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
   call->inode = inode;
   if (inode == NULL)
     qfs_call_reply_errno(call, ESTALE);
+  else if (inode->replica)
+    qfs_keys_getattr(call);
   else
     run_getattr(call);
 }
@@ -284,6 +286,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
   call->inode = qfs_inode_get(fs, ino);
   if (call->inode == NULL) {
     qfs_call_reply_errno(call, ESTALE);
+  } else if (call->inode->replica) {
+    qfs_call_reply_errno(call, EROFS);
   } else if (call->inode->control) {
     /* `echo down > state` truncates first; nothing else can be changed. */
     if ((to_set & ~(FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_ATIME_NOW |
@@ -329,7 +333,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino) {
   QfsCall *call = qfs_call_new(req, NULL);
   QfsFs *fs = call->fs;
   call->inode = qfs_inode_get(fs, ino);
-  if (call->inode == NULL || call->inode->control) {
+  if (call->inode == NULL || (call->inode->control && !call->inode->replica)) {
     qfs_call_reply_errno(call, call->inode == NULL ? ESTALE : EINVAL);
     return;
   }
@@ -337,7 +341,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino) {
   QfsInode *inode = call->inode;
   QfsRecord *record = NULL;
   QfsRequest *request = NULL;
-  if (inode->record != NULL && (inode->known != QFS_KNOWN_NOTHING || inode->key == NULL))
+  if (inode->record != NULL && (inode->known != QFS_KNOWN_NOTHING || inode->key == NULL || inode->replica))
     record = qfs_record_ref(inode->record); /* a listing's symlink has its target */
   else if (inode->key != NULL)
     request = qfs_request_new(QFS_REQUEST_GET, inode->key, NULL, NULL);

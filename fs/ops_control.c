@@ -20,6 +20,13 @@ void qfs_control_lookup(QfsCall *call) {
   char *key =
       dir->control ? g_strconcat(dir->key, "/", call->name, NULL) : g_strdup(QFS_CONTROL_NAME);
   const char *path = key + strlen(QFS_CONTROL_NAME);
+  guint node;
+  const char *rest;
+  if (*path == '/' && qfs_control_parse_key(fs->control, path + 1, &node, &rest) && *rest != '\0') {
+    qfs_keys_lookup(call, key);
+    g_free(key);
+    return;
+  }
   mode_t mode = qfs_control_mode(fs->control, *path == '/' ? path + 1 : path);
   struct fuse_entry_param entry;
   if (mode != 0) {

@@ -299,6 +299,24 @@ static void list_done(QfsCall *call, QfsRequest *request) {
   run_readdir(call);
 }
 
+/* A page of what one replica holds, read at once. Lock dir->lock, released. */
+static void fetch_replica_unlock(QfsCall *call, const char *after) {
+  QfsDirHandle *dir = call->dir_handle;
+  g_autofree char *from = g_strdup(after);
+  GPtrArray *entries = NULL;
+  gboolean more = FALSE;
+  g_mutex_unlock(&dir->lock);
+  int error = qfs_keys_page(call->fs, dir->inode, from, PAGE_ENTRIES, &entries, &more);
+  if (error != 0) {
+    qfs_call_reply_errno(call, error);
+    return;
+  }
+  g_mutex_lock(&dir->lock);
+  take_page(dir, entries, call->page_first, more);
+  g_mutex_unlock(&dir->lock);
+  run_readdir(call);
+}
+
 /* The list from the last page boundary at or before `ordinal`. Lock dir->lock, released. */
 static void fetch_unlock(QfsCall *call, guint64 ordinal) {
   QfsFs *fs = call->fs;
@@ -308,6 +326,10 @@ static void fetch_unlock(QfsCall *call, guint64 ordinal) {
     if (g_array_index(dir->marks, Mark, i - 1).first <= ordinal)
       from = &g_array_index(dir->marks, Mark, i - 1);
   call->page_first = from != NULL ? from->first : 0;
+  if (dir->inode->control) {
+    fetch_replica_unlock(call, from != NULL ? from->after : NULL);
+    return;
+  }
   QfsRequest *request = qfs_request_new(QFS_REQUEST_LIST, NULL, NULL, NULL);
   request->after = from != NULL ? g_strdup(from->after) : NULL;
   request->limit = PAGE_ENTRIES;
@@ -339,7 +361,9 @@ static void run_readdir(QfsCall *call) {
     g_clear_pointer(&dir->entries, g_ptr_array_unref);
     g_array_set_size(dir->marks, 0);
   }
-  if (dir->inode->control && dir->entries == NULL)
+  guint node;
+  const char *key;
+  if (dir->inode->control && dir->entries == NULL && !qfs_keys_is_dir(call->fs, dir->inode, &node, &key))
     take_page(dir, control_entries(call->fs, dir->inode), 0, FALSE);
   /* Everything before a page boundary may have shrunk meanwhile; go on at most so many pages. */
   if (has_page_locked(dir, ordinal) || call->attempts++ > dir->marks->len + 1) {

@@ -327,6 +327,19 @@ gboolean qfs_record_store_list(QfsReplica *replica, const char *dir, const char 
   return ok;
 }
 
+gboolean qfs_record_store_live_dir(QfsReplica *replica, const char *from, char **out_dir, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+  g_autoptr(QfsCursor) cursor = qfs_connection_statement(connection, QFS_SQL_RECORD_LIVE_DIR, error);
+  gboolean row;
+  if (cursor == NULL)
+    return FALSE;
+  sqlite3_bind_text(cursor, 1, from, -1, SQLITE_STATIC);
+  if (!qfs_connection_step(connection, cursor, &row, error))
+    return FALSE;
+  *out_dir = row ? g_strdup((const char *)sqlite3_column_text(cursor, 0)) : NULL;
+  return TRUE;
+}
+
 gboolean qfs_record_store_object_records(QfsReplica *replica, QfsObjectId object, GPtrArray *out,
                                          GError **error) {
   QfsConnection *connection = qfs_connection(replica);

@@ -18,6 +18,7 @@ gboolean qfs_record_store_tombstone_scan(QfsReplica *replica, guint64 after_seq,
                                          gboolean *out_more, GError **error);
 gboolean qfs_record_store_list(QfsReplica *replica, const char *dir, const char *after, guint limit,
                                GPtrArray *out, gboolean *out_more, GError **error);
+gboolean qfs_record_store_live_dir(QfsReplica *replica, const char *from, char **out_dir, GError **error);
 gboolean qfs_record_store_object_records(QfsReplica *replica, QfsObjectId object, GPtrArray *out,
                                          GError **error);
 gboolean qfs_record_store_hints_remove(QfsReplica *replica, guint64 up_to, guint limit,

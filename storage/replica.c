@@ -310,6 +310,7 @@ static const QfsReplicaOps sqlite_ops = {
     .record_scan = qfs_record_store_scan,
     .tombstone_scan = qfs_record_store_tombstone_scan,
     .record_list = qfs_record_store_list,
+    .live_dir = qfs_record_store_live_dir,
     .hints_remove = qfs_record_store_hints_remove,
     .chunk_put = qfs_chunk_store_put,
     .chunk_get = qfs_chunk_store_get,

@@ -160,6 +160,9 @@ typedef struct {
    * included, tails left out (empty) except for symlinks. The root record is no child of the root. */
   gboolean (*record_list)(QfsReplica *self, const char *dir, const char *after, guint limit,
                           GPtrArray *out, gboolean *out_more, GError **error);
+  /* The least directory >= from, in memcmp order, that has a row which is no tombstone; *out_dir (newly allocated) NULL:
+   * none. For tree.h; rows are not verified. */
+  gboolean (*live_dir)(QfsReplica *self, const char *from, char **out_dir, GError **error);
   /* As record_scan, of tombstones only. */
   gboolean (*tombstone_scan)(QfsReplica *self, guint64 after_seq, const char *after_key, guint limit,
                              GPtrArray *out, gboolean *out_more, GError **error);
