@@ -379,6 +379,14 @@ static void shut_down(Sim *sim) {
   sim_after(sim, 0, on_closing, closing);
 }
 
+/* Damage that nobody has found yet survives a move. With too few copies left afterwards it may be in the last one. */
+static gboolean may_resize(Sim *sim, guint nodes, guint replicas) {
+  guint damaged = 0;
+  for (guint i = 1; i <= sim->nodes_all; i++)
+    damaged += sim->disk[i].rotten || sim_disk_has_bad_rows(&sim->disk[i]);
+  return sim->options.unlimited || damaged <= MIN(replicas - 1, (nodes - 1) / 2);
+}
+
 /* The daemon ends, in one way or another, and the next one is started with other N and K; perhaps while
  * the data still moves for the ones before. */
 static void resize(Sim *sim) {
@@ -390,6 +398,8 @@ static void resize(Sim *sim) {
     replicas = 1 + sim_random_below(dice(sim), nodes);
   if (nodes >= 3 && replicas == 1 && sim_random_percent(dice(sim), 70)) /* else hardly anything may fail */
     replicas = 2 + sim_random_below(dice(sim), nodes - 1);
+  if (!may_resize(sim, nodes, replicas))
+    return;
   sim_daemon_resize(sim, nodes, replicas);
   if (sim_random_percent(dice(sim), 60))
     kill_daemon(sim);
