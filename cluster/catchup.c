@@ -498,7 +498,7 @@ void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer) {
 /* Do the trusted nodes have everything that was written while `node` was away? It went to all K holders of
  * the S of its time (what did not yet is in flight, in memory): some of any K must be trusted. Sets with
  * the node in them are of times when it was there. */
-static gboolean sources_suffice(QfsCoordinator *c, guint node, QfsNodeSet trusted) {
+static gboolean sources_suffice(const QfsCoordinator *c, guint node, QfsNodeSet trusted) {
   if (!c->phase_known)
     return FALSE;
   for (guint i = 0; i < c->n_phase; i++) {
@@ -508,6 +508,23 @@ static gboolean sources_suffice(QfsCoordinator *c, guint node, QfsNodeSet truste
       return FALSE;
   }
   return TRUE;
+}
+
+/* The trusted nodes, and those who can catch up from them though they are too few. */
+static QfsNodeSet able(const QfsCoordinator *c, QfsNodeSet trusted) {
+  QfsNodeSet set = trusted;
+  for (guint i = 1; i <= MIN(c->n_peers, qfs_view_nodes(c)); i++) {
+    const QfsPeer *peer = &c->peer[i];
+    if ((peer->state == PEER_KNOWN || peer->state == PEER_JOINING) && !peer->rebuild &&
+        sources_suffice(c, i, trusted))
+      set |= QFS_NODE_BIT(i);
+  }
+  return set;
+}
+
+gboolean qfs_catchup_may_complete(const QfsCoordinator *c) {
+  QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
+  return trusted != 0 && qfs_view_allows(c, able(c, trusted));
 }
 
 void qfs_catchup_consider(QfsCoordinator *c) {
@@ -533,8 +550,7 @@ void qfs_catchup_consider(QfsCoordinator *c) {
       continue; /* first it is settled what is left of keys that lost all their holders */
     /* What it must hold of the time before it left, it holds itself, unless it is rebuilt. */
     if (qfs_view_allows(c, trusted) ||
-        (!peer->rebuild && sources_suffice(c, i, trusted) &&
-         qfs_view_allows(c, trusted | QFS_NODE_BIT(i))))
+        (!peer->rebuild && sources_suffice(c, i, trusted) && qfs_view_allows(c, able(c, trusted))))
       qfs_catchup_start(c, peer);
   }
 }

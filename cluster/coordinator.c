@@ -302,8 +302,9 @@ static void hello_done(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpoi
   peer->state = PEER_KNOWN;
   if (c->view_known && !c->serving && peer->meta.has_view &&
       qfs_set_has(c->view.in_sync, peer->index)) { /* a member that came late */
-    c->settled = MAX(c->settled, peer->meta.settled);
-    c->last_seq = MAX(c->last_seq, c->settled);
+    if (!qfs_recovery_unites(c)) /* there it may be too new for who begins: unite.c */
+      c->settled = MAX(c->settled, peer->meta.settled);
+    c->last_seq = MAX(c->last_seq, peer->meta.settled);
     c->clock.last = MAX(c->clock.last, peer->meta.ceiling);
   }
   if (c->view_known)
@@ -382,12 +383,10 @@ gboolean qfs_peer_reply_ok(QfsCoordinator *c, QfsPeer *peer, const QfsMessage *r
   switch (reply->status) {
   case QFS_OK:
     return TRUE;
-  case QFS_STALE: /* it promised a newer epoch: propose one above that, unless ours is above it by now */
-    if (reply->epoch > (c->view_stable ? c->view.epoch : c->proposal.epoch)) {
-      c->epoch_seen = MAX(c->epoch_seen, reply->epoch);
-      c->view_stale = TRUE;
-      c->view_dirty = TRUE;
-    }
+  case QFS_STALE: /* it promised a newer epoch: propose one above that */
+    c->epoch_seen = MAX(c->epoch_seen, reply->epoch);
+    c->view_stale = TRUE;
+    c->view_dirty = TRUE;
     return FALSE;
   case QFS_NO_SPACE:
     return FALSE;
@@ -498,6 +497,7 @@ void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
   QfsNodeSet answer = qfs_peers_alive(c) & ~qfs_peers_silent(c);
   out->quorum = c->serving && c->quorum && qfs_view_has_majority(c, answer);
   out->recovering = !c->serving || c->recovery != NULL;
+  out->waits_for = qfs_waits_for_text(c);
   out->unsettled = c->n_issued - MIN(c->n_settled, c->n_issued);
   out->purge_running = c->purge != NULL || c->purge_forced || c->purge_again || c->reclaim_forced;
   out->reclaim_last_removed = c->reclaim_last_removed;

@@ -64,6 +64,10 @@ void qfs_coordinator_node_gone(QfsCoordinator *coordinator, guint node, guint64 
 /* Brings everything to the settled state and marks the store clean; qfs_coordinator_is_quiet tells when. */
 void qfs_coordinator_shutdown(QfsCoordinator *coordinator);
 
+/* Nodes that may have what nobody else has: the store does not go on, or keys are blocked, until they return with
+ * their files or are evicted. 0: none. */
+QfsNodeSet qfs_coordinator_waits_for(const QfsCoordinator *coordinator);
+
 void qfs_coordinator_pin(QfsCoordinator *coordinator, QfsObjectId object);
 void qfs_coordinator_unpin(QfsCoordinator *coordinator, QfsObjectId object);
 void qfs_coordinator_discard(QfsCoordinator *coordinator, QfsObjectId object);

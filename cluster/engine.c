@@ -12,6 +12,7 @@ void qfs_engine_status_free(QfsEngineStatus *status) {
     g_free(status->node[i].dir);
   }
   g_free(status->purge_waits_for);
+  g_free(status->waits_for);
   g_free(status->resize_waits_for);
   g_free(status);
 }

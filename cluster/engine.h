@@ -75,6 +75,7 @@ typedef struct {
   guint64 epoch;
   gboolean quorum;             /* writes are possible */
   gboolean recovering;         /* start is not finished */
+  char *waits_for;             /* nodes that are to return with their files, or to be evicted; NULL: none */
   guint64 unsettled;           /* versions not yet on stable storage on all holders */
   QfsEngineCounters count;
   guint nodes_in_force;        /* N; `nodes` counts those that come or go, too */

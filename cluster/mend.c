@@ -351,7 +351,9 @@ static QfsMend *find_or_add(QfsCoordinator *c, const QfsBadRow *row) {
 void qfs_mend_bad_row(QfsCoordinator *c, QfsPeer *peer, const QfsBadRow *bad, gboolean needed,
                       const char *reason) {
   const QfsNodeSet bit = QFS_NODE_BIT(peer->index);
-  if (c->recovery != NULL || !c->serving || peer->bad_rows >= BAD_ROWS_MAX) {
+  /* Where too few are in sync, those who catch up are waited for, and they for this row: the others must do. */
+  gboolean urgent = needed && !qfs_view_allows(c, qfs_peers_in(c, PEER_TRUSTED));
+  if (c->recovery != NULL || !c->serving || urgent || peer->bad_rows >= BAD_ROWS_MAX) {
     qfs_peer_fail(c, peer, reason, TRUE);
     return;
   }

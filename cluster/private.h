@@ -370,6 +370,8 @@ const char *qfs_view_objection(const QfsView *view, const QfsNodeMeta *meta, gui
 /* It was emptied, and what it holds since then is sound, but not all. */
 gboolean qfs_view_is_filled(const QfsView *view, const QfsNodeMeta *meta);
 void qfs_view_update_blocked(QfsCoordinator *c);
+/* All that anybody missed is at the members of S: what is known of earlier sets does not matter any more. */
+void qfs_view_begin_phase(QfsCoordinator *c);
 /* N and K of the view in force, and its nodes. W of K replicas acknowledge. */
 guint qfs_view_nodes(const QfsCoordinator *c);
 guint qfs_replicas(const QfsCoordinator *c);
@@ -387,6 +389,11 @@ QfsNodeSet qfs_peers_alive(const QfsCoordinator *c); /* answer messages */
 gboolean qfs_can_write(const QfsCoordinator *c);
 QfsNodeSet qfs_holders(const QfsCoordinator *c, guint64 hash);  /* H(hash, S) */
 gboolean qfs_is_blocked(const QfsCoordinator *c, guint64 hash); /* an unseen newer version may exist */
+QfsNodeSet qfs_view_hidden(const QfsCoordinator *c); /* nodes that may have such versions */
+/* An unsettled set of the view; of too many to remember any node may have been a member. */
+QfsViewSet qfs_view_unsettled(const QfsCoordinator *c, guint i);
+/* Any W nodes may have what nobody else has, until everything is settled. */
+void qfs_view_suspect_all(QfsCoordinator *c);
 
 /* ---- settling ---- */
 void qfs_settle_dirty(QfsCoordinator *c);
@@ -401,6 +408,19 @@ void qfs_recovery_consider(QfsCoordinator *c);
 void qfs_recovery_peer_changed(QfsCoordinator *c, QfsPeer *peer);
 void qfs_recovery_view_done(QfsCoordinator *c);
 void qfs_recovery_free(QfsCoordinator *c);
+gboolean qfs_recovery_unites(const QfsCoordinator *c);
+/* While keys are blocked, a node whose unsettled operations were not seen yet is a reason to begin again. */
+gboolean qfs_recovery_somebody_unseen(const QfsCoordinator *c);
+
+QfsNodeSet qfs_unite_present(const QfsCoordinator *c); /* answer with files that belong to the view */
+/* Members of S that answer with files that belong to the view. */
+QfsNodeSet qfs_members_present(const QfsCoordinator *c);
+/* `members` are too few. Is everything acknowledged at those who are there, members of S or not? */
+gboolean qfs_unite_may(const QfsCoordinator *c, QfsNodeSet members);
+guint64 qfs_unite_from(const QfsCoordinator *c); /* operations above this are to be looked at */
+QfsNodeSet qfs_unite_begin(QfsCoordinator *c, QfsNodeSet members); /* the members to begin with */
+void qfs_unite_tell(QfsCoordinator *c); /* once, what is waited for */
+char *qfs_waits_for_text(const QfsCoordinator *c); /* newly allocated; NULL: for nothing */
 void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer);
 void qfs_catchup_stop(QfsCoordinator *c, QfsPeer *peer);
 void qfs_catchup_restart_all(QfsCoordinator *c); /* all begin anew when they are considered next */
@@ -408,6 +428,8 @@ void qfs_catchup_restart_all(QfsCoordinator *c); /* all begin anew when they are
 void qfs_count_copied(QfsCoordinator *c, const QfsMessage *message);
 void qfs_catchup_consider(QfsCoordinator *c);
 gboolean qfs_catchup_was_from_nothing(const QfsPeer *peer); /* copied all that it has to hold */
+/* The trusted nodes are too few: will they do with those that can catch up from them? */
+gboolean qfs_catchup_may_complete(const QfsCoordinator *c);
 gboolean qfs_catchup_ready(const QfsCoordinator *c, const QfsPeer *peer);
 guint qfs_catchup_progress(const QfsPeer *peer);
 
@@ -597,6 +619,7 @@ struct QfsCoordinator {
   gboolean joiner_lost;           /* so are flights that waited only for it: they may be complete */
   QfsNodeSet seen;                /* nodes whose operations past the settled mark have been taken in */
   gboolean recover_again;         /* keys were opened by command: what was kept meanwhile is to be judged */
+  QfsNodeSet waits_told;          /* these were waited for, and the log says so */
   gboolean blocked;               /* some keys may have newer versions at nodes not seen */
   gboolean phase_known;           /* the sets since S was last equal to B are all in `phase` */
   guint n_phase;

@@ -4,6 +4,8 @@
  * new epoch's S; then all operations past the settled mark that any node holds are completed on all
  * holders, before anybody counts as in sync. Keys of which too few holders were seen stay blocked.
  *
+ * When the members of S that opened are too few, others may help: unite.c.
+ *
  * A node that has a record has all its chunk rows that are not settled (flight.c). So every row that a winning
  * record owns is found, and goes to all holders before the record does. Rows that no winner owns are left
  * where they are: no later version can take them for its own (reclaim.c removes them).
@@ -29,6 +31,9 @@ typedef struct {
 struct QfsRecovery {
   guint64 generation;      /* callbacks of an earlier attempt are ignored */
   gboolean writing, removing_intents;
+  gboolean unites;         /* with what nodes that left S have: unite.c */
+  QfsNodeSet relied;       /* unites: it began because these are there, and ends with any of them */
+  guint64 from;            /* operations above this are looked at */
   QfsNodeSet members, scanned;
   QfsNodeSet seen_before;  /* c->seen is put back to this if it does not come to its end */
   guint left;              /* scans, then comparisons of intents, under way */
@@ -189,7 +194,8 @@ static gboolean is_abandoned(QfsCoordinator *c, const FoundIntent *found) {
   for (guint i = 0; i < found->records->len; i++) {
     guint64 hash = qfs_key_hash(((QfsRecord *)found->records->pdata[i])->key);
     for (guint j = 0; j < c->view.n_unsettled; j++) {
-      if (!qfs_set_was_met(&c->view.unsettled[j], hash, r->scanned & ~found->at))
+      QfsViewSet set = qfs_view_unsettled(c, j);
+      if (!qfs_set_was_met(&set, hash, r->scanned & ~found->at))
         return FALSE;
     }
   }
@@ -347,7 +353,7 @@ static void records_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
     scan_records(c, peer, last->seq, last->key);
     return;
   }
-  scan_chunks(c, peer, c->settled, NULL);
+  scan_chunks(c, peer, c->recovery->from, NULL);
 }
 
 static void scan_records(QfsCoordinator *c, QfsPeer *peer, guint64 after_seq, const char *after) {
@@ -398,6 +404,8 @@ static void recovery_end(QfsCoordinator *c) {
             r->todo_records->len, r->todo_chunks->len);
   }
   r->seen_before = c->seen;
+  if (r->unites)
+    qfs_view_begin_phase(c); /* whatever was before, the members have what the others missed */
   qfs_recovery_free(c);
   c->serving = TRUE;
   c->set_after = c->last_seq; /* what was found is one with what comes */
@@ -523,16 +531,17 @@ void qfs_recovery_view_done(QfsCoordinator *c) {
     if (qfs_set_has(r->members, i) || known)
       r->scanned |= QFS_NODE_BIT(i);
   }
+  g_assert((r->relied & ~r->scanned) == 0);
   r->left = qfs_set_size(r->scanned);
   for (guint i = 1; i <= c->n_peers; i++)
     if (qfs_set_has(r->scanned, i))
-      scan_records(c, &c->peer[i], c->settled, NULL);
+      scan_records(c, &c->peer[i], r->from, NULL);
 }
 
 /* A node came or went while recovering: begin again with those that are there now. */
 void qfs_recovery_peer_changed(QfsCoordinator *c, QfsPeer *peer) {
   QfsRecovery *r = c->recovery;
-  if (r == NULL || !qfs_set_has(r->members | r->scanned, peer->index))
+  if (r == NULL || !qfs_set_has(r->members | r->scanned | r->relied, peer->index))
     return;
   for (guint i = 1; i <= c->n_peers; i++)
     if (c->peer[i].state == PEER_JOINING && qfs_set_has(r->members, i))
@@ -551,12 +560,13 @@ static void found_intent_free(gpointer data) {
   g_free(found);
 }
 
-static void recovery_start(QfsCoordinator *c, QfsNodeSet members) {
+static void recovery_start(QfsCoordinator *c, QfsNodeSet members, guint64 from) {
   static guint64 generations; /* only compared for equality */
   qfs_catchup_restart_all(c); /* afterwards: nobody is trusted meanwhile */
   QfsRecovery *r = g_new0(QfsRecovery, 1);
   r->generation = ++generations;
   r->members = members;
+  r->from = from;
   r->seen_before = c->seen;
   r->records = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)qfs_record_unref);
   r->winners = g_hash_table_new(qfs_object_id_hash, qfs_object_id_equal);
@@ -570,12 +580,24 @@ static void recovery_start(QfsCoordinator *c, QfsNodeSet members) {
   qfs_view_propose(c, members, c->view.base);
 }
 
-/* While keys are blocked, a node whose unsettled operations were not seen yet is a reason to begin again. */
-static gboolean somebody_unseen(QfsCoordinator *c) {
+gboolean qfs_recovery_somebody_unseen(const QfsCoordinator *c) {
   for (guint i = 1; c->blocked && i <= c->n_peers; i++)
     if (c->peer[i].state == PEER_KNOWN && !c->peer[i].rebuild && !qfs_set_has(c->seen, i))
       return TRUE;
   return FALSE;
+}
+
+static void unite(QfsCoordinator *c, QfsNodeSet members) {
+  QfsNodeSet begin = qfs_unite_begin(c, members);
+  qfs_log(c, G_LOG_LEVEL_WARNING,
+          "too many in-sync nodes are missing, but what they have is at others: these are united");
+  recovery_start(c, begin, qfs_unite_from(c));
+  c->recovery->unites = TRUE;
+  c->recovery->relied = qfs_unite_present(c);
+}
+
+gboolean qfs_recovery_unites(const QfsCoordinator *c) {
+  return c->recovery != NULL && c->recovery->unites;
 }
 
 void qfs_recovery_consider(QfsCoordinator *c) {
@@ -584,16 +606,15 @@ void qfs_recovery_consider(QfsCoordinator *c) {
   if (!c->view_known && (somebody_opens(c) || !choose_view(c)))
     return;
   QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
-  if (c->serving && qfs_view_allows(c, trusted) && !somebody_unseen(c) && !c->recover_again)
+  if (c->serving && qfs_view_allows(c, trusted) && !qfs_recovery_somebody_unseen(c) && !c->recover_again)
     return;
-  QfsNodeSet members = trusted;
-  for (guint i = 1; i <= c->n_peers; i++)
-    if (c->peer[i].state == PEER_KNOWN && !c->peer[i].rebuild)
-      members |= QFS_NODE_BIT(i);
-  members &= c->view.in_sync;
-  if (!qfs_view_allows(c, members) || somebody_opens(c))
+  if (somebody_opens(c) || !qfs_view_has_majority(c, qfs_peers_alive(c)))
     return;
-  if (!qfs_view_has_majority(c, qfs_peers_alive(c)))
-    return;
-  recovery_start(c, members);
+  QfsNodeSet members = qfs_members_present(c);
+  if (qfs_view_allows(c, members))
+    recovery_start(c, members, c->settled);
+  else if (qfs_unite_may(c, members))
+    unite(c, members);
+  else
+    qfs_unite_tell(c);
 }

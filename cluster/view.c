@@ -110,8 +110,7 @@ static gboolean hides(const QfsCoordinator *c, const QfsViewSet *set, QfsNodeSet
   return qfs_set_size(missing) >= qfs_write_quorum(set->replicas) && !qfs_is_given_up(c, missing);
 }
 
-/* The set of an epoch; of too many to remember any node may have been a member. */
-static QfsViewSet unsettled_set(const QfsCoordinator *c, guint i) {
+QfsViewSet qfs_view_unsettled(const QfsCoordinator *c, guint i) {
   QfsViewSet set = c->view.unsettled[i];
   if (set.nodes == 0)
     set.nodes = qfs_set_all(c->n_peers);
@@ -122,7 +121,7 @@ gboolean qfs_is_blocked(const QfsCoordinator *c, guint64 hash) {
   if (!c->blocked)
     return FALSE;
   for (guint i = 0; i < c->view.n_unsettled; i++) {
-    QfsViewSet set = unsettled_set(c, i);
+    QfsViewSet set = qfs_view_unsettled(c, i);
     gboolean known = c->view.unsettled[i].nodes != 0;
     if (hides(c, &set, known ? qfs_set_holders(&set, hash) : set.nodes))
       return TRUE;
@@ -130,10 +129,20 @@ gboolean qfs_is_blocked(const QfsCoordinator *c, guint64 hash) {
   return FALSE;
 }
 
+QfsNodeSet qfs_view_hidden(const QfsCoordinator *c) {
+  QfsNodeSet hidden = 0;
+  for (guint i = 0; i < c->view.n_unsettled; i++) {
+    QfsViewSet set = qfs_view_unsettled(c, i);
+    if (hides(c, &set, set.nodes))
+      hidden |= set.nodes & ~c->seen;
+  }
+  return hidden;
+}
+
 void qfs_view_update_blocked(QfsCoordinator *c) {
   gboolean blocked = FALSE;
   for (guint i = 0; i < c->view.n_unsettled; i++) {
-    QfsViewSet set = unsettled_set(c, i);
+    QfsViewSet set = qfs_view_unsettled(c, i);
     blocked = blocked || hides(c, &set, set.nodes);
   }
   if (c->blocked && !blocked)
@@ -155,6 +164,10 @@ static void add_set(QfsView *view, QfsViewSet set) {
     view->unsettled[view->n_unsettled++] = set;
 }
 
+void qfs_view_suspect_all(QfsCoordinator *c) {
+  add_set(&c->view, (QfsViewSet){.nodes = 0, .replicas = qfs_replicas(c)});
+}
+
 static void note_phase(QfsCoordinator *c) {
   if (c->view.in_sync == c->view.base) {
     c->phase_known = TRUE;
@@ -170,6 +183,12 @@ static void note_phase(QfsCoordinator *c) {
   }
   c->phase[c->n_phase].set = set;
   c->phase[c->n_phase++].after = c->last_seq;
+}
+
+void qfs_view_begin_phase(QfsCoordinator *c) {
+  c->phase_known = TRUE;
+  c->n_phase = 0;
+  note_phase(c);
 }
 
 /* ---- proposals ---- */
@@ -479,6 +498,12 @@ static void propose_for_recovery(QfsCoordinator *c) {
   qfs_view_propose(c, c->proposal.in_sync, c->proposal.base);
 }
 
+/* Are those still there who have to accept the proposal? */
+static gboolean is_hopeful(const QfsCoordinator *c, QfsNodeSet alive) {
+  QfsNodeSet hopeful = (c->proposal_sent & alive) | c->proposal_acked;
+  return has_proposal_majority(c, hopeful) && (c->proposal.in_sync & ~hopeful) == 0;
+}
+
 void qfs_view_evaluate(QfsCoordinator *c) {
   if (c->recovery != NULL)
     propose_for_recovery(c);
@@ -496,9 +521,9 @@ void qfs_view_evaluate(QfsCoordinator *c) {
   else if (!had && c->quorum)
     qfs_log(c, G_LOG_LEVEL_MESSAGE, "quorum: writes are possible");
   if (!c->quorum) {
-    if (!c->view_stable && !majority) {
-      /* The proposal can't come through: go back to the view that is known to be durable. Nodes that
-       * promised the newer epoch will be proposed a newer one still. */
+    if (!c->view_stable && !is_hopeful(c, alive)) {
+      /* The proposal can't come through: go back to the view that is known to be durable, in which those whose
+       * return would make the quorum catch up. Nodes that promised the newer epoch will be proposed a newer one. */
       c->proposal_id = 0;
       c->view_stable = TRUE;
       c->view_stale = TRUE;

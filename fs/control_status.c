@@ -95,6 +95,9 @@ char *control_status_text(const QfsEngineStatus *status, const QfsEngineConfig *
                            status->resize_waits_for != NULL ? status->resize_waits_for : "");
   g_string_append_printf(out, "quorum     %s%s\n", status->quorum ? "yes" : "NO: every write fails",
                          status->recovering ? "; start is not finished" : "");
+  if (status->waits_for != NULL)
+    g_string_append_printf(out, "waits      for %s to return with what only they may have, or to be evicted\n",
+                           status->waits_for);
   g_string_append_printf(out, "unsettled  %" G_GUINT64_FORMAT "\n", status->unsettled);
   guint64 tombstones = 0;
   for (guint i = 0; i < status->nodes; i++)
@@ -219,6 +222,7 @@ char *control_status_json(const QfsEngineStatus *status, const QfsEngineConfig *
   add_text(json, "moving_waits_for", status->resize_waits_for);
   add_flag(json, "quorum", status->quorum);
   add_flag(json, "recovering", status->recovering);
+  add_text(json, "waits_for", status->waits_for);
   add_number(json, "epoch", status->epoch);
   add_number(json, "unsettled", status->unsettled);
   add_flag(json, "gc_running", status->purge_running);

@@ -166,7 +166,7 @@ guint sim_write_quorum(const Sim *sim) {
 static void check_held_but(Sim *sim, const char *key, const QfsRecord *record, Look look,
                            const char *how, const char *when, QfsNodeSet except) {
   const SimKey *known = sim_history_find_key(sim->history, key);
-  if (record == NULL || (sim_is_purged(known, record) && known->acked != record))
+  if (record == NULL || sim->loss_accepted || (sim_is_purged(known, record) && known->acked != record))
     return;
   guint n = count_holders(sim, key, record, look, except);
   guint quorum = sim_write_quorum(sim);
@@ -439,6 +439,8 @@ static gboolean anything_older(Sim *sim, const SimKey *key, const QfsRecord *tom
 /* A tombstone goes from a node: nothing older may be left anywhere that could bring the key back. Evicted nodes are
  * wiped before they could. */
 static void check_purge(Sim *sim, guint node, SimKey *key, const QfsRecord *tombstone) {
+  if (sim->loss_accepted) /* an older version may be the newest now */
+    return;
   check_purge_time(sim, node, tombstone);
   for (guint i = 1; i <= sim->nodes_all; i++) {
     if (node_is(sim, i, evicted))
@@ -493,7 +495,7 @@ void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsReco
     if (old->kind == QFS_KIND_TOMBSTONE)
       check_purge(sim, node, key, old);
     else
-      SIM_CHECK(sim, sim_record_order(old, key->acked) < 0,
+      SIM_CHECK(sim, sim_record_order(old, key->acked) < 0 || sim->loss_accepted,
                 "node %u is in sync and removed %s@%" G_GUINT64_FORMAT, node, old->key,
                 old->timestamp);
     return;
@@ -544,7 +546,7 @@ static gboolean may_be_hidden(Sim *sim, const SimKey *key) {
 void sim_check_whole(Sim *sim, guint node) {
   for (guint i = 0; i < sim->history->keys->len; i++) {
     const SimKey *key = g_ptr_array_index(sim->history->keys, i);
-    if (key->acked == NULL || sim->now_us - key->acked_us < JOINED_SETTLES_US ||
+    if (key->acked == NULL || sim->loss_accepted || sim->now_us - key->acked_us < JOINED_SETTLES_US ||
         sim_is_purged(key, key->acked) ||
         !qfs_set_has(qfs_coordinator_owners(sim->coordinator, key->name), node))
       continue;

@@ -186,7 +186,7 @@ static void on_may_resize(Sim *sim, gpointer unused) {
 void sim_daemon_resize(Sim *sim, guint nodes, guint replicas) {
   SIM_TRACE(sim, "the store is to have %u nodes and %u replicas", nodes, replicas);
   for (guint i = MIN(nodes, sim->nodes_n) + 1; i <= sim->nodes_all; i++)
-    sim->disk[i].rolled_back = TRUE; /* what it has, if anything, is to go */
+    sim->disk[i].rolled_back = sim->disk[i].fresh = TRUE; /* what it has, if anything, is to go */
   sim->nodes_n = nodes;
   sim->replicas_k = replicas;
   sim->former_n = MIN(sim->former_n, nodes);

@@ -49,6 +49,7 @@ typedef struct {
   gboolean dying;       /* its process is being killed: closing changes nothing */
   gboolean lost;        /* lost something that counts as there until the node is in sync again */
   gboolean ever_lost;   /* the same for good */
+  gboolean fresh;       /* never in sync since the store got it */
   gboolean rotten;      /* SQLite: damaged, and not replaced or wiped since */
   GPtrArray *bad_chunks; /* QfsChunk without data: rows that sim_disk_rot_chunk made unreadable */
   GHashTable *planted;  /* keys whose rows sim_disk_plant changed */

@@ -209,7 +209,7 @@ static void on_care(Sim *sim, gpointer unused) {
                !sim_disk_has_bad_rows(&sim->disk[i]) &&
                g_hash_table_size(sim->disk[i].planted) == 0) {
         faults->broken &= ~QFS_NODE_BIT(i);
-        sim->disk[i].lost = FALSE;
+        sim->disk[i].lost = sim->disk[i].fresh = FALSE;
       }
       if (faults->active && sim_random_percent(dice(sim), 4))
         sim_disk_keep_copy(&sim->disk[i]);
@@ -499,7 +499,7 @@ static void on_evict(Sim *sim, gpointer data) {
   if (sim_random_percent(dice(sim), 30))
     sim_disk_damage(&sim->disk[number],
                     sim_random_percent(dice(sim), 50) ? SIM_DAMAGE_OLD_COPY : SIM_DAMAGE_DELETE);
-  sim->disk[number].lost = sim->disk[number].rolled_back = TRUE;
+  sim->disk[number].lost = sim->disk[number].ever_lost = sim->disk[number].rolled_back = TRUE;
   ask_node_then(sim, number, QFS_NODE_EVICT, on_evicted, evict);
 }
 
@@ -770,6 +770,15 @@ void sim_faults_break(Sim *sim, guint n) {
 void sim_faults_break_one_more(Sim *sim) {
   if (qfs_set_size(sim->faults->held) < sim->nodes_n)
     sim_faults_break(sim, 1);
+}
+
+void sim_faults_evict(Sim *sim, QfsNodeSet nodes) {
+  for (; nodes != 0; nodes &= nodes - 1) {
+    guint number = (guint)__builtin_ctzll(nodes) + 1;
+    SIM_TRACE(sim, "node %u is given up", number);
+    sim->disk[number].lost = sim->disk[number].rolled_back = TRUE;
+    ask_node(sim, number, QFS_NODE_EVICT);
+  }
 }
 
 void sim_faults_restart(Sim *sim, gboolean in_good_order) {

@@ -45,4 +45,6 @@ gboolean sim_all_is_well(Sim *sim);
 /* The same of those nodes that no fault holds. */
 gboolean sim_all_is_well_but_held(Sim *sim);
 /* Ends the daemon in good order or not, and starts it again a little later. */
+/* By command: what only these nodes may have is given up. They return empty. */
+void sim_faults_evict(Sim *sim, QfsNodeSet nodes);
 void sim_faults_restart(Sim *sim, gboolean in_good_order);

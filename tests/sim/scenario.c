@@ -7,6 +7,7 @@
  *   linear order
  */
 #include "check.h"
+#include "cluster/placement.h"
 #include "faults.h"
 #include "workload.h"
 
@@ -217,13 +218,23 @@ static void wait_for_intents(Sim *sim) {
   sim_fail(sim, "node %u still has %u intents of batches that are over", node, n);
 }
 
-/* Beyond what must be survived a lost disk may have had the only copy that was left: its keys then answer
- * EHOSTDOWN for good (DESIGN 1.6), and the store does not come to rest. */
+/* Beyond what must be survived lost disks may have had the only copies that were left: the store then waits for good
+ * (DESIGN 1.6), and tells for which nodes: each of them did lose something, or never had anything yet, and so did W or more. */
 static gboolean may_wait_for_good(Sim *sim) {
-  gboolean lost = FALSE;
-  for (guint i = 1; i <= sim->nodes_n; i++)
-    lost = lost || sim->disk[i].ever_lost;
-  return sim->options.unlimited && lost;
+  QfsNodeSet nodes = sim->coordinator != NULL ? qfs_coordinator_waits_for(sim->coordinator) : 0;
+  QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
+  guint lost = 0;
+  gboolean all_lost = nodes != 0;
+  if (nodes != 0)
+    qfs_coordinator_status(sim->coordinator, status);
+  for (guint i = 1; i <= sim->nodes_all; i++) {
+    gboolean empty = sim->disk[i].ever_lost || sim->disk[i].fresh;
+    lost += empty;
+    all_lost = all_lost && (!qfs_set_has(nodes, i) || empty);
+  }
+  gboolean enough = lost >= status->write_quorum;
+  qfs_engine_status_free(status);
+  return sim->options.unlimited && all_lost && enough;
 }
 
 static void end_run(Sim *sim) {
@@ -232,6 +243,23 @@ static void end_run(Sim *sim) {
   sim->result->digest = sim->trace.digest;
   sim->result->lines = sim->trace.lines;
   sim->result->finished = TRUE;
+}
+
+/* DESIGN 1.6: the operator accepts the loss, of the nodes that the store names; then it goes on, with what is left. */
+static void accept_loss(Sim *sim) {
+  gint64 deadline_us = sim->now_us + QUIET_TIMEOUT_US;
+  sim->loss_accepted = TRUE;
+  while (!sim_all_is_well(sim)) {
+    sim_faults_evict(sim, qfs_coordinator_waits_for(sim->coordinator));
+    sim_run_for(sim, SIM_SECOND);
+    if (sim->now_us > deadline_us) {
+      describe(sim);
+      sim_fail(sim, "not at rest %d s after all lost nodes were evicted", (int)(QUIET_TIMEOUT_US / SIM_SECOND));
+    }
+  }
+  SIM_TRACE(sim, "at rest after lost nodes were evicted");
+  sim_check_converged(sim);
+  wait_for_intents(sim);
 }
 
 /* All settled, all in sync, owners agree. FALSE: it waits for good, and that is right. */
@@ -417,6 +445,7 @@ void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *r
   if (!come_to_rest(sim, "faults ended")) {
     sim->result->waiting = TRUE;
     end_run(sim);
+    accept_loss(sim);
     sim_free(sim);
     return;
   }

@@ -116,6 +116,7 @@ struct Sim {
   gint64 greatest_wall_ms; /* ever shown */
   gint64 wake_us;          /* G_MAXINT64: none */
   guint64 wake_id;
+  gboolean loss_accepted;  /* what was acknowledged may be lost from here on: the operator gave it up */
   gboolean collect_forced; /* tombstones are collected whatever their age */
   guint power_losses;
   gint64 first_power_loss_us;
