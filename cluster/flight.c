@@ -199,19 +199,20 @@ static QfsObjectId object_of(const QfsFlight *flight) {
   return (QfsObjectId){0, 0};
 }
 
-/* Nodes that must not get the record yet: they lack chunks that it names. */
-static QfsNodeSet lack_chunks(QfsCoordinator *c, const QfsFlight *flight) {
-  QfsObjectId id = object_of(flight);
-  if (flight->message->records == NULL || qfs_object_is_none(id))
-    return 0;
-  QfsObject *object = qfs_object_find(c, id);
+QfsNodeSet qfs_lack_chunks(QfsCoordinator *c, QfsObjectId id, guint64 seq) {
+  QfsObject *object = qfs_object_is_none(id) ? NULL : qfs_object_find(c, id);
   QfsNodeSet lack = 0;
   for (guint i = 0; object != NULL && i < object->flights->len; i++) {
     QfsFlight *chunks = object->flights->pdata[i];
-    if (chunks->seq < flight->seq)
+    if (chunks->seq < seq)
       lack |= qfs_flight_targets(c, chunks) & ~chunks->acked;
   }
   return lack;
+}
+
+/* Nodes that must not get it yet. */
+static QfsNodeSet lack_chunks(QfsCoordinator *c, const QfsFlight *flight) {
+  return flight->message->records != NULL ? qfs_lack_chunks(c, object_of(flight), flight->seq) : 0;
 }
 
 static void flight_send(QfsCoordinator *c, QfsFlight *flight) {
@@ -397,6 +398,26 @@ static void forget(GQueue *flights, QfsNodeSet bit, gboolean lost) {
     flight->full &= ~bit;
     if (lost) /* it may come back with less than it had acknowledged */
       flight->acked &= ~bit;
+  }
+}
+
+static gboolean carries(const QfsFlight *flight, guint64 hash) {
+  const QfsMessageType type = flight->message->type;
+  gboolean found = FALSE;
+  for (guint i = 0; i < flight->n_hashes; i++)
+    found = found || flight->hashes[i] == hash;
+  return found && (type == QFS_MESSAGE_APPLY || type == QFS_MESSAGE_COMMIT);
+}
+
+void qfs_flights_lost_row(QfsCoordinator *c, const QfsKey *key, guint node) {
+  for (GList *link = c->flights.head; link != NULL; link = link->next) {
+    QfsFlight *flight = link->data;
+    if (flight->quorum || !carries(flight, key->hash))
+      continue;
+    flight->tainted |= (flight->acked | flight->outstanding) != 0;
+    flight->acked &= ~QFS_NODE_BIT(node);
+    flight->outstanding = 0; /* answers that are under way may be of before */
+    flight->round++;
   }
 }
 

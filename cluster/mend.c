@@ -102,8 +102,6 @@ static void work_over(QfsCoordinator *c, QfsOp *op) {
     qfs_key_bump(c, op->key->hash);
   qfs_op_finish(c, op, work->failed ? QFS_NO_QUORUM : QFS_OK);
   qfs_op_release(c, op);
-  if (work->changed != 0)
-    qfs_flights_dispatch(c); /* what the bad row had refused */
 }
 
 static void fixed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
@@ -145,13 +143,17 @@ static QfsMessage *fix_for(QfsCoordinator *c, const QfsOp *op, guint node, QfsRe
   return message;
 }
 
-/* A node told of a bad row and has none by that name: the name is damaged, too, and the row can't be reached. */
+void qfs_mend_unreachable(QfsCoordinator *c, QfsPeer *peer) {
+  if (++peer->unreachable_rows >= QFS_UNREACHABLE_ROWS_MAX)
+    qfs_peer_fail(c, peer, "damaged rows can't be reached by their names", TRUE);
+}
+
 static void check_reported(QfsCoordinator *c, const Work *work) {
   for (QfsNodeSet rest = work->mend->reported & work->asked; rest != 0; rest &= rest - 1) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(rest) + 1];
     const Found *found = &work->at[peer->index];
-    if (!found->bad && found->record == NULL && ++peer->unreachable_rows >= QFS_UNREACHABLE_ROWS_MAX)
-      qfs_peer_fail(c, peer, "damaged rows can't be reached by their names", TRUE);
+    if (!found->bad && found->record == NULL)
+      qfs_mend_unreachable(c, peer);
   }
 }
 
@@ -221,12 +223,14 @@ static void mend_step(QfsCoordinator *c, QfsOp *op) {
   if (qfs_op_is_dead(c, op) || op->request == NULL)
     return;
   Work *work = op->extra;
-  if (!may_mend(c, op)) {
+  if (!may_mend(c, op) || qfs_mend_is_known(c, work->mend)) {
     qfs_op_finish(c, op, QFS_NO_QUORUM);
     return;
   }
+  work->mend->op = op;
   if (!qfs_op_lock_keys(c, op) || !qfs_key_wait_acked(op->key, op))
     return;
+  work->mend->op = NULL;
   work->epoch = c->view.epoch;
   work->holders = qfs_readable(c, op->key->hash);
   work->asked = work->holders | (work->mend->subjects & qfs_peers_alive(c));
@@ -272,6 +276,7 @@ static void give_up(QfsCoordinator *c, QfsMend *mend) {
 }
 
 void qfs_mend_over(QfsCoordinator *c, QfsMend *mend, QfsStatus status) {
+  const gboolean waited_for = mend->needed != 0 && status == QFS_OK;
   mend->running = FALSE;
   c->mends_running--;
   if (status == QFS_IO)
@@ -286,9 +291,12 @@ void qfs_mend_over(QfsCoordinator *c, QfsMend *mend, QfsStatus status) {
     qfs_wake_at(c, mend->at_us);
   }
   resume_waiters(c);
+  if (waited_for) /* also if the row was found to be good: it may have been mended before the refusal was heard of */
+    qfs_flights_dispatch(c);
 }
 
 static void mend_over(QfsCoordinator *c, QfsOp *op, QfsStatus status) {
+  ((QfsMend *)op->internal_data)->op = NULL;
   qfs_mend_over(c, op->internal_data, status);
 }
 
@@ -297,6 +305,10 @@ static void mend_start(QfsCoordinator *c, QfsMend *mend) {
   c->mends_running++;
   if (mend->key == NULL) {
     qfs_mend_chunk_start(c, mend);
+    return;
+  }
+  if (qfs_mend_is_known(c, mend)) {
+    qfs_mend_known_start(c, mend);
     return;
   }
   QfsOp *op = qfs_op_new(c, qfs_request_new(QFS_REQUEST_GET, mend->key, NULL, NULL), mend_step);
@@ -310,8 +322,23 @@ static void mend_start(QfsCoordinator *c, QfsMend *mend) {
   mend_step(c, op);
 }
 
+/* A row that was found bad while its key's lock is waited for: who has the lock may wait for the row. TRUE: one is begun
+ * anew, without the lock. */
+static gboolean gives_up_lock(QfsCoordinator *c) {
+  for (GList *link = c->mends.head; link != NULL; link = link->next) {
+    QfsMend *mend = link->data;
+    if (mend->op == NULL || !qfs_mend_is_known(c, mend))
+      continue;
+    qfs_op_finish(c, mend->op, QFS_NO_QUORUM);
+    qfs_wake_at(c, c->env->now_us(c->env));
+    return TRUE;
+  }
+  return FALSE;
+}
+
 void qfs_mends_consider(QfsCoordinator *c) {
-  if (g_queue_is_empty(&c->mends) || !qfs_can_write(c) || c->view_dirty || c->closing || c->purge != NULL)
+  if (g_queue_is_empty(&c->mends) || gives_up_lock(c) || !qfs_can_write(c) || c->view_dirty || c->closing ||
+      c->purge != NULL)
     return;
   gint64 now_us = c->env->now_us(c->env);
   for (GList *link = c->mends.head; link != NULL && c->mends_running < RUNNING_MAX;) {

@@ -28,9 +28,10 @@ typedef struct {
 } Work;
 
 static void over(QfsCoordinator *c, Work *work, QfsStatus status) {
-  qfs_mend_over(c, work->mend, status);
+  QfsMend *mend = work->mend;
   qfs_chunk_free(work->copy);
   g_free(work);
+  qfs_mend_over(c, mend, status);
 }
 
 static gboolean may_mend(QfsCoordinator *c) {
@@ -51,10 +52,7 @@ static void fixed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer 
     work->failed = TRUE;
   if (--work->left > 0)
     return;
-  gboolean failed = work->failed;
-  over(c, work, failed ? QFS_NO_QUORUM : QFS_OK);
-  if (!failed)
-    qfs_flights_dispatch(c); /* what the bad row had refused */
+  over(c, work, work->failed ? QFS_NO_QUORUM : QFS_OK);
 }
 
 static gboolean is_missing(const Work *work, guint node) {
@@ -81,12 +79,11 @@ static void fix(QfsCoordinator *c, Work *work) {
     over(c, work, QFS_OK);
 }
 
-/* A node told of a bad row and has none by that name: the name is damaged, too, and the row can't be reached. */
 static void check_subjects(QfsCoordinator *c, const Work *work) {
   for (QfsNodeSet rest = work->mend->reported & work->asked; rest != 0; rest &= rest - 1) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(rest) + 1];
-    if (work->at[peer->index].lacks && ++peer->unreachable_rows >= QFS_UNREACHABLE_ROWS_MAX)
-      qfs_peer_fail(c, peer, "damaged rows can't be reached by their names", TRUE);
+    if (work->at[peer->index].lacks)
+      qfs_mend_unreachable(c, peer);
   }
 }
 

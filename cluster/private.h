@@ -10,6 +10,7 @@
  *   resize.c       another N or K                             tidy.c     removing rows from other nodes than the owners
  *   purge.c        collecting tombstones            evict.c    nodes given up by command
  *   mend.c, mend_chunk.c  bad rows, and differences between holders     scrub.c, scrub_range.c  looking for them
+ *   mend_known.c   a bad row of a key about which something is under way
  *   reclaim.c      chunk rows that no record has
  *   recovery.c     start, and loss of all trusted nodes      catchup.c  one returning node
  *
@@ -153,6 +154,8 @@ void qfs_flights_join(QfsCoordinator *c);              /* after a node began to 
 void qfs_flights_settled(QfsCoordinator *c);           /* after the mark moved */
 void qfs_flights_forget_peer(QfsCoordinator *c, QfsPeer *peer, gboolean lost); /* its outstanding bits */
 QfsNodeSet qfs_flight_targets(QfsCoordinator *c, const QfsFlight *flight);
+/* Nodes that lack chunks of the object which a record with number `seq` may name. */
+QfsNodeSet qfs_lack_chunks(QfsCoordinator *c, QfsObjectId id, guint64 seq);
 
 /* ---- per-key order ---- */
 
@@ -180,6 +183,10 @@ void qfs_key_set_base(QfsKey *key, QfsRecord *record);
 void qfs_key_unlock(QfsCoordinator *c, QfsKey *key, QfsOp *op);
 guint64 qfs_key_counter(QfsCoordinator *c, guint64 hash);  /* changes whenever the key's state may have */
 void qfs_key_bump(QfsCoordinator *c, guint64 hash);
+
+/* The node's row of the key goes back to the acknowledged version: what is in flight is to be sent there (again). Nothing
+ * is sent before the next qfs_flights_dispatch. */
+void qfs_flights_lost_row(QfsCoordinator *c, const QfsKey *key, guint node);
 
 /* ---- the newest record of a key ---- */
 
@@ -504,6 +511,7 @@ struct QfsMend {
   QfsNodeSet needed;     /* of them: something can't go on before, whose node fails if there is no good copy */
   gboolean missing;      /* a chunk row that a record has, and that some holder seemed to lack */
   gboolean running;
+  QfsOp *op;             /* running, and waiting for the key's lock */
   gint64 at_us;
   guint tries;
 };
@@ -511,6 +519,11 @@ struct QfsMend {
 #define QFS_UNREACHABLE_ROWS_MAX 3
 void qfs_mend_over(QfsCoordinator *c, QfsMend *mend, QfsStatus status);
 void qfs_mend_chunk_start(QfsCoordinator *c, QfsMend *mend); /* mend_chunk.c */
+/* mend_known.c: of a bad record, is the version in memory that belongs there? Then the key's lock is not needed. */
+gboolean qfs_mend_is_known(QfsCoordinator *c, const QfsMend *mend);
+void qfs_mend_known_start(QfsCoordinator *c, QfsMend *mend);
+/* It told of a bad row and has none by that name: the name is damaged, too, and the row can't be reached. */
+void qfs_mend_unreachable(QfsCoordinator *c, QfsPeer *peer);
 void qfs_mends_consider(QfsCoordinator *c);
 void qfs_mends_clear(QfsCoordinator *c);
 /* `resume` is called when some key was mended, or could not be. */
