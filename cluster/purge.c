@@ -67,8 +67,8 @@ static Wait waits_for(const QfsCoordinator *c) {
   if (!c->view_stable || !c->quorum || c->blocked)
     return WAIT_QUORUM;
   if (c->view.base != c->view.in_sync || c->mover != NULL || qfs_resize_is_wanted(c) ||
-      qfs_tidy_is_due(c) || c->view.former_nodes != 0)
-    return WAIT_MOVE;
+      qfs_tidy_is_due(c) || c->view.former_nodes != 0 || c->n_peers > qfs_view_nodes(c))
+    return WAIT_MOVE; /* nodes above N have rows until they are removed */
   return intents_are_left(c) ? WAIT_RENAMES : WAIT_NOTHING;
 }
 
