@@ -383,10 +383,12 @@ gboolean qfs_peer_reply_ok(QfsCoordinator *c, QfsPeer *peer, const QfsMessage *r
   switch (reply->status) {
   case QFS_OK:
     return TRUE;
-  case QFS_STALE: /* it promised a newer epoch: propose one above that */
-    c->epoch_seen = MAX(c->epoch_seen, reply->epoch);
-    c->view_stale = TRUE;
-    c->view_dirty = TRUE;
+  case QFS_STALE: /* it promised a newer epoch: propose one above that, unless ours is above it by now */
+    if (reply->epoch > (c->view_stable ? c->view.epoch : c->proposal.epoch)) {
+      c->epoch_seen = MAX(c->epoch_seen, reply->epoch);
+      c->view_stale = TRUE;
+      c->view_dirty = TRUE;
+    }
     return FALSE;
   case QFS_NO_SPACE:
     return FALSE;
