@@ -213,6 +213,7 @@ static void continue_spans(QfsCoordinator *c, QfsOp *op) {
   set_spans(record, qfs_object_may_extend(c, record->object, newest)
                         ? qfs_spans_extend(merged, op->number)
                         : qfs_spans_append(merged, op->number));
+  qfs_reclaim_note_spans(c, record->spans);
 }
 
 static void take_plan(QfsCoordinator *c, QfsOp *op, QfsPlan *plan) {

@@ -359,6 +359,8 @@ void qfs_reclaim_stop(QfsCoordinator *c);
 gboolean qfs_reclaim_is_due(const QfsCoordinator *c);
 /* A write was given up: what was proved of its time does not hold any more. */
 void qfs_reclaim_unprove(QfsCoordinator *c);
+/* A version has these: so many that a run which proves that gaps between them are empty is worth it? */
+void qfs_reclaim_note_spans(QfsCoordinator *c, GBytes *spans);
 /* The flight carries records or chunks: their objects are alive. */
 void qfs_reclaim_note_flight(QfsCoordinator *c, const QfsMessage *message);
 
@@ -713,6 +715,7 @@ struct QfsCoordinator {
   gboolean reclaim_wanted;
   gboolean reclaim_forced;        /* by command, which waits for its end */
   guint64 reclaim_last_removed;
+  guint64 reclaim_runs;           /* that passed nothing over */
   guint64 reclaim_seq;            /* ... once operations up to this one are settled */
   gint64 reclaim_at_us;           /* ... not before */
   gboolean reclaim_proving;       /* a run has ended, and its proof waits until operations up to */

@@ -37,8 +37,6 @@ static char *query(Fixture *f, guint node, const char *sql) {
   return g_string_free(text, FALSE);
 }
 
-static void set_up_without_faults(Fixture *f, gconstpointer how) { set_up(f, NULL); }
-
 static void put_keys(Fixture *f) {
   for (guint i = 0; i < KEYS; i++) {
     g_autofree char *key = g_strdup_printf("key%u", i);
