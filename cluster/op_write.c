@@ -474,13 +474,7 @@ static void next_chunk_base(QfsCoordinator *c, QfsOp *op) {
         qfs_op_park(c, op);
         return;
       }
-      QfsRead *what = qfs_read_new(QFS_READ_CHUNKS, 0);
-      what->object = id;
-      what->index = planned->index;
-      what->count = 1;
-      what->spans = qfs_record_spans(op->base);
-      QfsNodeSet except = (nodes & ~op->bad_at) != 0 ? op->bad_at : 0;
-      qfs_ask(c, what, id.placement, nodes, except, 1, chunk_base_read, qfs_op_ref(op));
+      qfs_chunks_read(c, op->base, planned->index, 1, nodes, op->bad_at, chunk_base_read, qfs_op_ref(op));
       return;
     }
     add_chunk(op, planned, NULL);

@@ -3,7 +3,7 @@
  *   coordinator.c  life, events, peers          rpc.c      requests to nodes, repetition, suspicion
  *   view.c         epochs and the in-sync set    flight.c   replicated writes on their way
  *   keys.c         per-key order                 fetch.c    the newest record of a key
- *   reads.c        direct reads, avoiding slow nodes
+ *   reads.c        direct reads, avoiding slow nodes     chunk_read.c   of chunks, holes confirmed
  *   op.c           requests and deadlines        op_get.c, op_write.c, op_remove.c, op_rename.c, op_node.c
  *   objects.c      pins, garbage                 settle.c   durability in the background
  *   mover.c        giving nodes what they will have to hold
@@ -222,6 +222,11 @@ static inline QfsNodeSet qfs_read_bit(const QfsRead *read) {
 }
 /* A read failed at its node: demote it if others can answer. TRUE: ask another one. */
 gboolean qfs_read_failed(QfsCoordinator *c, guint64 hash, QfsRead *read);
+
+/* Chunks of a version from `nodes`, rather not those of `bad_at`; `done` as of qfs_ask with a need of 1, perhaps after
+ * a second node confirmed that there is no row: chunk_read.c. */
+void qfs_chunks_read(QfsCoordinator *c, QfsRecord *record, guint64 index, guint count, QfsNodeSet nodes,
+                     QfsNodeSet bad_at, QfsReadDone done, gpointer data);
 
 /* ---- operations ---- */
 

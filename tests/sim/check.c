@@ -434,7 +434,8 @@ static void check_purge_time(Sim *sim, guint node, const QfsRecord *tombstone) {
             node, tombstone->key, tombstone->timestamp, age_ms, sim->config.tombstone_grace_s);
   for (guint i = 1, n = members(sim); i <= n; i++) {
     g_autofree QfsNodeMeta *meta = g_new0(QfsNodeMeta, 1);
-    if (!node_is(sim, i, evicted) && sim_disk_meta(&sim->disk[i], meta))
+    /* Whose files are damaged is wiped when it is met. */
+    if (!node_is(sim, i, evicted) && !sim->disk[i].lost && sim_disk_meta(&sim->disk[i], meta))
       SIM_CHECK(sim, meta->settled >= tombstone->seq,
                 "node %u collected the tombstone %s@%" G_GUINT64_FORMAT
                 ", which node %u does not know to be settled",
