@@ -538,8 +538,7 @@ void qfs_view_evaluate(QfsCoordinator *c) {
   } else if (!c->view_stable && c->proposal.epoch == c->epoch_seen &&
              (want == c->proposal.in_sync ||
               (has_other_layout(&c->proposal, &c->view) && (c->proposal.in_sync & ~want) == 0)) &&
-             (c->proposal_sent & ~alive & ~c->proposal_acked) == 0 &&
-             (c->proposal.in_sync & ~(c->proposal_sent | c->proposal_acked)) == 0) {
+             is_hopeful(c, alive)) {
     return; /* on its way */
   }
   c->view_stale = FALSE;
