@@ -56,7 +56,7 @@ gboolean qfs_read_run(QfsRead *read, QfsReplica *replica) {
     break;
   case QFS_READ_LIST:
     read->list = qfs_records_new();
-    ok = replica->ops->record_list(replica, read->key, read->after, read->limit, read->list,
+    ok = replica->ops->record_list(replica, read->key, read->after, read->limit, read->whole, read->list,
                                    &read->more, &error);
     break;
   case QFS_READ_CHUNKS:

@@ -33,6 +33,7 @@ typedef struct {
   char *key;                 /* RECORD: key; LIST: directory */
   char *after;               /* LIST */
   guint limit;               /* LIST */
+  gboolean whole;            /* LIST: with the data */
   QfsObjectId object;        /* CHUNKS: per index of [index, index + count) the newest row of `spans` */
   guint64 index;
   guint count;

@@ -143,18 +143,23 @@ static void note_late(QfsCoordinator *c, const Sent *sent, QfsNodeSet bit, const
 }
 
 static void flight_send(QfsCoordinator *c, QfsFlight *flight);
-static QfsObjectId object_of(const QfsFlight *flight);
+
+static gboolean names_object(const QfsFlight *flight, QfsObjectId id) {
+  const GPtrArray *records = flight->message->records;
+  for (guint i = 0; records != NULL && i < records->len; i++)
+    if (qfs_object_equal(((const QfsRecord *)records->pdata[i])->object, id))
+      return TRUE;
+  return FALSE;
+}
 
 /* Records that waited for these chunks. */
 static void send_held_back(QfsCoordinator *c, const QfsFlight *chunks) {
   if (!c->view_stable)
     return;
-  QfsObjectId id = object_of(chunks);
-  for (const GList *link = chunks->link.next; link != NULL; link = link->next) {
-    QfsFlight *flight = link->data;
-    if (flight->message->records != NULL && qfs_object_equal(object_of(flight), id))
-      flight_send(c, flight);
-  }
+  const QfsObjectId id = ((const QfsChunk *)chunks->message->chunks->pdata[0])->object;
+  for (const GList *link = chunks->link.next; link != NULL; link = link->next)
+    if (names_object(link->data, id))
+      flight_send(c, link->data);
 }
 
 static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
@@ -190,17 +195,8 @@ static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
     flight_check(c, flight);
 }
 
-static QfsObjectId object_of(const QfsFlight *flight) {
-  GPtrArray *records = flight->message->records, *chunks = flight->message->chunks;
-  if (records != NULL && records->len > 0)
-    return ((QfsRecord *)records->pdata[records->len - 1])->object;
-  if (chunks != NULL && chunks->len > 0)
-    return ((QfsChunk *)chunks->pdata[0])->object;
-  return (QfsObjectId){0, 0};
-}
-
 QfsNodeSet qfs_lack_chunks(QfsCoordinator *c, QfsObjectId id, guint64 seq) {
-  QfsObject *object = qfs_object_is_none(id) ? NULL : qfs_object_find(c, id);
+  const QfsObject *object = qfs_object_is_none(id) ? NULL : qfs_object_find(c, id);
   QfsNodeSet lack = 0;
   for (guint i = 0; object != NULL && i < object->flights->len; i++) {
     QfsFlight *chunks = object->flights->pdata[i];
@@ -212,7 +208,11 @@ QfsNodeSet qfs_lack_chunks(QfsCoordinator *c, QfsObjectId id, guint64 seq) {
 
 /* Nodes that must not get it yet. */
 static QfsNodeSet lack_chunks(QfsCoordinator *c, const QfsFlight *flight) {
-  return flight->message->records != NULL ? qfs_lack_chunks(c, object_of(flight), flight->seq) : 0;
+  const GPtrArray *records = flight->message->records;
+  QfsNodeSet lack = 0;
+  for (guint i = 0; records != NULL && i < records->len; i++)
+    lack |= qfs_lack_chunks(c, ((const QfsRecord *)records->pdata[i])->object, flight->seq);
+  return lack;
 }
 
 static void flight_send(QfsCoordinator *c, QfsFlight *flight) {

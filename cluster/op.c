@@ -5,6 +5,16 @@
 
 #define FULL_LOOK_US (50 * 1000)
 
+static void insert_by_deadline(QfsCoordinator *c, QfsOp *op) {
+  GList *before = c->ops.tail;
+  while (before != NULL && ((QfsOp *)before->data)->deadline_us > op->deadline_us)
+    before = before->prev;
+  if (before == c->ops.tail)
+    g_queue_push_tail_link(&c->ops, &op->link);
+  else
+    g_queue_insert_before_link(&c->ops, before != NULL ? before->next : c->ops.head, &op->link);
+}
+
 QfsOp *qfs_op_new(QfsCoordinator *c, QfsRequest *request, void (*step)(QfsCoordinator *, QfsOp *)) {
   QfsOp *op = g_slice_new0(QfsOp);
   op->request = request;
@@ -13,15 +23,15 @@ QfsOp *qfs_op_new(QfsCoordinator *c, QfsRequest *request, void (*step)(QfsCoordi
   guint factor = request->type == QFS_REQUEST_NODE ? 10 : 1;
   op->deadline_us = c->env->now_us(c->env) + (gint64)c->config.timeout_ms * 1000 * factor;
   op->link.data = op;
-  GList *before = c->ops.tail;
-  while (before != NULL && ((QfsOp *)before->data)->deadline_us > op->deadline_us)
-    before = before->prev;
-  if (before == c->ops.tail)
-    g_queue_push_tail_link(&c->ops, &op->link);
-  else
-    g_queue_insert_before_link(&c->ops, before != NULL ? before->next : c->ops.head, &op->link);
+  insert_by_deadline(c, op);
   request->op = op;
   return op;
+}
+
+void qfs_op_extend(QfsCoordinator *c, QfsOp *op, guint factor) {
+  g_queue_unlink(&c->ops, &op->link);
+  op->deadline_us += (gint64)c->config.timeout_ms * 1000 * (factor - 1);
+  insert_by_deadline(c, op);
 }
 
 QfsOp *qfs_op_ref(QfsOp *op) {
@@ -100,6 +110,7 @@ void qfs_op_finish(QfsCoordinator *c, QfsOp *op, QfsStatus status) {
 
 void qfs_op_release(QfsCoordinator *c, QfsOp *op) {
   qfs_op_ref(op);
+  qfs_subtree_release(c, op, FALSE);
   if (op->creating) {
     op->creating = FALSE;
     g_autofree char *parent = qfs_key_parent(op->key2 ? op->key2->key : op->key->key);
@@ -177,7 +188,7 @@ void qfs_ops_resume(QfsCoordinator *c) {
   }
 }
 
-static gboolean key_has_quorum(QfsCoordinator *c, const QfsKey *key) {
+gboolean qfs_key_has_quorum(QfsCoordinator *c, const QfsKey *key) {
   if (key == NULL)
     return TRUE;
   QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED) & ~qfs_peers_silent(c);
@@ -193,7 +204,7 @@ gboolean qfs_op_may_write(QfsCoordinator *c, QfsOp *op) {
     return FALSE;
   }
   if (qfs_can_write(c) && !c->view_dirty) {
-    if (key_has_quorum(c, op->key) && key_has_quorum(c, op->key2)) {
+    if (qfs_key_has_quorum(c, op->key) && qfs_key_has_quorum(c, op->key2)) {
       if (c->flight_bytes < QFS_FLIGHT_BYTES_MAX && c->flights.length < QFS_FLIGHTS_MAX)
         return TRUE;
       qfs_wake_at(c, c->env->now_us(c->env) + FULL_LOOK_US); /* who is it that we wait for? */
@@ -252,6 +263,8 @@ gboolean qfs_op_is_superseded(QfsCoordinator *c, QfsOp *op, guint again) {
 }
 
 gboolean qfs_op_lock_keys(QfsCoordinator *c, QfsOp *op) {
+  if (qfs_subtree_holds_back(c, op))
+    return FALSE;
   gboolean swap = op->key2 != NULL && strcmp(op->key->key, op->key2->key) > 0;
   QfsKey *first = swap ? op->key2 : op->key;
   QfsKey *second = swap ? op->key : op->key2;
@@ -296,6 +309,11 @@ void qfs_op_tell(QfsCoordinator *c, const QfsOp *op) {
     change.former_key = op->key->key;
   }
   c->config.changed(&change, c->config.changed_data);
+  if (op->change == QFS_CHANGE_RENAME && qfs_record_exists(op->result)) { /* exchanged */
+    change.record = op->result;
+    change.former_key = op->key2->key;
+    c->config.changed(&change, c->config.changed_data);
+  }
 }
 
 /* ---- the record flight ---- */

@@ -8,9 +8,7 @@
 #include <string.h>
 
 #define LIST_LIMIT_MAX 4096
-
-typedef void (*PageDone)(QfsCoordinator *c, QfsStatus status, GPtrArray *entries, gboolean more,
-                         gpointer data);
+#define WHOLE_LIMIT 1024
 
 typedef struct {
   char *dir, *after;
@@ -20,10 +18,11 @@ typedef struct {
   guint64 base_epoch;      /* `left` was reckoned by the base of this view */
   QfsStatus status;
   gboolean mending;        /* a bad row was met */
+  gboolean whole;          /* with data and tombstones */
   gboolean more;
   char *cut;               /* smallest last name of the nodes that have more: beyond it is unknown */
   GHashTable *found;       /* key -> QfsRecord, newest */
-  PageDone done;
+  QfsListDone done;
   gpointer data;
 } Page;
 
@@ -98,7 +97,7 @@ static void page_end(QfsCoordinator *c, Page *page) {
     }
     g_free(last);
     last = g_strdup(name_of(record));
-    if (qfs_record_exists(record)) {
+    if (page->whole || qfs_record_exists(record)) {
       kept++;
       i++;
     } else {
@@ -183,15 +182,17 @@ static void page_start(QfsCoordinator *c, Page *page) {
   what->key = g_strdup(page->dir);
   what->after = g_strdup(page->after);
   what->limit = page->limit;
+  what->whole = page->whole;
   qfs_ask(c, what, qfs_key_hash(page->dir), trusted, page->failed, need, node_listed, page);
 }
 
-static void list_page(QfsCoordinator *c, const char *dir, const char *after, guint limit, PageDone done,
-                      gpointer data) {
+static void list_page(QfsCoordinator *c, const char *dir, const char *after, guint limit, gboolean whole,
+                      QfsListDone done, gpointer data) {
   Page *page = g_slice_new0(Page);
   page->dir = g_strdup(dir);
   page->after = g_strdup(after);
   page->limit = CLAMP(limit, 1, LIST_LIMIT_MAX);
+  page->whole = whole;
   page->found =
       g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)qfs_record_unref);
   page->done = done;
@@ -220,8 +221,12 @@ void qfs_op_list(QfsCoordinator *c, QfsRequest *request) {
   QfsOp *op = qfs_op_new(c, request, no_step);
   op->sent = TRUE; /* nothing to unwind */
   qfs_wake_at(c, op->deadline_us);
-  list_page(c, request->key, request->after, request->limit != 0 ? request->limit : 512, listed,
+  list_page(c, request->key, request->after, request->limit != 0 ? request->limit : 512, FALSE, listed,
             qfs_op_ref(op));
+}
+
+void qfs_list_whole(QfsCoordinator *c, const char *dir, const char *after, QfsListDone done, gpointer data) {
+  list_page(c, dir, after, WHOLE_LIMIT, TRUE, done, data);
 }
 
 /* ---- is a directory empty? ---- */
@@ -242,5 +247,5 @@ void qfs_list_is_empty(QfsCoordinator *c, const char *dir, QfsEmptyDone done, gp
   Empty *empty = g_new(Empty, 1);
   empty->done = done;
   empty->data = data;
-  list_page(c, dir, NULL, 16, first_listed, empty);
+  list_page(c, dir, NULL, 16, FALSE, first_listed, empty);
 }

@@ -106,10 +106,6 @@ static void next_parent(QfsCoordinator *c, QfsOp *op) {
 
 /* ---- checks against the base ---- */
 
-static gboolean is_note_of_reading(const QfsRequest *request) {
-  return request->type == QFS_REQUEST_SETATTR && request->mask == QFS_ATTR_ATIME;
-}
-
 static QfsStatus check_kind(const QfsRequest *request, const QfsRecord *base) {
   gboolean exists = qfs_record_exists(base);
   if (request->type == QFS_REQUEST_CREATE)
@@ -151,11 +147,10 @@ static gboolean checks_pass(QfsCoordinator *c, QfsOp *op) {
     status = QFS_STALE;
   if (status == QFS_OK)
     status = check_limits(request);
-  gboolean is_noted = status == QFS_OK && is_note_of_reading(request) && base->attr.atime_ns >= request->attr.atime_ns;
-  if (status == QFS_OK && !is_noted)
+  if (status == QFS_OK)
     return TRUE;
   if (qfs_key_wait_acked(op->key, op)) {
-    if ((status == QFS_EXISTS || is_noted) && base != NULL)
+    if (status == QFS_EXISTS && base != NULL)
       request->record = qfs_record_ref(base);
     qfs_op_finish(c, op, status);
   }
@@ -213,7 +208,6 @@ static void continue_spans(QfsCoordinator *c, QfsOp *op) {
   set_spans(record, qfs_object_may_extend(c, record->object, newest)
                         ? qfs_spans_extend(merged, op->number)
                         : qfs_spans_append(merged, op->number));
-  qfs_reclaim_note_spans(c, record->spans);
 }
 
 static void take_plan(QfsCoordinator *c, QfsOp *op, QfsPlan *plan) {
@@ -279,8 +273,7 @@ static void plan_setattr(QfsCoordinator *c, QfsOp *op) {
     guint64 chain[2] = {op->base->digest, wish->size};
     op->result->digest = qfs_digest(chain, sizeof chain);
   }
-  if (!is_note_of_reading(request))
-    touch(op->result, request, (mask & QFS_ATTR_SIZE) != 0);
+  touch(op->result, request, (mask & QFS_ATTR_SIZE) != 0);
   if (mask & QFS_ATTR_MODE)
     attr->mode = (attr->mode & S_IFMT) | (wish->mode & ~(guint32)S_IFMT);
   if (mask & QFS_ATTR_UID)
@@ -314,7 +307,7 @@ static void plan_create(QfsOp *op) {
 
 static QfsChangeKind change_of(const QfsRequest *request) {
   if (request->type == QFS_REQUEST_SETATTR) {
-    if ((request->flags & QFS_SETATTR_IMPLIED) || is_note_of_reading(request))
+    if (request->flags & QFS_SETATTR_IMPLIED)
       return QFS_CHANGE_NONE;
     return request->mask & QFS_ATTR_SIZE ? QFS_CHANGE_PUT : QFS_CHANGE_ATTR;
   }
@@ -348,8 +341,6 @@ static gboolean make_plan(QfsCoordinator *c, QfsOp *op) {
       request->type == QFS_REQUEST_WRITE && (request->flags & QFS_WRITE_TIMESTAMP);
   if (is_explicit)
     op->timestamp = request->timestamp;
-  else if (is_note_of_reading(request) && newest->attr.atime_ns >= 0) /* times before 1970 sort above later ones */
-    op->timestamp = newest->timestamp;
   else if (!qfs_op_timestamp(c, op, newest != NULL ? newest->timestamp : 0))
     return FALSE;
   op->base = newest != NULL ? qfs_record_ref(newest) : NULL;
@@ -474,7 +465,13 @@ static void next_chunk_base(QfsCoordinator *c, QfsOp *op) {
         qfs_op_park(c, op);
         return;
       }
-      qfs_chunks_read(c, op->base, planned->index, 1, nodes, op->bad_at, chunk_base_read, qfs_op_ref(op));
+      QfsRead *what = qfs_read_new(QFS_READ_CHUNKS, 0);
+      what->object = id;
+      what->index = planned->index;
+      what->count = 1;
+      what->spans = qfs_record_spans(op->base);
+      QfsNodeSet except = (nodes & ~op->bad_at) != 0 ? op->bad_at : 0;
+      qfs_ask(c, what, id.placement, nodes, except, 1, chunk_base_read, qfs_op_ref(op));
       return;
     }
     add_chunk(op, planned, NULL);
@@ -611,8 +608,7 @@ static void write_step(QfsCoordinator *c, QfsOp *op) {
 }
 
 void qfs_op_write(QfsCoordinator *c, QfsRequest *request) {
-  if (!is_note_of_reading(request))
-    c->stat.puts++;
+  c->stat.puts++;
   QfsOp *op = qfs_op_new(c, request, write_step);
   op->key = qfs_key_use(c, request->key);
   gboolean is_write = request->type == QFS_REQUEST_WRITE;

@@ -3,8 +3,9 @@
  *   coordinator.c  life, events, peers          rpc.c      requests to nodes, repetition, suspicion
  *   view.c         epochs and the in-sync set    flight.c   replicated writes on their way
  *   keys.c         per-key order                 fetch.c    the newest record of a key
- *   reads.c        direct reads, avoiding slow nodes     chunk_read.c   of chunks, holes confirmed
+ *   reads.c        direct reads, avoiding slow nodes
  *   op.c           requests and deadlines        op_get.c, op_write.c, op_remove.c, op_rename.c, op_node.c
+ *   subtree.c      directories with all below them, while they are renamed
  *   objects.c      pins, garbage                 settle.c   durability in the background
  *   mover.c        giving nodes what they will have to hold
  *   resize.c       another N or K                             tidy.c     removing rows from other nodes than the owners
@@ -36,6 +37,7 @@ typedef struct QfsMend QfsMend;
 typedef struct QfsScrub QfsScrub;
 typedef struct QfsScrubRange QfsScrubRange;
 typedef struct QfsReclaim QfsReclaim;
+typedef struct QfsSubtree QfsSubtree;
 
 /* ---- peers: what the coordinator knows of a node ---- */
 
@@ -223,11 +225,6 @@ static inline QfsNodeSet qfs_read_bit(const QfsRead *read) {
 /* A read failed at its node: demote it if others can answer. TRUE: ask another one. */
 gboolean qfs_read_failed(QfsCoordinator *c, guint64 hash, QfsRead *read);
 
-/* Chunks of a version from `nodes`, rather not those of `bad_at`; `done` as of qfs_ask with a need of 1, perhaps after
- * a second node confirmed that there is no row: chunk_read.c. */
-void qfs_chunks_read(QfsCoordinator *c, QfsRecord *record, guint64 index, guint count, QfsNodeSet nodes,
-                     QfsNodeSet bad_at, QfsReadDone done, gpointer data);
-
 /* ---- operations ---- */
 
 struct QfsOp {
@@ -243,6 +240,7 @@ struct QfsOp {
   QfsNodeSet bad_at;      /* nodes where its read met a bad row */
   gboolean creating;      /* counted in c->creating for the key's parent */
   gboolean removing;      /* its key is in c->removing */
+  gboolean held_back;     /* parked by a directory that is being renamed */
   void (*internal)(QfsCoordinator *c, QfsOp *op, QfsStatus status); /* answer to the coordinator itself */
   gpointer internal_data;
   QfsKey *key, *key2;
@@ -271,6 +269,7 @@ void qfs_op_unref(QfsCoordinator *c, QfsOp *op);
 void qfs_op_finish(QfsCoordinator *c, QfsOp *op, QfsStatus status); /* answers; op lives on for its refs */
 /* FALSE: writes are not possible now; the op is parked (TRUE soon) or was refused. */
 gboolean qfs_op_may_write(QfsCoordinator *c, QfsOp *op);
+gboolean qfs_key_has_quorum(QfsCoordinator *c, const QfsKey *key); /* NULL has */
 void qfs_ops_resume(QfsCoordinator *c);   /* what stalled for a view or the clock */
 void qfs_ops_tick(QfsCoordinator *c, gint64 now_us);
 void qfs_op_release(QfsCoordinator *c, QfsOp *op); /* gives up its plan locks */
@@ -282,6 +281,8 @@ gboolean qfs_op_is_superseded(QfsCoordinator *c, QfsOp *op, guint again);
 gboolean qfs_op_timestamp(QfsCoordinator *c, QfsOp *op, guint64 above); /* FALSE: parked or failed */
 void qfs_op_park(QfsCoordinator *c, QfsOp *op); /* stepped again after the next event */
 /* Locks key (and key2, in name order). TRUE: both are held. */
+/* The deadline becomes so many times what it is by default. */
+void qfs_op_extend(QfsCoordinator *c, QfsOp *op, guint factor);
 gboolean qfs_op_lock_keys(QfsCoordinator *c, QfsOp *op);
 /* Sends the records of a planned op; answers at the quorum. The op's locks are given up. */
 void qfs_op_send_record(QfsCoordinator *c, QfsOp *op, gboolean durable);
@@ -292,6 +293,27 @@ void qfs_op_tell(QfsCoordinator *c, const QfsOp *op);
 /* Of op->key at op->timestamp; its ctime tells its age (request->now_ns may be anything). */
 QfsRecord *qfs_op_tombstone(QfsCoordinator *c, const QfsOp *op);
 QfsStatus qfs_check_parent(const char *key, const QfsRecord *parent);
+
+/* ---- directories that are being renamed: subtree.c ---- */
+/* What is below `from` and below `to` is `op`'s alone until qfs_subtree_release: who comes later waits. FALSE: parked,
+ * another one is under way. Its keys are locked. */
+gboolean qfs_subtree_claim(QfsCoordinator *c, QfsOp *op, const char *from, const char *to, gboolean exchange);
+/* Nothing is under way there any more. FALSE: parked. */
+gboolean qfs_subtree_is_quiet(QfsCoordinator *c, QfsOp *op);
+/* Reads both trees. QFS_CROSS: there is too much below them for one step. Called once, perhaps at once. */
+typedef void (*QfsSubtreeDone)(QfsCoordinator *c, QfsStatus status, gpointer data);
+void qfs_subtree_read(QfsCoordinator *c, QfsSubtreeDone done, gpointer data);
+/* Newest record of each key that was read, tombstones too; below one of the two directories. In the order of keys.
+ * Element-type QfsRecord, a new array. */
+GPtrArray *qfs_subtree_records(const QfsCoordinator *c);
+QfsRecord *qfs_subtree_find(const QfsCoordinator *c, const char *key); /* borrowed; NULL: no row */
+gboolean qfs_subtree_has(const QfsCoordinator *c, const char *dir); /* anything that exists below it */
+/* The key's place in the other tree, newly allocated; NULL: it is in none. */
+char *qfs_subtree_other(const QfsCoordinator *c, const char *key);
+/* `moved`: the requests that waited, and that say so, go on with the new names. Nothing when it is not `op`'s. */
+void qfs_subtree_release(QfsCoordinator *c, QfsOp *op, gboolean moved);
+/* At the head of qfs_op_lock_keys. TRUE: parked. */
+gboolean qfs_subtree_holds_back(QfsCoordinator *c, QfsOp *op);
 
 void qfs_op_close_chunks(QfsCoordinator *c, QfsOp *op); /* its chunks have a record now, or are gone */
 void qfs_op_get(QfsCoordinator *c, QfsRequest *request);
@@ -307,6 +329,10 @@ void qfs_op_sync(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_node(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_node_poll(QfsCoordinator *c); /* after peers or settling changed */
 
+/* One page of a directory, in the order of names. `entries` is borrowed, NULL unless QFS_OK. */
+typedef void (*QfsListDone)(QfsCoordinator *c, QfsStatus status, GPtrArray *entries, gboolean more, gpointer data);
+/* After name `after` (NULL: from the first), with data, and tombstones where keys were deleted. */
+void qfs_list_whole(QfsCoordinator *c, const char *dir, const char *after, QfsListDone done, gpointer data);
 /* The first child of `dir` that exists, other than those in `except`: for emptiness checks. */
 typedef void (*QfsEmptyDone)(QfsCoordinator *c, QfsStatus status, gboolean empty, gpointer data);
 void qfs_list_is_empty(QfsCoordinator *c, const char *dir, QfsEmptyDone done, gpointer data);
@@ -364,8 +390,6 @@ void qfs_reclaim_stop(QfsCoordinator *c);
 gboolean qfs_reclaim_is_due(const QfsCoordinator *c);
 /* A write was given up: what was proved of its time does not hold any more. */
 void qfs_reclaim_unprove(QfsCoordinator *c);
-/* A version has these: so many that a run which proves that gaps between them are empty is worth it? */
-void qfs_reclaim_note_spans(QfsCoordinator *c, GBytes *spans);
 /* The flight carries records or chunks: their objects are alive. */
 void qfs_reclaim_note_flight(QfsCoordinator *c, const QfsMessage *message);
 
@@ -670,6 +694,7 @@ struct QfsCoordinator {
   GHashTable *keys;               /* key -> QfsKey */
   guint64 key_counters[QFS_KEY_COUNTERS];
   GHashTable *creating;           /* directory -> number of creations under way below it */
+  QfsSubtree *tree;                  /* a directory that is being renamed; or NULL */
   GHashTable *removing;           /* directories whose removal is under way -> by how many */
   GHashTable *objects;            /* QfsObjectId* -> QfsObject */
   GQueue garbage;                 /* QfsGarbage by seq */
@@ -720,7 +745,6 @@ struct QfsCoordinator {
   gboolean reclaim_wanted;
   gboolean reclaim_forced;        /* by command, which waits for its end */
   guint64 reclaim_last_removed;
-  guint64 reclaim_runs;           /* that passed nothing over */
   guint64 reclaim_seq;            /* ... once operations up to this one are settled */
   gint64 reclaim_at_us;           /* ... not before */
   gboolean reclaim_proving;       /* a run has ended, and its proof waits until operations up to */

@@ -103,6 +103,7 @@ static void send_read(QfsCoordinator *c, QfsAsk *ask, guint node, gint64 now_us)
   read->key = g_strdup(what->key);
   read->after = g_strdup(what->after);
   read->limit = what->limit;
+  read->whole = what->whole;
   read->object = what->object;
   read->index = what->index;
   read->count = what->count;

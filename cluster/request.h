@@ -29,15 +29,15 @@ typedef enum {
    * there is one already. The parent must be a directory. Output: `record`. */
   QFS_REQUEST_CREATE,
   /* Changes attributes named in `mask` to those in `attr` (SIZE truncates or extends; XATTRS replaces the
-   * whole list by `data`). Output: `record`. ATIME alone notes that the value was read: nothing happens unless it is
-   * later than the stored one, ctime stays, and so does the timestamp (of equal ones the later atime wins), so
-   * that reading a key supersedes nothing. */
+   * whole list by `data`). Output: `record`. */
   QFS_REQUEST_SETATTR,
   /* Tombstone over `key`, checked as QFS_REMOVE_* flags say. */
   QFS_REQUEST_REMOVE,
-  /* Moves `key` to `key2` in one step: all or nothing, also across a crash. Replaces an existing
-   * target as rename(2) does (QFS_RENAME_NOREPLACE: QFS_EXISTS). A directory with children: QFS_CROSS.
-   * Output: `record` under its new key, `replaced` (the target's former record or NULL). */
+  /* Moves `key` to `key2` in one step: all or nothing, also across a crash. A directory goes with all that is
+   * below it, up to 100,000 keys and 32 MiB of records (chunks do not count): beyond, QFS_CROSS, and nothing
+   * happens. Replaces an existing target as rename(2) does (QFS_RENAME_NOREPLACE: QFS_EXISTS).
+   * QFS_RENAME_EXCHANGE: each takes the other's name. Output: `record` under its new key, `replaced` (the
+   * target's former record or NULL; exchanged: under its new key). */
   QFS_REQUEST_RENAME,
   /* Everything acknowledged so far for `key` (NULL: for all keys) is on stable storage on W replicas. */
   QFS_REQUEST_SYNC,
@@ -82,7 +82,7 @@ enum {
   QFS_REMOVE_TIMESTAMP = 1 << 3,     /* use `timestamp` */
   QFS_REMOVE_DURABLE = 1 << 4,
 };
-enum { QFS_RENAME_NOREPLACE = 1 << 0 };
+enum { QFS_RENAME_NOREPLACE = 1 << 0, QFS_RENAME_EXCHANGE = 1 << 1 };
 enum { QFS_SCRUB_VERIFY = 1 << 0 };
 
 enum {
@@ -111,6 +111,7 @@ struct QfsRequest {
   char *key2;
   char *after;
   guint flags;
+  gboolean follow;      /* if `key` or `key2` lies in a directory that is being renamed, its new name is meant */
   guint mask;
   guint limit;
   guint64 offset;       /* WRITE APPEND: also an output */

@@ -1,5 +1,6 @@
 /* call.c - see call.h. */
 #include "fs/handle.h"
+#include "fs/move.h"
 #include "fs/notify.h"
 
 #include <string.h>
@@ -163,7 +164,8 @@ void qfs_call_reply_status(QfsCall *call, const char *what, QfsStatus status) {
 static void on_done(QfsRequest *request, gpointer user_data) {
   QfsCall *call = user_data;
   QfsFs *fs = call->fs;
-  call->done(call, request);
+  if (!qfs_move_outran(call, request))
+    call->done(call, request);
   qfs_fs_request_end(fs, request);
 }
 
@@ -177,6 +179,7 @@ static void submit(QfsCall *call, QfsRequest *request, QfsCallDone done) {
 void qfs_call_submit(QfsCall *call, QfsRequest *request, QfsCallDone done) {
   g_mutex_lock(&call->fs->lock);
   call->doubts = call->fs->doubts;
+  call->moves_done = call->fs->moves_done;
   g_mutex_unlock(&call->fs->lock);
   submit(call, request, done);
 }

@@ -39,6 +39,7 @@ struct QfsCall {
   gid_t gid;
   gboolean mutates; /* C3 */
   guint64 doubts;   /* fs->doubts at the last submission */
+  guint64 moves_done; /* fs->moves_done then */
 
   /* Parking; fs->lock. */
   QfsInode *parked_on;

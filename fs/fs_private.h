@@ -32,6 +32,7 @@ typedef struct QfsCall QfsCall;
 typedef struct QfsTimer QfsTimer;
 typedef struct QfsNotify QfsNotify;
 typedef struct QfsSession QfsSession;
+typedef struct QfsMove QfsMove;
 
 #define QFS_CONTROL_NAME ".quorumfs"
 #define QFS_ORPHAN_DIR "/orphan"
@@ -76,14 +77,13 @@ struct QfsFs {
   guint64 doubts;       /* lock: raised when a record may have changed behind an answer under way */
   gint64 last_birth_ns; /* lock: birth times are unique, they make st_ino */
   GQueue pending;       /* lock: of QfsInode: created, not yet published */
+  GSList *moves;        /* lock: of QfsMove: directories that are being renamed (move.h) */
+  gint n_moves;         /* atomic: how many */
+  guint64 moves_done;   /* lock: how many succeeded */
+  GSList *held;         /* lock: of QfsRequest: wait for the end of moves */
   GQueue dirty_dirs; /* lock: directories whose times are not yet stored; each holds a reference */
   gboolean flush_armed; /* lock: the timer that stores them runs */
   gboolean root_stored; /* lock */
-  GQueue read_inodes;   /* lock: of QfsInode whose atime is not yet stored (atime.h); each holds a reference */
-  guint atimes_in_flight;           /* lock */
-  gboolean atimes_armed;            /* lock: the timer that stores them runs */
-  gint64 atimes_until_us;           /* constant once closing */
-  gboolean atime_files, atime_dirs; /* constant */
   GQueue dir_handles;   /* lock: open directories */
   QfsInode *root;       /* constant */
 

@@ -53,9 +53,6 @@ struct QfsInode {
   QfsInode *parent;   /* I5 */
   GList pending_link; /* in fs->pending */
 
-  gint64 atime_ns;       /* later than the record's, and not yet stored (atime.h); 0: none */
-  gboolean atime_queued; /* in fs->read_inodes */
-
   guint blocked;             /* I4 */
   guint mutations;           /* requests that change this inode and are under way */
   GQueue parked;             /* of QfsCall: run again when something here changed */
@@ -117,6 +114,8 @@ void qfs_inode_doubt_locked(QfsFs *fs, QfsInode *inode);
 
 /* The name is gone; key becomes `key` (taken over, may be NULL). */
 void qfs_inode_unname_locked(QfsFs *fs, QfsInode *inode, char *key);
+/* Each takes the other's name. Both are named. */
+void qfs_inode_exchange_locked(QfsFs *fs, QfsInode *a, QfsInode *b);
 void qfs_inode_rename_locked(QfsFs *fs, QfsInode *inode, const char *key);
 /* The file was published or given up (I5). */
 void qfs_inode_settle_pending_locked(QfsFs *fs, QfsInode *inode);

@@ -9,6 +9,7 @@
 #include "fs/handle.h"
 #include "fs/notify.h"
 #include "fs/ops_control.h"
+#include "fs/move.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -203,16 +204,22 @@ static void bury_locked(QfsCall *call, QfsInode *target, QfsRecord *replaced) {
   qfs_inode_clear_debts_locked(target);
 }
 
+static gboolean is_tree(const QfsCall *call) {
+  return qfs_inode_is_dir(call->inode) ||
+         ((call->flags & QFS_RENAME_EXCHANGE) != 0 && call->target != NULL && qfs_inode_is_dir(call->target));
+}
+
 static void rename_done(QfsCall *call, QfsRequest *request) {
   QfsFs *fs = call->fs;
   QfsInode *source = call->inode;
   QfsInode *target = call->target;
-  GSList *woken = NULL, *woken2 = NULL;
+  const gboolean exchange = (call->flags & QFS_RENAME_EXCHANGE) != 0;
+  GSList *woken = NULL, *woken2 = NULL, *held = NULL;
   g_mutex_lock(&fs->lock);
   if (request->status == QFS_OK) {
     qfs_inode_touch_dir_locked(fs, call->dir, request->now_ns);
     qfs_inode_touch_dir_locked(fs, call->dir2, request->now_ns);
-    if (target != NULL) {
+    if (target != NULL && !exchange) {
       bury_locked(call, target, request->replaced);
       if (call->pin != NULL && !g_queue_is_empty(&target->handles) && target->record != NULL &&
           qfs_object_equal(target->record->object, call->pin->object)) {
@@ -220,8 +227,15 @@ static void rename_done(QfsCall *call, QfsRequest *request) {
         g_clear_pointer(&call->pin, qfs_record_unref);
       }
     }
-    qfs_inode_rename_locked(fs, source, request->key2);
+    if (!exchange)
+      qfs_inode_rename_locked(fs, source, request->key2);
+    else if (target->named && source->named)
+      qfs_inode_exchange_locked(fs, source, target);
+    if (exchange)
+      qfs_inode_learn_locked(fs, target, request->replaced, QFS_KNOWN_ALL, call->doubts);
   }
+  if (is_tree(call))
+    held = qfs_move_end_locked(fs, source, request->status == QFS_OK);
   source->blocked--;
   qfs_inode_mutated_locked(fs, source, request, call->doubts);
   woken = qfs_inode_wake_locked(source);
@@ -232,6 +246,7 @@ static void rename_done(QfsCall *call, QfsRequest *request) {
     woken2 = qfs_inode_wake_locked(target);
   }
   g_mutex_unlock(&fs->lock);
+  qfs_move_send(fs, held);
   qfs_call_reply_status(call, "rename", request->status);
   qfs_calls_run(woken);
   qfs_calls_run(woken2);
@@ -279,9 +294,7 @@ static int rename_inodes_locked(QfsCall *call, char **key, char **key2, QfsInode
     return 0;
   if (*target != NULL && (call->flags & QFS_RENAME_NOREPLACE))
     return EEXIST;
-  if ((*source)->pending_children > 0)
-    return EXDEV; /* a directory that is not empty, though the engine does not know yet */
-  if (*target != NULL && (*target)->pending_children > 0)
+  if (*target != NULL && (*target)->pending_children > 0 && !(call->flags & QFS_RENAME_EXCHANGE))
     return ENOTEMPTY;
   return 0;
 }
@@ -295,9 +308,11 @@ static void run_rename(QfsCall *call) {
   if (error != 0 || source == target) {
     g_mutex_unlock(&fs->lock);
     qfs_call_reply_errno(call, error);
-  } else if (!qfs_call_settle_first_unlock(call, source, TRUE) &&
+  } else if (!qfs_call_settle_first_unlock(call, qfs_move_pending_locked(fs, key), TRUE) &&
+             !qfs_call_settle_first_unlock(call, qfs_move_pending_locked(fs, key2), TRUE) &&
+             !qfs_call_settle_first_unlock(call, source, TRUE) &&
              !qfs_call_settle_first_unlock(call, target, TRUE) &&
-             (target == NULL || !keep_target_unlock(call, target))) {
+             (target == NULL || (call->flags & QFS_RENAME_EXCHANGE) || !keep_target_unlock(call, target))) {
     QfsRequest *request = qfs_request_new(QFS_REQUEST_RENAME, NULL, NULL, NULL);
     request->key = g_steal_pointer(&key);
     request->key2 = g_steal_pointer(&key2);
@@ -308,6 +323,8 @@ static void run_rename(QfsCall *call) {
       call->target = qfs_inode_ref_locked(target);
       target->blocked++;
     }
+    if (is_tree(call))
+      qfs_move_begin_locked(fs, source, request->key, request->key2, (call->flags & QFS_RENAME_EXCHANGE) != 0);
     qfs_call_submit_mutation_unlock(call, source, request, rename_done);
   }
   g_free(key);
@@ -321,9 +338,9 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
   call->dir2 = qfs_inode_get(call->fs, newparent);
   call->name = g_strdup(name);
   call->name2 = g_strdup(newname);
-  call->flags = flags & RENAME_NOREPLACE ? QFS_RENAME_NOREPLACE : 0;
-  if ((flags & ~(unsigned)RENAME_NOREPLACE) != 0)
-    qfs_call_reply_errno(call, EINVAL); /* exchanging needs a batch of its own */
+  call->flags = (flags & RENAME_NOREPLACE ? QFS_RENAME_NOREPLACE : 0) | (flags & RENAME_EXCHANGE ? QFS_RENAME_EXCHANGE : 0);
+  if ((flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0)
+    qfs_call_reply_errno(call, EINVAL);
   else if (call->dir == NULL || call->dir2 == NULL)
     qfs_call_reply_errno(call, ESTALE);
   else

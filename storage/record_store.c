@@ -187,6 +187,7 @@ typedef struct {
   gsize end; /* of `out` when it is full */
   gssize bytes_left;
   const char *dir;  /* a listing's directory; NULL: a scan */
+  gboolean whole;   /* a listing with the data */
   guint64 last_seq; /* the place after which the next record must be ... */
   const char *last; /* ... with the key of a scan (NULL: after last_seq), the name of a listing */
 } Page;
@@ -216,7 +217,7 @@ static gboolean is_next(Page *page, const QfsRecord *record) {
 static gboolean collect(QfsConnection *connection, sqlite3_stmt *statement, Page *page,
                         gboolean *out_more, GError **error) {
   g_autoptr(QfsCursor) cursor = statement;
-  QfsRowShape shape = page->dir != NULL ? QFS_ROW_LISTED : QFS_ROW_WHOLE;
+  QfsRowShape shape = page->dir != NULL && !page->whole ? QFS_ROW_LISTED : QFS_ROW_WHOLE;
 
   while (TRUE) {
     gboolean row;
@@ -302,18 +303,20 @@ gboolean qfs_record_store_tombstone_scan(QfsReplica *replica, guint64 after_seq,
   return scan(replica, TRUE, after_seq, after_key, limit, out, out_more, error);
 }
 
-gboolean qfs_record_store_list(QfsReplica *replica, const char *dir, const char *after, guint limit,
+gboolean qfs_record_store_list(QfsReplica *replica, const char *dir, const char *after, guint limit, gboolean whole,
                                GPtrArray *out, gboolean *out_more, GError **error) {
   QfsConnection *connection = qfs_connection(replica);
   guint start = out->len;
   Page page = {.out = out,
                .end = (gsize)start + limit,
-               .bytes_left = G_MAXSSIZE,
+               .bytes_left = whole ? SCAN_BYTES : G_MAXSSIZE,
                .dir = dir,
+               .whole = whole,
                /* Names are not empty but for the root's, which is so left out. */
                .last = after != NULL ? after : ""};
   gboolean more = FALSE;
-  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_RECORD_LIST, error);
+  sqlite3_stmt *statement = qfs_connection_statement(
+      connection, whole ? QFS_SQL_RECORD_LIST_WHOLE : QFS_SQL_RECORD_LIST, error);
 
   if (statement == NULL)
     return FALSE;

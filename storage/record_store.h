@@ -16,7 +16,7 @@ gboolean qfs_record_store_scan(QfsReplica *replica, guint64 after_seq, const cha
 gboolean qfs_record_store_tombstone_scan(QfsReplica *replica, guint64 after_seq,
                                          const char *after_key, guint limit, GPtrArray *out,
                                          gboolean *out_more, GError **error);
-gboolean qfs_record_store_list(QfsReplica *replica, const char *dir, const char *after, guint limit,
+gboolean qfs_record_store_list(QfsReplica *replica, const char *dir, const char *after, guint limit, gboolean whole,
                                GPtrArray *out, gboolean *out_more, GError **error);
 gboolean qfs_record_store_live_dir(QfsReplica *replica, const char *from, char **out_dir, GError **error);
 gboolean qfs_record_store_object_records(QfsReplica *replica, QfsObjectId object, GPtrArray *out,

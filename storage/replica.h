@@ -157,8 +157,9 @@ typedef struct {
   gboolean (*record_scan)(QfsReplica *self, guint64 after_seq, const char *after_key, guint limit,
                           GPtrArray *out, gboolean *out_more, GError **error);
   /* Children of directory `dir` with name > `after` (memcmp order; NULL: from the first), tombstones
-   * included, tails left out (empty) except for symlinks. The root record is no child of the root. */
-  gboolean (*record_list)(QfsReplica *self, const char *dir, const char *after, guint limit,
+   * included, tails left out (empty) except for symlinks. `whole`: with all tails, and about 1 MiB at most. The
+   * root record is no child of the root. */
+  gboolean (*record_list)(QfsReplica *self, const char *dir, const char *after, guint limit, gboolean whole,
                           GPtrArray *out, gboolean *out_more, GError **error);
   /* The least directory >= from, in memcmp order, that has a row which is no tombstone; *out_dir (newly allocated) NULL:
    * none. For tree.h; rows are not verified. */

@@ -73,6 +73,8 @@ const char *const qfs_sql_text[QFS_SQL_COUNT] = {
     [QFS_SQL_RECORD_LIST] =
         "SELECT " HEAD_AND_TARGET " FROM record WHERE dir = ?1 AND name > ?2 ORDER BY name",
     [QFS_SQL_RECORD_LIVE_DIR] = "SELECT dir FROM record WHERE dir >= ?1 AND kind <> 0 ORDER BY dir LIMIT 1",
+    [QFS_SQL_RECORD_LIST_WHOLE] =
+        "SELECT " HEAD ", data FROM record WHERE dir = ?1 AND name > ?2 ORDER BY name",
     [QFS_SQL_RECORD_WALK] = "SELECT " HEAD ", data FROM record WHERE (dir, name) >= (?1, ?2) ORDER BY dir, name",
     [QFS_SQL_RECORD_WALK_HEADS] = "SELECT " HEAD " FROM record WHERE (dir, name) >= (?1, ?2) ORDER BY dir, name",
     [QFS_SQL_RECORD_HINTS] =

@@ -146,7 +146,7 @@ static gboolean peek_row(Listing *listing, QfsRecord **out_row, GError **error) 
         listing->at > 0 ? g_strdup(name_of(listing->rows->pdata[listing->at - 1])) : g_strdup(listing->last);
     g_ptr_array_set_size(listing->rows, 0);
     listing->at = 0;
-    if (!listing->replica->ops->record_list(listing->replica, listing->dir, after, LIST_ROWS, listing->rows,
+    if (!listing->replica->ops->record_list(listing->replica, listing->dir, after, LIST_ROWS, FALSE, listing->rows,
                                             &listing->more, error))
       return FALSE;
   }

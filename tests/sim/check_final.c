@@ -2,6 +2,7 @@
  * every key holds the same record and the same bytes (DESIGN 1.8). Looks at the disks themselves.
  */
 #include "check.h"
+#include "walk.h"
 
 #include "cluster/placement.h"
 
@@ -142,6 +143,13 @@ static GPtrArray *all_records(Sim *sim) {
     for (guint node = 1; node <= sim->nodes_n; node++) {
       const SimKey *key = g_ptr_array_index(sim->history->keys, i);
       QfsRecord *record = sim_disk_record(&sim->disk[node], key->name);
+      if (record != NULL)
+        g_ptr_array_add(records, record);
+    }
+  g_autoptr(GPtrArray) walking = sim_walk_keys(sim);
+  for (guint i = 0; i < walking->len; i++)
+    for (guint node = 1; node <= sim->nodes_n; node++) {
+      QfsRecord *record = sim_disk_record(&sim->disk[node], walking->pdata[i]);
       if (record != NULL)
         g_ptr_array_add(records, record);
     }

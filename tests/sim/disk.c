@@ -311,9 +311,9 @@ static gboolean fault_tombstone_scan(QfsReplica *self, guint64 seq, const char *
                                      GPtrArray *out, gboolean *more, GError **error) {
   PASS(step, tombstone_scan, seq, key, limit, out, more);
 }
-static gboolean fault_record_list(QfsReplica *self, const char *dir, const char *after, guint limit,
+static gboolean fault_record_list(QfsReplica *self, const char *dir, const char *after, guint limit, gboolean whole,
                                   GPtrArray *out, gboolean *more, GError **error) {
-  PASS(step, record_list, dir, after, limit, out, more);
+  PASS(step, record_list, dir, after, limit, whole, out, more);
 }
 static gboolean fault_chunk_put(QfsReplica *self, const QfsChunk *chunk, GError **error) {
   PASS(space, chunk_put, chunk);
@@ -675,13 +675,7 @@ gboolean sim_disk_lose_chunk(SimDisk *disk) {
   g_autoptr(GPtrArray) rows = sim_disk_chunks(disk);
   if (!disk->writer_open || disk->rotten || rows->len == 0)
     return FALSE;
-  guint at = sim_random_below(&disk->sim->random, rows->len);
-  const QfsChunk *before = at > 0 ? rows->pdata[at - 1] : NULL;
-  QfsChunk *id = qfs_chunk_copy(rows->pdata[at]);
-  if (before != NULL && qfs_object_equal(before->object, id->object) && before->index == id->index) {
-    qfs_chunk_free(id);
-    return FALSE;
-  }
+  QfsChunk *id = qfs_chunk_copy(rows->pdata[sim_random_below(&disk->sim->random, rows->len)]);
   g_ptr_array_add(disk->lost_chunks, id);
   if (disk->mem != NULL) {
     mem_disk_begin(disk->mem);

@@ -173,7 +173,7 @@ static QfsRecord *listed(const QfsRecord *record) {
   return copy;
 }
 
-static gboolean mem_record_list(QfsReplica *self, const char *dir, const char *after, guint limit,
+static gboolean mem_record_list(QfsReplica *self, const char *dir, const char *after, guint limit, gboolean whole,
                                 GPtrArray *out, gboolean *out_more, GError **error) {
   g_autofree char *from = qfs_key_join(dir, after != NULL ? after : "");
   const guint start = out->len;
@@ -185,7 +185,7 @@ static gboolean mem_record_list(QfsReplica *self, const char *dir, const char *a
       break;
     if (!is_readable(self, row, error))
       return cut_back(out, start);
-    g_ptr_array_add(out, listed(row->record));
+    g_ptr_array_add(out, whole ? qfs_record_ref(row->record) : listed(row->record));
   }
   *out_more = at != NULL && is_in(((const MemRow *)g_tree_node_value(at))->record->key, dir);
   return TRUE;

@@ -9,6 +9,7 @@
 #include "check.h"
 #include "cluster/placement.h"
 #include "faults.h"
+#include "walk.h"
 #include "workload.h"
 
 #include <string.h>
@@ -153,6 +154,7 @@ static Sim *sim_new(const SimOptions *options, const SimTrace *trace, SimResult 
   sim->history = sim_history_new();
   sim->clients = sim_clients_new(sim);
   sim->faults = sim_faults_new(sim);
+  sim->walk = sim_walk_new(sim);
   return sim;
 }
 
@@ -164,6 +166,7 @@ static void sim_free(Sim *sim) {
     sim_disk_clear(&sim->disk[i]);
   }
   sim_faults_free(sim->faults);
+  sim_walk_free(sim->walk);
   sim_clients_free(sim->clients);
   sim_history_free(sim->history);
   g_free(sim);
@@ -180,6 +183,7 @@ static void create(Sim *sim) {
   SIM_CHECK(sim, sim_run_until(sim, is_up, 10 * SIM_SECOND), "a new store does not serve");
   SIM_CHECK(sim, qfs_coordinator_is_serving(sim->coordinator), "a new store is stuck");
   sim_clients_prepare(sim);
+  sim_walk_prepare(sim);
 }
 
 static void describe(Sim *sim) {
@@ -289,6 +293,26 @@ static gboolean come_to_rest(Sim *sim, const char *when) {
   return TRUE;
 }
 
+/* DESIGN 1.8, 1.11: what no number explains is found by comparing all holders, and mended. */
+static void plant_and_scrub(Sim *sim) {
+  if (sim_random_percent(&sim->random, 50))
+    return;
+  guint64 runs = sim_daemon_scrubs(sim);
+  sim_faults_plant(sim);
+  if (sim->config.scrub_period_s == 0)
+    sim_daemon_scrub(sim);
+  gint64 deadline_us = sim->now_us + QUIET_TIMEOUT_US;
+  while (sim_daemon_scrubs(sim) < runs + 2) { /* one may have passed the place before */
+    SIM_CHECK(sim, sim->now_us < deadline_us, "no scrub comes to its end");
+    sim_run_for(sim, 20 * SIM_MS);
+    if (sim->config.scrub_period_s == 0 && sim_daemon_scrubs(sim) == runs + 1)
+      break;
+  }
+  for (guint i = 1; i <= sim->nodes_n; i++)
+    g_hash_table_remove_all(sim->disk[i].planted); /* from here on they count as mended */
+  come_to_rest(sim, "rows were changed silently");
+}
+
 /* By command all tombstones go, whatever their age, and all chunk rows that no record has. */
 static void collect_tombstones(Sim *sim) {
   sim_daemon_collect(sim);
@@ -336,45 +360,18 @@ static void change_everything(Sim *sim, const char *when) {
   }
 }
 
-/* DESIGN 1.8, 1.11: what no number explains is found by comparing all holders, and mended; before that a lost chunk
- * row is nothing that a reader or a writer sees. */
-static void plant_and_scrub(Sim *sim) {
-  if (sim_random_percent(&sim->random, 50))
-    return;
-  sim_faults_lose_chunks(sim);
-  if (sim_random_percent(&sim->random, 50)) { /* before anybody looks for them */
-    read_everything(sim, "with lost chunk rows");
-    if (sim_random_percent(&sim->random, 50))
-      change_everything(sim, "with lost chunk rows");
-    read_everything(sim, "with lost chunk rows, again");
-  } else {
-    sim_faults_plant(sim);
-  }
-  guint64 runs = sim_daemon_scrubs(sim);
-  if (sim->config.scrub_period_s == 0)
-    sim_daemon_scrub(sim);
-  gint64 deadline_us = sim->now_us + QUIET_TIMEOUT_US;
-  while (sim_daemon_scrubs(sim) < runs + 2) { /* one may have passed the place before */
-    SIM_CHECK(sim, sim->now_us < deadline_us, "no scrub comes to its end");
-    sim_run_for(sim, 20 * SIM_MS);
-    if (sim->config.scrub_period_s == 0 && sim_daemon_scrubs(sim) == runs + 1)
-      break;
-  }
-  for (guint i = 1; i <= sim->nodes_n; i++)
-    g_hash_table_remove_all(sim->disk[i].planted); /* from here on they count as mended */
-  come_to_rest(sim, "rows were changed silently");
-}
-
 static void clients_and_faults(Sim *sim) {
   /* SQLite takes twenty times as long: such seeds are shorter, and there are more of them for that. */
   guint operations = sim->sqlite ? 60 + sim_random_below(&sim->random, 80) : 220 + sim_random_below(&sim->random, 160);
   gint64 begin_us = sim->now_us;
   sim_clients_start(sim, operations);
+  sim_walk_start(sim);
   sim_faults_start(sim, sim->fast ? sim_random_spread(&sim->random, 10 * SIM_MS, 120 * SIM_MS)
                                   : sim_random_spread(&sim->random, 10 * SIM_MS, 1 * SIM_SECOND));
   SIM_CHECK(sim, sim_run_until(sim, sim_clients_are_idle, 3600 * (gint64)SIM_SECOND),
             "clients are not done after an hour");
   SIM_TRACE(sim, "clients are done after %" G_GINT64_FORMAT " us", sim->now_us - begin_us);
+  sim_walk_stop(sim);
   sim_faults_stop(sim);
 }
 
@@ -461,6 +458,7 @@ void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *r
   for (guint i = 1; i <= sim->nodes_n; i++)
     sim->disk[i].ever_lost = FALSE;
   read_everything(sim, "after faults");
+  sim_walk_check(sim, "faults");
   plant_and_scrub(sim);
   if (sim_random_percent(&sim->random, 65))
     fail_at_once(sim);
@@ -470,11 +468,13 @@ void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *r
   come_to_rest(sim, "every key changed");
   restart(sim);
   read_everything(sim, "after the restart");
+  sim_walk_check(sim, "the restart");
   if (sim_faults_survivable(sim) > 0 && sim_random_percent(&sim->random, 50))
     restore_after_collecting(sim);
   else
     collect_tombstones(sim);
   read_everything(sim, "after tombstones were collected");
+  sim_walk_check(sim, "tombstones were collected");
   end_run(sim);
   sim_free(sim);
 }

@@ -80,6 +80,7 @@ typedef struct {
 typedef struct SimHistory SimHistory;
 typedef struct SimClients SimClients;
 typedef struct SimFaults SimFaults;
+typedef struct SimWalk SimWalk;
 
 /* The n-th event of these kinds from now on (moments.h). */
 typedef struct {
@@ -127,6 +128,7 @@ struct Sim {
   SimHistory *history;
   SimClients *clients;
   SimFaults *faults;
+  SimWalk *walk; /* NULL: none in this seed */
   SimAwaited awaited[SIM_MOMENTS_MAX];
 };
 

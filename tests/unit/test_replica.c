@@ -239,7 +239,7 @@ static char *list(QfsReplica *replica, const char *dir, guint limit) {
 
   while (more) {
     g_autoptr(GPtrArray) page = new_records();
-    g_assert_true(replica->ops->record_list(replica, dir, after, limit, page, &more, NULL));
+    g_assert_true(replica->ops->record_list(replica, dir, after, limit, FALSE, page, &more, NULL));
     g_assert_cmpuint(page->len, <=, limit);
     for (guint i = 0; i < page->len; i++) {
       const QfsRecord *record = g_ptr_array_index(page, i);

@@ -200,7 +200,7 @@ static void list_reads_no_data(Fixture *fixture, gconstpointer data) {
   }
   g_autoptr(QfsReplica) reader = fixture_reader(fixture);
   fault.reads = 0;
-  g_assert_true(reader->ops->record_list(reader, "d", NULL, 1000, out, &more, NULL));
+  g_assert_true(reader->ops->record_list(reader, "d", NULL, 1000, FALSE, out, &more, NULL));
   g_assert_cmpuint(out->len, ==, 100);
   g_assert_false(more);
   g_assert_cmpuint(fault.reads, <, 60); /* the data is on 1,600 pages */

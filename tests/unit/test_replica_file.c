@@ -206,7 +206,7 @@ static void assert_record_damage(Fixture *fixture, const char *sql, gboolean is_
   g_assert_true(found == (QfsRecord *)0x1);
   ASSERT_BAD_ROW(reader->ops->record_scan(reader, 0, NULL, 9, out, &more, &error), "d/k");
   if (!is_in_tail)
-    ASSERT_BAD_ROW(reader->ops->record_list(reader, "d", NULL, 9, out, &more, &error), "d/k");
+    ASSERT_BAD_ROW(reader->ops->record_list(reader, "d", NULL, 9, FALSE, out, &more, &error), "d/k");
   g_assert_cmpuint(out->len, ==, 1);
 
   /* Neither a new version nor a retry is judged by a rotten one ... */

@@ -1,0 +1,155 @@
+/* move.c - see move.h. */
+#include "fs/move.h"
+
+#include <string.h>
+
+struct QfsMove {
+  QfsInode *dir;   /* referenced */
+  char *root[2];   /* old and new name */
+  gboolean exchange;
+};
+
+static const char *below(const char *root, const char *key) {
+  const gsize len = strlen(root);
+  return key != NULL && strncmp(key, root, len) == 0 && key[len] == '/' ? key + len : NULL;
+}
+
+void qfs_move_begin_locked(QfsFs *fs, QfsInode *dir, const char *from, const char *to, gboolean exchange) {
+  QfsMove *move = g_new(QfsMove, 1);
+  *move = (QfsMove){qfs_inode_ref_locked(dir), {g_strdup(from), g_strdup(to)}, exchange};
+  fs->moves = g_slist_append(fs->moves, move);
+  g_atomic_int_inc(&fs->n_moves);
+}
+
+static QfsMove *take_move_locked(QfsFs *fs, const QfsInode *dir) {
+  for (GSList *l = fs->moves; l != NULL; l = l->next) {
+    QfsMove *move = l->data;
+    if (move->dir != dir)
+      continue;
+    fs->moves = g_slist_delete_link(fs->moves, l);
+    g_atomic_int_add(&fs->n_moves, -1);
+    return move;
+  }
+  g_assert_not_reached();
+}
+
+/* What the key is called after the move; NULL: as before. */
+static char *moved_name(const QfsMove *move, const char *key) {
+  const char *rest = below(move->root[0], key);
+  if (rest != NULL)
+    return g_strconcat(move->root[1], rest, NULL);
+  rest = move->exchange ? below(move->root[1], key) : NULL;
+  return rest != NULL ? g_strconcat(move->root[0], rest, NULL) : NULL;
+}
+
+static void rename_below_locked(QfsFs *fs, const QfsMove *move) {
+  g_autoptr(GPtrArray) inodes = g_ptr_array_new();
+  g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, fs->by_key);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    char *name = moved_name(move, ((const QfsInode *)value)->key);
+    if (name == NULL)
+      continue;
+    g_ptr_array_add(inodes, value);
+    g_ptr_array_add(names, name);
+  }
+  for (guint i = 0; i < inodes->len; i++)
+    qfs_inode_unname_locked(fs, inodes->pdata[i], NULL);
+  for (guint i = 0; i < inodes->len; i++) {
+    qfs_inode_rename_locked(fs, inodes->pdata[i], names->pdata[i]);
+    qfs_inode_doubt_locked(fs, inodes->pdata[i]); /* its record bears the old name */
+  }
+}
+
+GSList *qfs_move_end_locked(QfsFs *fs, QfsInode *dir, gboolean moved) {
+  QfsMove *move = take_move_locked(fs, dir);
+  GSList *free_now = NULL, *still = NULL;
+  if (moved) {
+    rename_below_locked(fs, move);
+    fs->moves_done++;
+  }
+  for (GSList *l = fs->held; l != NULL; l = l->next) {
+    QfsRequest *request = l->data;
+    char *name = moved ? moved_name(move, request->key) : NULL;
+    char *name2 = moved ? moved_name(move, request->key2) : NULL;
+    if (name != NULL) {
+      g_free(request->key);
+      request->key = name;
+    }
+    if (name2 != NULL) {
+      g_free(request->key2);
+      request->key2 = name2;
+    }
+    if (fs->moves == NULL)
+      free_now = g_slist_prepend(free_now, request);
+    else
+      still = g_slist_prepend(still, request); /* looked at again at the end of the last one */
+  }
+  g_slist_free(fs->held);
+  fs->held = g_slist_reverse(still);
+  qfs_inode_unref_locked(fs, move->dir);
+  g_free(move->root[0]);
+  g_free(move->root[1]);
+  g_free(move);
+  return g_slist_reverse(free_now);
+}
+
+void qfs_move_send(QfsFs *fs, GSList *held) {
+  for (GSList *l = held; l != NULL; l = l->next)
+    qfs_engine_submit(fs->engine, l->data);
+  g_slist_free(held);
+}
+
+static gboolean is_below_a_move_locked(const QfsFs *fs, const char *key) {
+  for (const GSList *l = fs->moves; l != NULL; l = l->next) {
+    const QfsMove *move = l->data;
+    if (below(move->root[0], key) != NULL || below(move->root[1], key) != NULL)
+      return TRUE;
+  }
+  return FALSE;
+}
+
+static gboolean is_read(const QfsRequest *request) {
+  return request->type == QFS_REQUEST_GET || request->type == QFS_REQUEST_LIST;
+}
+
+gboolean qfs_move_holds(QfsFs *fs, QfsRequest *request) {
+  if (g_atomic_int_get(&fs->n_moves) == 0 || is_read(request) || request->type == QFS_REQUEST_READ)
+    return FALSE;
+  g_mutex_lock(&fs->lock);
+  gboolean held = is_below_a_move_locked(fs, request->key) || is_below_a_move_locked(fs, request->key2);
+  if (held)
+    fs->held = g_slist_append(fs->held, request);
+  g_mutex_unlock(&fs->lock);
+  return held;
+}
+
+gboolean qfs_move_outran(QfsCall *call, const QfsRequest *answer) {
+  QfsFs *fs = call->fs;
+  if (!is_read(answer) || call->run == NULL)
+    return FALSE;
+  g_mutex_lock(&fs->lock);
+  gboolean again = call->moves_done != fs->moves_done;
+  gboolean nothing = answer->type == QFS_REQUEST_LIST || answer->status == QFS_NOT_FOUND;
+  gboolean wait = !again && nothing && is_below_a_move_locked(fs, answer->key);
+  /* A directory is itself below no move, but what is listed of it is. */
+  for (const GSList *l = fs->moves; !again && !wait && nothing && l != NULL; l = l->next) {
+    const QfsMove *move = l->data;
+    wait = g_strcmp0(answer->key, move->root[0]) == 0 || g_strcmp0(answer->key, move->root[1]) == 0;
+  }
+  if (wait)
+    qfs_call_park_locked(call, ((const QfsMove *)fs->moves->data)->dir, 0);
+  g_mutex_unlock(&fs->lock);
+  if (again)
+    qfs_call_run(call);
+  return again || wait;
+}
+
+QfsInode *qfs_move_pending_locked(QfsFs *fs, const char *key) {
+  for (const GList *l = fs->pending.head; l != NULL; l = l->next)
+    if (below(key, ((const QfsInode *)l->data)->key) != NULL)
+      return l->data;
+  return NULL;
+}
