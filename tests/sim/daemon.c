@@ -169,18 +169,21 @@ static void on_resized(gpointer data) {
   sim->config.nodes = sim->asked_n;
 }
 
-/* What the daemon does once it serves: store.conf is written, with every node that may be opened from now on. */
-static void on_may_resize(Sim *sim, gpointer unused) {
-  if (sim->coordinator == NULL)
-    return;
-  if (!qfs_coordinator_is_serving(sim->coordinator)) {
-    sim_after_in_run(sim, SIM_MS, on_may_resize, NULL, NULL);
-    return;
-  }
+static void on_resize(Sim *sim, gpointer unused) {
   sim->config.nodes = MAX(sim->config.nodes, sim->nodes_n);
   sim->asked_n = sim->nodes_n;
   sim->asked_in = sim->run;
   qfs_coordinator_resize(sim->coordinator, sim->nodes_n, sim->replicas_k);
+}
+
+/* What the daemon does once it serves: store.conf is written, which may take a while, with every node that may be opened
+ * from now on. */
+static void on_may_resize(Sim *sim, gpointer unused) {
+  const gboolean serves = qfs_coordinator_is_serving(sim->coordinator);
+  gint64 us = SIM_MS;
+  if (serves)
+    us = sim_random_percent(&sim->random, 60) ? 0 : sim_random_spread(&sim->random, 100, 60 * SIM_MS);
+  sim_after_in_run(sim, us, serves ? on_resize : on_may_resize, NULL, NULL);
 }
 
 void sim_daemon_resize(Sim *sim, guint nodes, guint replicas) {

@@ -654,6 +654,12 @@ static void on_restore(Sim *sim, gpointer data) {
     happen_at(sim, FAULT_OLD_COPY, number);
 }
 
+void sim_faults_keep_copy(Sim *sim, guint node) {
+  sim_disk_keep_copy(&sim->disk[node]);
+  sim_after(sim, sim_random_spread(dice(sim), 1 * SIM_MS, 3 * SIM_SECOND), on_restore,
+            GUINT_TO_POINTER(node));
+}
+
 static void happen(Sim *sim, FaultKind kind) {
   guint number = 0;
   if (sim->coordinator == NULL)
@@ -661,9 +667,10 @@ static void happen(Sim *sim, FaultKind kind) {
   if (kind >= FAULT_CRASH_AT_MESSAGE && (number = pick_node(sim)) == 0)
     return;
   if (kind == FAULT_OLD_COPY && sim_random_percent(dice(sim), 50)) {
-    sim_disk_keep_copy(&sim->disk[number]);
-    sim_after(sim, sim_random_spread(dice(sim), 1 * SIM_MS, 3 * SIM_SECOND), on_restore,
-              GUINT_TO_POINTER(number));
+    if (sim_random_percent(dice(sim), 50))
+      sim_moments_set(sim, SIM_MOMENT_KEEP_COPY);
+    else
+      sim_faults_keep_copy(sim, number);
     return;
   }
   if (kind >= FAULT_BAD_ROWS && !may_lose(sim, number))

@@ -34,6 +34,8 @@ void sim_faults_break_one_more(Sim *sim);
 
 gboolean sim_faults_are_active(const Sim *sim);
 gboolean sim_faults_holds(const Sim *sim, guint node); /* a fault of this node is not over */
+/* A copy of the node's files as they are now takes their place some time later, if the node may be broken then. */
+void sim_faults_keep_copy(Sim *sim, guint node);
 /* kill -9 or a loss of power, and a start soon after. `away`: a node that is not there then, if that may be; 0:
  * none. */
 void sim_faults_end_daemon(Sim *sim, guint away);

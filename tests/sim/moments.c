@@ -43,6 +43,8 @@ void sim_moments_handled(Sim *sim, guint node, guint types) {
     sim_after(sim, 0, on_end, GUINT_TO_POINTER(node));
   if (has_come(sim, SIM_MOMENT_CRASH, types) && sim_faults_holds(sim, node))
     sim->disk[node].crashed = TRUE; /* found by whoever let it work */
+  if (!sim->disk[node].crashed && has_come(sim, SIM_MOMENT_KEEP_COPY, types))
+    sim_faults_keep_copy(sim, node);
 }
 
 void sim_moments_acknowledged(Sim *sim) {

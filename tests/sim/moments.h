@@ -13,6 +13,7 @@ typedef enum {
   SIM_MOMENT_KILL_AND_AWAY, /* and that node is not there at the next start */
   SIM_MOMENT_KILL_AT_ACK,   /* the daemon, when a change was acknowledged */
   SIM_MOMENT_LATE_COPY,     /* the message arrives once more, long after */
+  SIM_MOMENT_KEEP_COPY,     /* the node's files as they are when it has handled the message come back later */
   SIM_MOMENTS,
 } SimMoment;
 
