@@ -503,6 +503,7 @@ void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
   out->unsettled = c->n_issued - MIN(c->n_settled, c->n_issued);
   out->purge_running = c->purge != NULL || c->purge_forced || c->purge_again || c->reclaim_forced;
   out->reclaim_last_removed = c->reclaim_last_removed;
+  out->reclaim_runs = c->reclaim_runs;
   out->purge_waits_for = qfs_purge_reason(c);
   out->purge_last_ms = c->purge_last_ms;
   out->purge_last_removed = c->purge_last_removed;

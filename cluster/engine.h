@@ -98,6 +98,7 @@ typedef struct {
   guint64 scrub_last_bad, scrub_last_mended; /* rows that it found bad; that were mended meanwhile */
   guint64 scrub_last_lost;     /* for which there is no good copy */
   guint64 reclaim_last_removed; /* chunk rows that the last run of reclaiming discarded */
+  guint64 reclaim_runs;        /* that looked at all chunk rows and are settled, since the start */
   char store[37];
   QfsNodeStatus node[QFS_NODES_MAX]; /* node i-1 */
 } QfsEngineStatus;

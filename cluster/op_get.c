@@ -113,14 +113,9 @@ static void read_step(QfsCoordinator *c, QfsOp *op) {
     return;
   }
   guint64 end = MIN(request->offset + request->length, record->tail_offset);
-  QfsRead *what = qfs_read_new(QFS_READ_CHUNKS, 0);
-  what->object = record->object;
-  what->index = request->offset / QFS_CHUNK_SIZE;
-  what->count = (guint)((end + QFS_CHUNK_SIZE - 1) / QFS_CHUNK_SIZE - what->index);
-  what->spans = qfs_record_spans(record);
-  /* When all were met they may have been mended. */
-  QfsNodeSet except = (nodes & ~op->bad_at) != 0 ? op->bad_at : 0;
-  qfs_ask(c, what, record->object.placement, nodes, except, 1, chunks_read, qfs_op_ref(op));
+  const guint64 index = request->offset / QFS_CHUNK_SIZE;
+  const guint count = (guint)((end + QFS_CHUNK_SIZE - 1) / QFS_CHUNK_SIZE - index);
+  qfs_chunks_read(c, record, index, count, nodes, op->bad_at, chunks_read, qfs_op_ref(op));
 }
 
 void qfs_op_read(QfsCoordinator *c, QfsRequest *request) {

@@ -106,6 +106,10 @@ static void next_parent(QfsCoordinator *c, QfsOp *op) {
 
 /* ---- checks against the base ---- */
 
+static gboolean is_note_of_reading(const QfsRequest *request) {
+  return request->type == QFS_REQUEST_SETATTR && request->mask == QFS_ATTR_ATIME;
+}
+
 static QfsStatus check_kind(const QfsRequest *request, const QfsRecord *base) {
   gboolean exists = qfs_record_exists(base);
   if (request->type == QFS_REQUEST_CREATE)
@@ -147,10 +151,11 @@ static gboolean checks_pass(QfsCoordinator *c, QfsOp *op) {
     status = QFS_STALE;
   if (status == QFS_OK)
     status = check_limits(request);
-  if (status == QFS_OK)
+  gboolean is_noted = status == QFS_OK && is_note_of_reading(request) && base->attr.atime_ns >= request->attr.atime_ns;
+  if (status == QFS_OK && !is_noted)
     return TRUE;
   if (qfs_key_wait_acked(op->key, op)) {
-    if (status == QFS_EXISTS && base != NULL)
+    if ((status == QFS_EXISTS || is_noted) && base != NULL)
       request->record = qfs_record_ref(base);
     qfs_op_finish(c, op, status);
   }
@@ -208,6 +213,7 @@ static void continue_spans(QfsCoordinator *c, QfsOp *op) {
   set_spans(record, qfs_object_may_extend(c, record->object, newest)
                         ? qfs_spans_extend(merged, op->number)
                         : qfs_spans_append(merged, op->number));
+  qfs_reclaim_note_spans(c, record->spans);
 }
 
 static void take_plan(QfsCoordinator *c, QfsOp *op, QfsPlan *plan) {
@@ -273,7 +279,8 @@ static void plan_setattr(QfsCoordinator *c, QfsOp *op) {
     guint64 chain[2] = {op->base->digest, wish->size};
     op->result->digest = qfs_digest(chain, sizeof chain);
   }
-  touch(op->result, request, (mask & QFS_ATTR_SIZE) != 0);
+  if (!is_note_of_reading(request))
+    touch(op->result, request, (mask & QFS_ATTR_SIZE) != 0);
   if (mask & QFS_ATTR_MODE)
     attr->mode = (attr->mode & S_IFMT) | (wish->mode & ~(guint32)S_IFMT);
   if (mask & QFS_ATTR_UID)
@@ -307,7 +314,7 @@ static void plan_create(QfsOp *op) {
 
 static QfsChangeKind change_of(const QfsRequest *request) {
   if (request->type == QFS_REQUEST_SETATTR) {
-    if (request->flags & QFS_SETATTR_IMPLIED)
+    if ((request->flags & QFS_SETATTR_IMPLIED) || is_note_of_reading(request))
       return QFS_CHANGE_NONE;
     return request->mask & QFS_ATTR_SIZE ? QFS_CHANGE_PUT : QFS_CHANGE_ATTR;
   }
@@ -341,6 +348,8 @@ static gboolean make_plan(QfsCoordinator *c, QfsOp *op) {
       request->type == QFS_REQUEST_WRITE && (request->flags & QFS_WRITE_TIMESTAMP);
   if (is_explicit)
     op->timestamp = request->timestamp;
+  else if (is_note_of_reading(request) && newest->attr.atime_ns >= 0) /* times before 1970 sort above later ones */
+    op->timestamp = newest->timestamp;
   else if (!qfs_op_timestamp(c, op, newest != NULL ? newest->timestamp : 0))
     return FALSE;
   op->base = newest != NULL ? qfs_record_ref(newest) : NULL;
@@ -465,13 +474,7 @@ static void next_chunk_base(QfsCoordinator *c, QfsOp *op) {
         qfs_op_park(c, op);
         return;
       }
-      QfsRead *what = qfs_read_new(QFS_READ_CHUNKS, 0);
-      what->object = id;
-      what->index = planned->index;
-      what->count = 1;
-      what->spans = qfs_record_spans(op->base);
-      QfsNodeSet except = (nodes & ~op->bad_at) != 0 ? op->bad_at : 0;
-      qfs_ask(c, what, id.placement, nodes, except, 1, chunk_base_read, qfs_op_ref(op));
+      qfs_chunks_read(c, op->base, planned->index, 1, nodes, op->bad_at, chunk_base_read, qfs_op_ref(op));
       return;
     }
     add_chunk(op, planned, NULL);
@@ -608,7 +611,8 @@ static void write_step(QfsCoordinator *c, QfsOp *op) {
 }
 
 void qfs_op_write(QfsCoordinator *c, QfsRequest *request) {
-  c->stat.puts++;
+  if (!is_note_of_reading(request))
+    c->stat.puts++;
   QfsOp *op = qfs_op_new(c, request, write_step);
   op->key = qfs_key_use(c, request->key);
   gboolean is_write = request->type == QFS_REQUEST_WRITE;

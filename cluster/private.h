@@ -3,7 +3,7 @@
  *   coordinator.c  life, events, peers          rpc.c      requests to nodes, repetition, suspicion
  *   view.c         epochs and the in-sync set    flight.c   replicated writes on their way
  *   keys.c         per-key order                 fetch.c    the newest record of a key
- *   reads.c        direct reads, avoiding slow nodes
+ *   reads.c        direct reads, avoiding slow nodes     chunk_read.c   of chunks, holes confirmed
  *   op.c           requests and deadlines        op_get.c, op_write.c, op_remove.c, op_rename.c, op_node.c
  *   subtree.c      directories with all below them, while they are renamed
  *   objects.c      pins, garbage                 settle.c   durability in the background
@@ -225,6 +225,11 @@ static inline QfsNodeSet qfs_read_bit(const QfsRead *read) {
 /* A read failed at its node: demote it if others can answer. TRUE: ask another one. */
 gboolean qfs_read_failed(QfsCoordinator *c, guint64 hash, QfsRead *read);
 
+/* Chunks of a version from `nodes`, rather not those of `bad_at`; `done` as of qfs_ask with a need of 1, perhaps after
+ * a second node confirmed that there is no row: chunk_read.c. */
+void qfs_chunks_read(QfsCoordinator *c, QfsRecord *record, guint64 index, guint count, QfsNodeSet nodes,
+                     QfsNodeSet bad_at, QfsReadDone done, gpointer data);
+
 /* ---- operations ---- */
 
 struct QfsOp {
@@ -390,6 +395,8 @@ void qfs_reclaim_stop(QfsCoordinator *c);
 gboolean qfs_reclaim_is_due(const QfsCoordinator *c);
 /* A write was given up: what was proved of its time does not hold any more. */
 void qfs_reclaim_unprove(QfsCoordinator *c);
+/* A version has these: so many that a run which proves that gaps between them are empty is worth it? */
+void qfs_reclaim_note_spans(QfsCoordinator *c, GBytes *spans);
 /* The flight carries records or chunks: their objects are alive. */
 void qfs_reclaim_note_flight(QfsCoordinator *c, const QfsMessage *message);
 
@@ -745,6 +752,7 @@ struct QfsCoordinator {
   gboolean reclaim_wanted;
   gboolean reclaim_forced;        /* by command, which waits for its end */
   guint64 reclaim_last_removed;
+  guint64 reclaim_runs;           /* that passed nothing over */
   guint64 reclaim_seq;            /* ... once operations up to this one are settled */
   gint64 reclaim_at_us;           /* ... not before */
   gboolean reclaim_proving;       /* a run has ended, and its proof waits until operations up to */

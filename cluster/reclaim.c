@@ -15,13 +15,15 @@
  *
  * A run that met nothing it had to pass over proves that all rows of writes of earlier epochs are some record's:
  * nodes refuse what was sent in those. Then gaps between spans are closed (qfs_spans_merge), once a round of
- * settling has made the discards durable, and a copy of a file from before it is known as one.
+ * settling has made the discards durable, and a copy of a file from before it is known as one. So a record has few
+ * spans but for those of this epoch, unless no life of the store lasts as long as a run.
  */
 #include "cluster/private.h"
 #include "cluster/scrub.h"
 
 #define ROWS_LIMIT 256
 #define RETRY_US (60 * 1000 * 1000)
+#define SPANS_MANY 8
 
 struct QfsReclaim {
   guint64 id;
@@ -334,6 +336,15 @@ static void reclaim_start(QfsCoordinator *c) {
   reclaim_step(c);
 }
 
+/* Each life adds a span to a value that is overwritten in it: with none that looks, a record would grow for ever. */
+void qfs_reclaim_note_spans(QfsCoordinator *c, GBytes *spans) {
+  if (qfs_spans_count(spans) <= SPANS_MANY || c->reclaim != NULL || c->reclaim_wanted || c->reclaim_proving)
+    return;
+  g_autoptr(GBytes) fewer = qfs_spans_merge(spans, QFS_WRITE_NUMBER(c->view.epoch, 0));
+  if (qfs_spans_count(fewer) < qfs_spans_count(spans)) /* else they are all of this epoch */
+    qfs_reclaim_want(c);
+}
+
 void qfs_reclaim_unprove(QfsCoordinator *c) {
   c->reclaimed = 0;
   c->reclaim_proving = FALSE;
@@ -348,6 +359,7 @@ void qfs_reclaim_consider(QfsCoordinator *c) {
   if (c->reclaim_proving && c->settled_told >= c->reclaim_proof_seq) {
     c->reclaim_proving = FALSE;
     c->reclaimed = MAX(c->reclaimed, c->reclaim_proof);
+    c->reclaim_runs++;
   }
   if (c->reclaim != NULL && c->reclaim->garbage != NULL && c->settle_done > c->reclaim->after_round)
     discard_page(c, c->reclaim);

@@ -29,7 +29,9 @@ typedef enum {
    * there is one already. The parent must be a directory. Output: `record`. */
   QFS_REQUEST_CREATE,
   /* Changes attributes named in `mask` to those in `attr` (SIZE truncates or extends; XATTRS replaces the
-   * whole list by `data`). Output: `record`. */
+   * whole list by `data`). Output: `record`. ATIME alone notes that the value was read: nothing happens unless it is
+   * later than the stored one, ctime stays, and so does the timestamp (of equal ones the later atime wins), so
+   * that reading a key supersedes nothing. */
   QFS_REQUEST_SETATTR,
   /* Tombstone over `key`, checked as QFS_REMOVE_* flags say. */
   QFS_REQUEST_REMOVE,

@@ -161,6 +161,8 @@ char *control_metrics_text(const QfsEngineStatus *status) {
          "Comparisons of all replicas that came to their end.");
   single(out, "scrub_last_seconds", "gauge", (guint64)MAX(status->scrub_last_ms, 0) / 1000,
          "When the last one ended, in seconds since 1970; 0: none did.");
+  single(out, "reclaim_runs_total", "counter", status->reclaim_runs,
+         "Searches for chunks that no value has which looked at all chunks.");
   requests(out, &status->count);
   work(out, &status->count);
   nodes(out, status);

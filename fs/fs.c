@@ -1,4 +1,5 @@
 /* fs.c - see fs.h: mounting, unmounting, and what all operations share. */
+#include "fs/atime.h"
 #include "fs/handle.h"
 #include "fs/move.h"
 #include "fs/notify.h"
@@ -316,6 +317,7 @@ QfsFs *qfs_fs_mount(const QfsFsConfig *config, GError **error) {
   g_mutex_init(&fs->calls_lock);
   g_queue_init(&fs->calls);
   qfs_inode_table_init(fs);
+  qfs_atime_init(fs, config);
 
   fs->mountpoint = realpath(config->mountpoint, NULL); /* now: later it would ask this daemon */
   if (fs->mountpoint == NULL) {
@@ -430,6 +432,7 @@ void qfs_fs_free(QfsFs *fs) {
     fuse_session_unmount(fs->se);
     publish_debts(fs);
     qfs_fs_store_dir_times(fs);
+    qfs_atime_store_all(fs);
     if (!drain(fs, DRAIN_US)) {
       g_critical("the engine did not end %d requests; leaking the mount",
                  g_atomic_int_get(&fs->in_flight));
@@ -446,6 +449,8 @@ void qfs_fs_free(QfsFs *fs) {
   qfs_dir_handles_free(fs);
   while (!g_queue_is_empty(&fs->dirty_dirs))
     qfs_inode_unref_locked(fs, g_queue_pop_head(&fs->dirty_dirs));
+  while (!g_queue_is_empty(&fs->read_inodes))
+    qfs_inode_unref_locked(fs, g_queue_pop_head(&fs->read_inodes));
   qfs_inode_table_free(fs);
   g_mutex_clear(&fs->lock);
   g_mutex_clear(&fs->calls_lock);

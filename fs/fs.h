@@ -28,6 +28,7 @@ typedef struct {
   gboolean
       allow_other; /* users other than the mounter may enter; needs user_allow_other if not root */
   gboolean read_only; /* mounted "ro" */
+  gboolean noatime, nodiratime; /* times of last reading are not kept: at all, of directories (atime.h) */
   gboolean debug;     /* libfuse prints every request */
   guint threads;      /* session threads; 0: 3 */
   uid_t uid;          /* owner of the root directory when it has to be created */

@@ -84,6 +84,11 @@ struct QfsFs {
   GQueue dirty_dirs; /* lock: directories whose times are not yet stored; each holds a reference */
   gboolean flush_armed; /* lock: the timer that stores them runs */
   gboolean root_stored; /* lock */
+  GQueue read_inodes;   /* lock: of QfsInode whose atime is not yet stored (atime.h); each holds a reference */
+  guint atimes_in_flight;           /* lock */
+  gboolean atimes_armed;            /* lock: the timer that stores them runs */
+  gint64 atimes_until_us;           /* constant once closing */
+  gboolean atime_files, atime_dirs; /* constant */
   GQueue dir_handles;   /* lock: open directories */
   QfsInode *root;       /* constant */
 

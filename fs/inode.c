@@ -488,9 +488,9 @@ gboolean qfs_inode_attr_locked(QfsFs *fs, QfsInode *inode, struct stat *st) {
   st->st_rdev = attr->rdev;
   st->st_size = inode->mode == S_IFDIR ? 0 : (off_t)attr->size;
   st->st_blocks = (st->st_size + 511) / 512;
-  st->st_atim = to_timespec(attr->atime_ns);
-  st->st_mtim = to_timespec(MAX(attr->mtime_ns, inode->times_ns));
-  st->st_ctim = to_timespec(MAX(attr->ctime_ns, inode->times_ns));
+  st->st_atim = to_timespec(inode->atime_ns != 0 ? inode->atime_ns : attr->atime_ns);
+  st->st_mtim = to_timespec(inode->times_ns != 0 ? MAX(attr->mtime_ns, inode->times_ns) : attr->mtime_ns);
+  st->st_ctim = to_timespec(inode->times_ns != 0 ? MAX(attr->ctime_ns, inode->times_ns) : attr->ctime_ns);
   return TRUE;
 }
 

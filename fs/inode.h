@@ -53,6 +53,9 @@ struct QfsInode {
   QfsInode *parent;   /* I5 */
   GList pending_link; /* in fs->pending */
 
+  gint64 atime_ns;       /* later than the record's, and not yet stored (atime.h); 0: none */
+  gboolean atime_queued; /* in fs->read_inodes */
+
   guint blocked;             /* I4 */
   guint mutations;           /* requests that change this inode and are under way */
   GQueue parked;             /* of QfsCall: run again when something here changed */

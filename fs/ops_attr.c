@@ -3,6 +3,7 @@
  * LOOKUP always asks the engine; GETATTR answers from the inode's record while that is known to be
  * current (this daemon is the only writer, so it stays so until something here changes it).
  */
+#include "fs/atime.h"
 #include "fs/handle.h"
 #include "fs/ops_control.h"
 
@@ -211,6 +212,8 @@ static void setattr_done(QfsCall *call, QfsRequest *request) {
   if (request->status == QFS_OK) {
     if (request->mask & QFS_ATTR_MTIME)
       inode->times_ns = 0; /* a directory's remembered times give way */
+    if (request->mask & QFS_ATTR_ATIME)
+      inode->atime_ns = 0;
     if (request->mask & QFS_ATTR_SIZE)
       pins = qfs_inode_unpin_all_locked(inode, NULL);
   }
@@ -242,7 +245,11 @@ static void run_setattr(QfsCall *call) {
   qfs_call_submit_mutation_unlock(call, inode, request, setattr_done);
 }
 
+/* Records hold the years 1677 to 2262; what is beyond becomes the nearest that they can. */
 static gint64 to_ns(struct timespec time) {
+  static const gint64 max_s = G_MAXINT64 / G_GINT64_CONSTANT(1000000000);
+  if (time.tv_sec >= max_s || time.tv_sec < -max_s)
+    return time.tv_sec > 0 ? max_s * G_GINT64_CONSTANT(1000000000) : -max_s * G_GINT64_CONSTANT(1000000000);
   return (gint64)time.tv_sec * G_GINT64_CONSTANT(1000000000) + time.tv_nsec;
 }
 
@@ -341,6 +348,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino) {
   QfsInode *inode = call->inode;
   QfsRecord *record = NULL;
   QfsRequest *request = NULL;
+  qfs_atime_note_locked(fs, inode, 0);
   if (inode->record != NULL && (inode->known != QFS_KNOWN_NOTHING || inode->key == NULL || inode->replica))
     record = qfs_record_ref(inode->record); /* a listing's symlink has its target */
   else if (inode->key != NULL)

@@ -12,6 +12,7 @@
  * Threading: the handle by its own lock; the kernel sends one request per open directory at a
  * time, except after an interrupted one.
  */
+#include "fs/atime.h"
 #include "fs/handle.h"
 #include "fs/ops_control.h"
 
@@ -85,6 +86,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
   g_mutex_init(&dir->lock);
   g_mutex_lock(&fs->lock);
   g_queue_push_tail_link(&fs->dir_handles, &dir->link);
+  qfs_atime_note_locked(fs, inode, fi->flags);
   g_mutex_unlock(&fs->lock);
   fi->fh = (guint64)(gsize)dir;
   if (fuse_reply_open(req, fi) != 0)

@@ -1,5 +1,6 @@
 /* ops_file.c - read, write, fsync. There is no FLUSH handler: everything is published in WRITE, and
  * the ENOSYS that libfuse answers makes the kernel stop sending it. */
+#include "fs/atime.h"
 #include "fs/ops_control.h"
 #include "fs/pages.h"
 
@@ -45,6 +46,12 @@ static gboolean read_inline(const QfsRecord *record, guint64 offset, gsize size,
     memcpy(bytes, (const guint8 *)g_bytes_get_data(record->tail, NULL) + from, have - from);
   *out_data = g_bytes_new_take(bytes, want);
   return TRUE;
+}
+
+/* Opens for reading are noted at once; an O_RDWR handle may never read. */
+static void note_reading_locked(QfsFs *fs, QfsHandle *handle) {
+  if (handle->kind == QFS_HANDLE_BOTH)
+    qfs_atime_note_locked(fs, handle->inode, handle->flags);
 }
 
 /* What a READ is to see: NULL with *out_ask: the engine must be asked for the newest first.
@@ -168,6 +175,7 @@ static void run_read(QfsCall *call) {
     renew_pin(call);
   g_mutex_lock(&fs->lock);
   QfsRecord *record = choose_locked(handle, fill, call->offset, &ask, &pinned, &pins);
+  note_reading_locked(fs, handle);
   QfsRequest *request = NULL;
   if (ask && call->got) {
     ask = FALSE;
@@ -219,6 +227,7 @@ static gboolean read_fast(fuse_req_t req, QfsHandle *handle, size_t size, off_t 
     handle->active_us = g_get_monotonic_time();
     if (fill)
       qfs_pages_fill_locked(handle);
+    note_reading_locked(fs, handle);
   }
   g_mutex_unlock(&fs->lock);
   if (!fast)

@@ -1,5 +1,6 @@
 /* ops_open.c - create, open, release: how a file's handle comes to be and what it owes (handle.h).
  */
+#include "fs/atime.h"
 #include "fs/ops_control.h"
 #include "fs/pages.h"
 
@@ -174,6 +175,10 @@ static void open_reader_unlock(QfsCall *call) {
   } else {
     call->fi.keep_cache = qfs_pages_open_locked(handle);
   }
+  /* A READ makes the kernel ask for attributes again by itself. */
+  if (qfs_atime_note_locked(call->fs, inode, call->fi.flags) &&
+      (call->fi.keep_cache || (inode->record != NULL && inode->record->attr.size == 0)))
+    qfs_notify_attr(call->fs->notify, inode->ino);
   answer_unlock(call, handle);
 }
 

@@ -260,6 +260,13 @@ static void append_escaped(GString *string, const char *name, const char *text) 
   }
 }
 
+gboolean qfs_options_has_fuse(const QfsOptions *options, const char *name) {
+  for (guint i = 0; i < options->fuse->len; i++)
+    if (strcmp(options->fuse->pdata[i], name) == 0)
+      return TRUE;
+  return FALSE;
+}
+
 char *qfs_options_fuse_string(const QfsOptions *options) {
   GString *string = g_string_new(NULL);
   if (!options->fsname_given && options->engine.store != NULL)

@@ -51,6 +51,8 @@ gboolean qfs_options_settle(QfsOptions *options, GError **error);
 /* The options for libfuse as one -o argument, escaped, the store's directory as fsname unless
  * another was given; newly allocated. */
 char *qfs_options_fuse_string(const QfsOptions *options);
+/* Is `name` among the options for libfuse? */
+gboolean qfs_options_has_fuse(const QfsOptions *options, const char *name);
 
 #define QFS_OPTIONS_ERROR (qfs_options_error_quark())
 GQuark qfs_options_error_quark(void);

@@ -170,6 +170,8 @@ static gboolean mount_store(Serve *serve, GError **error) {
       .uid = geteuid(),
       .gid = getegid(),
       .fuse_options = fuse_options,
+      .noatime = qfs_options_has_fuse(serve->options, "noatime") || qfs_options_has_fuse(serve->options, "ro"),
+      .nodiratime = qfs_options_has_fuse(serve->options, "nodiratime"),
       .ready = tell_ready,
       .ready_data = serve,
   };

@@ -341,8 +341,14 @@ static QfsStatus do_setattr(Memory *m, QfsRequest *r) {
     return QFS_NOT_FOUND;
   if ((r->mask & QFS_ATTR_SIZE) && old->kind != QFS_KIND_VALUE)
     return old->kind == QFS_KIND_DIRECTORY ? QFS_IS_DIRECTORY : QFS_INVALID;
+  if (r->mask == QFS_ATTR_ATIME && old->attr.atime_ns >= r->attr.atime_ns) {
+    r->record = qfs_record_ref(old);
+    return QFS_OK;
+  }
   g_autoptr(QfsRecord) record = next_version(m, old, r->key);
   QfsAttr *attr = &record->attr;
+  if (r->mask == QFS_ATTR_ATIME)
+    record->timestamp = old->timestamp;
   if (r->mask & QFS_ATTR_MODE)
     attr->mode = (attr->mode & S_IFMT) | (r->attr.mode & 07777);
   if (r->mask & QFS_ATTR_UID)
@@ -353,7 +359,8 @@ static QfsStatus do_setattr(Memory *m, QfsRequest *r) {
     attr->atime_ns = r->attr.atime_ns;
   if (r->mask & QFS_ATTR_MTIME)
     attr->mtime_ns = r->attr.mtime_ns;
-  attr->ctime_ns = r->mask & QFS_ATTR_CTIME ? r->attr.ctime_ns : r->now_ns;
+  if (r->mask != QFS_ATTR_ATIME)
+    attr->ctime_ns = r->mask & QFS_ATTR_CTIME ? r->attr.ctime_ns : r->now_ns;
   if (r->mask & QFS_ATTR_SIZE) {
     g_autoptr(GBytes) base = contents(m, old);
     set_contents(m, record, patched(base, 0, NULL, r->attr.size), FALSE);

@@ -58,6 +58,13 @@ SimOp *sim_check_maker(Sim *sim, const SimOp *op, const SimKey *key, const QfsRe
   return maker;
 }
 
+/* The same version, or one of the two was noted to have been read since. */
+static gboolean same_but_for_reading(const QfsRecord *a, const QfsRecord *b) {
+  g_autoptr(QfsRecord) copy = qfs_record_copy(a);
+  copy->attr.atime_ns = b->attr.atime_ns;
+  return sim_record_order(copy, b) == 0;
+}
+
 /* One operation makes one version. The first sighting of one whose outcome is unknown settles
  * which. */
 static void check_same_version(Sim *sim, const SimOp *op, const SimKey *key, SimOp *maker,
@@ -70,7 +77,7 @@ static void check_same_version(Sim *sim, const SimOp *op, const SimKey *key, Sim
     return;
   /* Once collected, a tombstone may be made again at the same explicit timestamp. */
   gboolean again = record->kind == QFS_KIND_TOMBSTONE && record->timestamp == maker->record->timestamp;
-  SIM_CHECK(sim, again || sim_record_order(record, maker->record) == 0,
+  SIM_CHECK(sim, again || same_but_for_reading(record, maker->record),
             "%s saw %s@%" G_GUINT64_FORMAT " by %s, which made @%" G_GUINT64_FORMAT,
             sim_op_text(op), key->name, record->timestamp, sim_op_text(maker),
             maker->record->timestamp);
@@ -254,7 +261,7 @@ static void check_superseded(Sim *sim, SimOp *op, const QfsRequest *request) {
 static void check_precondition(Sim *sim, SimOp *op) {
   gboolean needs_absent = op->kind == SIM_OP_CREATE || op->kind == SIM_OP_MKDIR ||
                           (op->kind == SIM_OP_WRITE && op->exclusive);
-  gboolean needs_there = op->kind == SIM_OP_SETATTR || op->kind == SIM_OP_TRUNCATE ||
+  gboolean needs_there = op->kind == SIM_OP_SETATTR || op->kind == SIM_OP_NOTE || op->kind == SIM_OP_TRUNCATE ||
                          op->kind == SIM_OP_RENAME || op->kind == SIM_OP_RMDIR;
   if (needs_absent)
     SIM_CHECK(sim, sim_may_be_absent(op->key, &op->floor, op),
@@ -271,7 +278,22 @@ static void check_precondition(Sim *sim, SimOp *op) {
               sim_op_text(op), op->if_timestamp);
 }
 
+/* It keeps the version's timestamp and ctime, so who made the version does not change. */
+static void check_noted(Sim *sim, SimOp *op) {
+  const QfsRecord *record = op->record;
+  SIM_CHECK(sim, record != NULL && strcmp(record->key, op->key->name) == 0, "%s: of another key", sim_op_text(op));
+  SIM_CHECK(sim, record->attr.atime_ns >= SIM_OP_NS(op->id), "%s: its time is not there", sim_op_text(op));
+  check_precondition(sim, op);
+  check_held_but(sim, op->key->name, record, sim_disk_record, "held", sim_op_text(op), incomplete_nodes(sim));
+  sim_check_seen(sim, op, op->key, record, &op->floor);
+  sim_history_acked(op->key, op, record);
+}
+
 void sim_check_acknowledged(Sim *sim, SimOp *op, const QfsRequest *request) {
+  if (op->kind == SIM_OP_NOTE) {
+    check_noted(sim, op);
+    return;
+  }
   if (op->outcome == SIM_SUPERSEDED) {
     check_superseded(sim, op, request);
     g_clear_pointer(&op->record, qfs_record_unref);
@@ -412,7 +434,8 @@ static void check_purge_time(Sim *sim, guint node, const QfsRecord *tombstone) {
             node, tombstone->key, tombstone->timestamp, age_ms, sim->config.tombstone_grace_s);
   for (guint i = 1, n = members(sim); i <= n; i++) {
     g_autofree QfsNodeMeta *meta = g_new0(QfsNodeMeta, 1);
-    if (!node_is(sim, i, evicted) && sim_disk_meta(&sim->disk[i], meta))
+    /* Whose files are damaged is wiped when it is met. */
+    if (!node_is(sim, i, evicted) && !sim->disk[i].lost && sim_disk_meta(&sim->disk[i], meta))
       SIM_CHECK(sim, meta->settled >= tombstone->seq,
                 "node %u collected the tombstone %s@%" G_GUINT64_FORMAT
                 ", which node %u does not know to be settled",

@@ -244,8 +244,11 @@ static QfsRequest *create_request(SimClient *client, const SimOp *op) {
 static QfsRequest *setattr_request(SimClient *client, const SimOp *op) {
   QfsRequest *request = request_new(client, QFS_REQUEST_SETATTR, op->key->name);
   request->mask = op->kind == SIM_OP_TRUNCATE ? QFS_ATTR_SIZE : QFS_ATTR_MODE;
+  if (op->kind == SIM_OP_NOTE)
+    request->mask = QFS_ATTR_ATIME;
   request->attr.size = (guint64)op->first * SIM_CELL;
   request->attr.mode = op->id & 0777;
+  request->attr.atime_ns = SIM_OP_NS(op->id);
   return request;
 }
 
@@ -284,6 +287,7 @@ static QfsRequest *first_request(SimClient *client, const SimOp *op) {
   case SIM_OP_MKDIR:
     return create_request(client, op);
   case SIM_OP_SETATTR:
+  case SIM_OP_NOTE:
   case SIM_OP_TRUNCATE:
     return setattr_request(client, op);
   case SIM_OP_REMOVE:

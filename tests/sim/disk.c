@@ -675,7 +675,13 @@ gboolean sim_disk_lose_chunk(SimDisk *disk) {
   g_autoptr(GPtrArray) rows = sim_disk_chunks(disk);
   if (!disk->writer_open || disk->rotten || rows->len == 0)
     return FALSE;
-  QfsChunk *id = qfs_chunk_copy(rows->pdata[sim_random_below(&disk->sim->random, rows->len)]);
+  guint at = sim_random_below(&disk->sim->random, rows->len);
+  const QfsChunk *before = at > 0 ? rows->pdata[at - 1] : NULL;
+  QfsChunk *id = qfs_chunk_copy(rows->pdata[at]);
+  if (before != NULL && qfs_object_equal(before->object, id->object) && before->index == id->index) {
+    qfs_chunk_free(id);
+    return FALSE;
+  }
   g_ptr_array_add(disk->lost_chunks, id);
   if (disk->mem != NULL) {
     mem_disk_begin(disk->mem);

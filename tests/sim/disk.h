@@ -81,7 +81,7 @@ gboolean sim_disk_rot_chunk(SimDisk *disk);
 /* The row of `key` silently becomes `record`; NULL: it is gone. Nothing tells it from what the node did. FALSE: it
  * can't be done. */
 gboolean sim_disk_plant(SimDisk *disk, const char *key, const QfsRecord *record);
-/* Some chunk row is silently gone. FALSE: there is none. */
+/* Some chunk row is silently gone, one that hides no older one of its index. FALSE: there is none. */
 gboolean sim_disk_lose_chunk(SimDisk *disk);
 /* Is one of those rotten ones still there? */
 gboolean sim_disk_has_bad_rows(SimDisk *disk);

@@ -841,13 +841,17 @@ static void count_planted(Sim *sim) {
   sim->result->fault_count[FAULT_PLANTED]++;
 }
 
+void sim_faults_lose_chunks(Sim *sim) {
+  guint number = 1 + sim_random_below(dice(sim), sim->nodes_n);
+  for (guint i = sim->replicas_k < 2 ? 0 : sim_random_below(dice(sim), 6); i > 0; i--)
+    if (sim_disk_lose_chunk(&sim->disk[number]))
+      count_planted(sim);
+}
+
 void sim_faults_plant(Sim *sim) {
   guint number = 1 + sim_random_below(dice(sim), sim->nodes_n);
   if (sim->replicas_k < 2)
     return;
-  for (guint i = sim_random_below(dice(sim), 5); i > 0; i--)
-    if (sim_disk_lose_chunk(&sim->disk[number]))
-      count_planted(sim);
   for (guint i = 1 + sim_random_below(dice(sim), 6); i > 0; i--) {
     const SimKey *key =
         g_ptr_array_index(sim->history->keys, sim_random_below(dice(sim), sim->history->keys->len));

@@ -20,6 +20,8 @@ void sim_faults_start(Sim *sim, gint64 gap_us);
  * until they are in sync. A daemon that is down will be started. */
 void sim_faults_stop(Sim *sim);
 
+/* Some chunk rows of one node are silently gone. */
+void sim_faults_lose_chunks(Sim *sim);
 /* Rows of one node are lost, become older or come back, silently; while no client is at work. */
 void sim_faults_plant(Sim *sim);
 /* Rows that rotted, or that were planted, which nobody has mended. */

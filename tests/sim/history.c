@@ -6,7 +6,7 @@
 
 static const char *const kind_names[] = {
     "get",    "list",  "sync",    "write",  "append", "patch",  "truncate",
-    "create", "mkdir", "setattr", "remove", "rmdir",  "rename",
+    "create", "mkdir", "setattr", "note", "remove", "rmdir",  "rename",
 };
 static const char *const outcome_names[] = {"pending",    "answered", "applied",
                                             "superseded", "refused",  "unknown"};
@@ -145,6 +145,7 @@ gboolean sim_op_creates(const SimOp *op, const SimKey *key) {
   case SIM_OP_SYNC:
   case SIM_OP_TRUNCATE:
   case SIM_OP_SETATTR:
+  case SIM_OP_NOTE:
   case SIM_OP_REMOVE:
   case SIM_OP_RMDIR:
     break;

@@ -55,6 +55,7 @@ typedef enum {
   SIM_OP_CREATE,   /* an empty value, exclusively */
   SIM_OP_MKDIR,
   SIM_OP_SETATTR,
+  SIM_OP_NOTE, /* that it was read: its number becomes the atime, if it is greater; no version of its own */
   SIM_OP_REMOVE,
   SIM_OP_RMDIR,
   SIM_OP_RENAME,

@@ -134,6 +134,9 @@ static void add_effect(const Search *search, Step *step, const SimOp *op, int sl
     if (op->exclusive)
       step->need_absent |= bit(step->slot2);
     break;
+  case SIM_OP_NOTE:
+    step->need_there |= bit(slot);
+    break;
   case SIM_OP_GET:
   case SIM_OP_LIST:
   case SIM_OP_SYNC:
@@ -151,7 +154,8 @@ static gboolean add_refusal(const Search *search, Step *step, const SimOp *op, i
     step->need_there = op->kind == SIM_OP_RENAME ? bit(slot_of(search, op->key2)) : bit(slot);
     return TRUE;
   case QFS_NOT_FOUND:
-    if (op->key->class == SIM_KEY_CHILD && op->kind != SIM_OP_REMOVE && op->kind != SIM_OP_SETATTR)
+    if (op->key->class == SIM_KEY_CHILD && op->kind != SIM_OP_REMOVE && op->kind != SIM_OP_SETATTR &&
+        op->kind != SIM_OP_NOTE)
       step->need_absent = bit(slot_of_class(search, SIM_KEY_DIRECTORY));
     else
       step->need_absent = bit(slot);

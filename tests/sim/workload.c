@@ -116,7 +116,7 @@ static void make_conditional(SimOp *op, const SimKey *key) {
 static SimOp *choose_value(SimClient *client, SimKey *key) {
   guint roll = sim_random_below(dice(client->sim), 100);
   if (roll < 36)
-    return begin(client, SIM_OP_GET, key);
+    return begin(client, roll < 34 ? SIM_OP_GET : SIM_OP_NOTE, key);
   if (roll < 78) {
     SimOp *op = begin_write(client, key);
     if (roll < 44)
@@ -152,7 +152,7 @@ static guint64 explicit_timestamp(Sim *sim) {
 static SimOp *choose_stamped(SimClient *client, SimKey *key) {
   guint roll = sim_random_below(dice(client->sim), 100);
   if (roll < 40)
-    return begin(client, SIM_OP_GET, key);
+    return begin(client, roll < 36 ? SIM_OP_GET : SIM_OP_NOTE, key);
   SimOp *op = roll < 84 ? begin_write(client, key) : begin(client, SIM_OP_REMOVE, key);
   op->has_timestamp = roll < 72 || (roll >= 84 && roll < 94);
   if (op->has_timestamp)
@@ -163,7 +163,7 @@ static SimOp *choose_stamped(SimClient *client, SimKey *key) {
 static SimOp *choose_log(SimClient *client, SimKey *key) {
   guint roll = sim_random_below(dice(client->sim), 100);
   if (roll < 36)
-    return begin(client, SIM_OP_GET, key);
+    return begin(client, roll < 34 ? SIM_OP_GET : SIM_OP_NOTE, key);
   if (roll < 92) {
     SimOp *op = begin(client, SIM_OP_APPEND, key);
     op->size = (gsize)sim_random_spread(dice(client->sim), 24, 6000);
@@ -182,7 +182,7 @@ static SimOp *choose_log(SimClient *client, SimKey *key) {
 static SimOp *choose_patched(SimClient *client, SimKey *key) {
   guint roll = sim_random_below(dice(client->sim), 100);
   if (roll < 36)
-    return begin(client, SIM_OP_GET, key);
+    return begin(client, roll < 34 ? SIM_OP_GET : SIM_OP_NOTE, key);
   if (roll < 90) {
     SimOp *op = begin(client, SIM_OP_PATCH, key);
     op->count = (guint)sim_random_spread(dice(client->sim), 1, 80);
@@ -203,7 +203,7 @@ static SimOp *choose_token(SimClient *client, SimKey *key) {
   Sim *sim = client->sim;
   guint roll = sim_random_below(dice(sim), 100);
   if (roll < 30)
-    return begin(client, SIM_OP_GET, key);
+    return begin(client, roll < 28 ? SIM_OP_GET : SIM_OP_NOTE, key);
   if (roll < 40)
     return sim_history_begin_list(sim, client->id, TOKEN_DIR, NULL,
                                   2 + sim_random_below(dice(sim), 8));
@@ -231,7 +231,7 @@ static SimOp *choose_directory(SimClient *client, SimKey *key) {
   if (roll < 75)
     return begin(client, SIM_OP_RMDIR, key);
   if (roll < 90)
-    return begin(client, SIM_OP_GET, key);
+    return begin(client, roll < 88 ? SIM_OP_GET : SIM_OP_NOTE, key);
   return sim_history_begin_list(client->sim, client->id, "tree", NULL, 10);
 }
 
@@ -242,7 +242,7 @@ static SimOp *choose_child(SimClient *client, SimKey *key) {
     op->exclusive = roll < 12;
     return op;
   }
-  return begin(client, roll < 75 ? SIM_OP_REMOVE : SIM_OP_GET, key);
+  return begin(client, roll < 75 ? SIM_OP_REMOVE : roll < 97 ? SIM_OP_GET : SIM_OP_NOTE, key);
 }
 
 static SimOp *choose(SimClient *client) {

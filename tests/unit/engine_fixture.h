@@ -37,6 +37,8 @@ static void set_up(Fixture *f, gconstpointer faults) {
   open_engine(f);
 }
 
+G_GNUC_UNUSED static void set_up_without_faults(Fixture *f, gconstpointer how) { set_up(f, NULL); }
+
 static void tear_down(Fixture *f, gconstpointer data) {
   if (f->engine != NULL)
     close_engine(f);
@@ -89,7 +91,7 @@ static QfsStatus put(Fixture *f, const char *key, const char *value) {
 }
 
 /* The value, newly allocated; NULL with *out_status (may be NULL) otherwise. */
-static char *get(Fixture *f, const char *key, QfsStatus *out_status) {
+G_GNUC_UNUSED static char *get(Fixture *f, const char *key, QfsStatus *out_status) {
   QfsRequest *request = qfs_request_new(QFS_REQUEST_GET, key, NULL, NULL);
   const QfsStatus status = run_request(f, request);
   char *value = NULL;

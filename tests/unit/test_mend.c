@@ -37,8 +37,6 @@ static char *query(Fixture *f, guint node, const char *sql) {
   return g_string_free(text, FALSE);
 }
 
-static void set_up_without_faults(Fixture *f, gconstpointer how) { set_up(f, NULL); }
-
 static void put_keys(Fixture *f) {
   for (guint i = 0; i < KEYS; i++) {
     g_autofree char *key = g_strdup_printf("key%u", i);
@@ -315,6 +313,29 @@ static QfsStatus rename_key(Fixture *f, const char *from, const char *to) {
   return status;
 }
 
+static gboolean some_are_mended(Fixture *f, const QfsEngineStatus *status) {
+  g_autofree char *value = g_strnfill(1000000, 'v');
+  assert_big(f, value);
+  return status->count.mended_chunks > 0;
+}
+
+static void test_holes(Fixture *f, gconstpointer data) {
+  /* Before anybody looks for rows that are gone: readers see no zeros in their place, and who writes in the middle of a
+   * chunk keeps its other bytes. What they met is given back. */
+  g_autofree char *value = g_strnfill(1000000, 'v');
+  put_big(f, value);
+  for (guint node = 2; node <= 3; node++) /* a chunk that is gone at both would be lost: half of them at each */
+    g_assert_cmpint(run_sql(f, node, node == 2 ? "DELETE FROM chunk WHERE idx % 2 = 0" : "DELETE FROM chunk WHERE idx % 2 = 1"),
+                    >, 5);
+  wait_until(f, some_are_mended); /* a node that answered late is not asked for a while */
+  memcpy(value + 200000, "patch", 5);
+  for (guint i = 0; i < BIG_KEYS; i++) {
+    g_autofree char *key = g_strdup_printf("big%u", i);
+    g_assert_cmpint(patch(f, key, 200000, "patch"), ==, QFS_OK);
+  }
+  assert_big(f, value);
+}
+
 static gboolean no_chunk_is_superseded(Fixture *f, const QfsEngineStatus *status) {
   for (guint node = 1; node <= 5; node++) {
     g_autofree char *n = query(f, node, "SELECT count(*) FROM chunk AS old WHERE EXISTS (SELECT 1 FROM chunk AS new"
@@ -509,6 +530,7 @@ int main(int argc, char **argv) {
              set_up_without_faults, test_missing_chunks, tear_down);
   g_test_add("/cluster/mend/missing-chunks-are-found-by-repair", Fixture, GUINT_TO_POINTER(0), set_up_without_faults,
              test_missing_chunks, tear_down);
+  ADD("missing-chunks-are-no-holes", test_holes);
   ADD("chunks-that-nobody-needs-do-not-spread", test_unneeded_chunks);
   ADD("resurrected-row-does-not-spread", test_resurrected);
   ADD("scrub-runs-by-schedule", test_schedule);
