@@ -183,13 +183,27 @@ static void stage_more(SimClient *client) {
   submit(client, request);
 }
 
+static void on_stage_on(Sim *sim, gpointer data) {
+  SimClient *client = data;
+  if (sim->coordinator != NULL && client->run == sim->run) {
+    stage_more(client);
+    return;
+  }
+  QfsRequest *request = request_new(client, QFS_REQUEST_WRITE, client->op->key->name);
+  request->status = QFS_NO_QUORUM; /* what was staged died with the daemon */
+  end(client, request, NULL);
+}
+
 static void was_staged(SimClient *client, QfsRequest *request) {
   Sim *sim = client->sim;
   if (request->status == QFS_OK) {
     client->staged += g_bytes_get_size(request->data);
     client->object = request->object;
     qfs_request_free(request);
-    stage_more(client);
+    if (client->slow)
+      sim_after(sim, sim_random_spread(&sim->random, 1 * SIM_MS, 1500 * SIM_MS), on_stage_on, client);
+    else
+      stage_more(client);
     return;
   }
   if (sim->coordinator != NULL && client->run == sim->run && !qfs_object_is_none(client->object))
@@ -330,6 +344,7 @@ void sim_client_run(SimClient *client, SimOp *op, gboolean staged) {
             op->size, op->first, op->count, staged ? " staged" : "");
   if (op->kind == SIM_OP_WRITE && staged) {
     client->staging = bytes_of(op);
+    client->slow = sim_random_percent(&client->sim->random, 30);
     stage_more(client);
     return;
   }

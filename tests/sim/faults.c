@@ -788,6 +788,13 @@ void sim_faults_evict(Sim *sim, QfsNodeSet nodes) {
   }
 }
 
+void sim_faults_evict_one(Sim *sim) {
+  guint number = 1 + sim_random_below(dice(sim), sim->nodes_n);
+  SIM_TRACE(sim, "fault: %s at node %u, for long", kind_names[FAULT_EVICT], number);
+  break_node(sim, FAULT_EVICT, number);
+  count(sim, FAULT_EVICT);
+}
+
 void sim_faults_restart(Sim *sim, gboolean in_good_order) {
   if (in_good_order)
     shut_down(sim);

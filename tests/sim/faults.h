@@ -51,4 +51,6 @@ gboolean sim_all_is_well_but_held(Sim *sim);
 /* Ends the daemon in good order or not, and starts it again a little later. */
 /* By command: what only these nodes may have is given up. They return empty. */
 void sim_faults_evict(Sim *sim, QfsNodeSet nodes);
+/* One node is closed and given up, until sim_faults_stop. */
+void sim_faults_evict_one(Sim *sim);
 void sim_faults_restart(Sim *sim, gboolean in_good_order);

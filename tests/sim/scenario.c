@@ -331,6 +331,24 @@ static void restore_after_collecting(Sim *sim) {
   come_to_rest(sim, "a copy from before the deletes was restored");
 }
 
+static gboolean others_are_well(Sim *sim) {
+  return sim_all_is_well_but_held(sim);
+}
+
+/* DESIGN 1.9: deletes are forgotten without a node that was given up, and what it had does not come back with it. */
+static void evict_before_collecting(Sim *sim) {
+  sim_faults_evict_one(sim);
+  sim_run_for(sim, TAKE_OVER_US);
+  SIM_CHECK(sim, sim_run_until(sim, others_are_well, QUIET_TIMEOUT_US), "the others do not settle after a node was evicted");
+  remove_some(sim);
+  sim_daemon_collect(sim);
+  sim_run_for(sim, 12 * SIM_SECOND);
+  sim_faults_stop(sim);
+  come_to_rest(sim, "an evicted node came back");
+  read_everything(sim, "after an evicted node came back");
+  collect_tombstones(sim);
+}
+
 static void change_everything(Sim *sim, const char *when) {
   for (guint i = 0; i < sim->history->keys->len; i++) {
     SimOp *op = sim_clients_change(sim, g_ptr_array_index(sim->history->keys, i));
@@ -416,9 +434,6 @@ static void fail_at_once(Sim *sim) {
   come_to_rest(sim, "nodes were down");
 }
 
-static gboolean others_are_well(Sim *sim) {
-  return sim_all_is_well_but_held(sim);
-}
 
 /* DESIGN 1.6: and so may any minority, one after another with settling in between. */
 static void fail_in_turn(Sim *sim) {
@@ -478,8 +493,11 @@ void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *r
   restart(sim);
   read_everything(sim, "after the restart");
   sim_walk_check(sim, "the restart");
-  if (sim_faults_survivable(sim) > 0 && sim_random_percent(&sim->random, 50))
+  guint end = sim_faults_survivable(sim) > 0 ? sim_random_below(&sim->random, 100) : 100;
+  if (end < 40)
     restore_after_collecting(sim);
+  else if (end < 70)
+    evict_before_collecting(sim);
   else
     collect_tombstones(sim);
   read_everything(sim, "after tombstones were collected");
