@@ -466,7 +466,8 @@ static void check_purge(Sim *sim, guint node, SimKey *key, const QfsRecord *tomb
     return;
   check_purge_time(sim, node, tombstone);
   for (guint i = 1; i <= sim->nodes_all; i++) {
-    if (node_is(sim, i, evicted))
+    /* What was planted came out of nothing, perhaps since the node was asked: a comparison removes it. */
+    if (node_is(sim, i, evicted) || g_hash_table_contains(sim->disk[i].planted, key->name))
       continue;
     g_autoptr(QfsRecord) now = sim_disk_record(&sim->disk[i], key->name);
     g_autoptr(QfsRecord) durable = sim_disk_durable_record(&sim->disk[i], key->name);
