@@ -339,7 +339,6 @@ static void synced(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer
     return;
   }
   u->stage = STAGE_READY;
-  peer->rebuild = peer->filled = FALSE;
   qfs_reclaim_want(c); /* of what it had beyond the others, and of what they have dropped since, rows are left */
   c->view_dirty = TRUE;
 }

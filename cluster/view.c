@@ -228,6 +228,7 @@ static void proposal_done(QfsCoordinator *c) {
     if (qfs_set_has(c->view.in_sync, i) && c->peer[i].state == PEER_JOINING) {
       qfs_catchup_stop(c, &c->peer[i]);
       c->peer[i].evicted = FALSE;
+      c->peer[i].rebuild = c->peer[i].filled = FALSE; /* not before: a view without it may come first */
       c->peer[i].state = PEER_TRUSTED;
       c->peer[i].retries = 0; /* only opening well does not mean that it is well: its disk may be full */
       c->peer[i].trusted_since_us = c->env->now_us(c->env);
