@@ -7,6 +7,9 @@
  * node left (U1), and completes all that at the members of S. After that these have what the stragglers missed,
  * who catch up as ever, and a view with both is possible. Cost: proportional to what was missed.
  *
+ * Where S is smaller than W only its members show by their marks that they have what was settled; a straggler that
+ * had it, too, may be an older copy by now. So all but one of S may be missing then, and none where it was one node.
+ *
  * U1. Also a node that is still away: what it missed is at the members then, whatever the sets were in between.
  * U2. A straggler is in no S before it has caught up: a crash finds the same as before. When no member is left
  *     one must begin all the same. The view that says so says, too, that any W nodes may hide what nobody else
@@ -53,7 +56,8 @@ gboolean qfs_unite_may(const QfsCoordinator *c, QfsNodeSet members) {
   if (helped || !qfs_view_allows(c, members | stragglers(c)))
     return FALSE;
   QfsNodeSet missing = qfs_view_all(c) & ~qfs_unite_present(c);
-  return qfs_set_size(missing) < qfs_write_quorum(qfs_replicas(c)) || qfs_is_given_up(c, missing);
+  guint copies = MIN(qfs_write_quorum(qfs_replicas(c)), qfs_set_size(c->view.in_sync));
+  return qfs_set_size(missing) < copies || qfs_is_given_up(c, missing);
 }
 
 /* Who left last. */

@@ -222,8 +222,19 @@ static void wait_for_intents(Sim *sim) {
   sim_fail(sim, "node %u still has %u intents of batches that are over", node, n);
 }
 
+/* How many members the in-sync set of the newest view has. */
+static guint in_sync_size(Sim *sim) {
+  g_autofree QfsNodeMeta *meta = g_new0(QfsNodeMeta, 1);
+  QfsView newest = {.epoch = 0};
+  for (guint i = 1; i <= sim->nodes_all; i++)
+    if (sim_disk_meta(&sim->disk[i], meta) && meta->view.epoch > newest.epoch)
+      newest = meta->view;
+  return qfs_set_size(newest.in_sync);
+}
+
 /* Beyond what must be survived lost disks may have had the only copies that were left: the store then waits for good
- * (DESIGN 1.6), and tells for which nodes: each of them did lose something, or never had anything yet, and so did W or more. */
+ * (DESIGN 1.6), and tells for which nodes: each of them did lose something, or never had anything yet, and so did W or more,
+ * or all in-sync nodes. */
 static gboolean may_wait_for_good(Sim *sim) {
   QfsNodeSet nodes = sim->coordinator != NULL ? qfs_coordinator_waits_for(sim->coordinator) : 0;
   QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
@@ -236,7 +247,7 @@ static gboolean may_wait_for_good(Sim *sim) {
     lost += empty;
     all_lost = all_lost && (!qfs_set_has(nodes, i) || empty);
   }
-  gboolean enough = lost >= status->write_quorum;
+  gboolean enough = lost >= MIN(status->write_quorum, in_sync_size(sim));
   qfs_engine_status_free(status);
   return sim->options.unlimited && all_lost && enough;
 }
