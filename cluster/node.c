@@ -191,7 +191,7 @@ static gboolean apply_one(QfsNode *node, const QfsRecord *record, const QfsMessa
                           QfsMessage *reply, GError **error) {
   QfsReplica *replica = node->replica;
   QfsApplyResult result;
-  if (!replica->ops->record_apply(replica, record, FALSE, request->force, &result, error))
+  if (!replica->ops->record_apply(replica, record, request->force, &result, error))
     return FALSE;
   if (result != QFS_APPLY_SUPERSEDED)
     return TRUE;
@@ -199,7 +199,7 @@ static gboolean apply_one(QfsNode *node, const QfsRecord *record, const QfsMessa
   if (!replica->ops->record_get(replica, record->key, &stored, error))
     return FALSE;
   if (stored != NULL && gives_way(stored, record, request))
-    return replica->ops->record_apply(replica, record, FALSE, TRUE, &result, error);
+    return replica->ops->record_apply(replica, record, TRUE, &result, error);
   if (stored != NULL)
     raise_to(&reply->newest, stored->timestamp);
   return TRUE;
@@ -365,7 +365,7 @@ static gboolean serve_mend(QfsNode *node, const QfsMessage *request, QfsMessage 
                                           chunk->data != NULL ? chunk : NULL, &reply->more, error);
   const QfsRecord *record = request->records->len > 0 ? g_ptr_array_index(request->records, 0) : NULL;
   return node->replica->ops->record_mend(node->replica, request->key, request->print, record,
-                                         FALSE, &reply->more, error);
+                                         &reply->more, error);
 }
 
 /* The place after which the walk goes on: the last row, good or bad. A bad one may be out of order: then the

@@ -62,6 +62,17 @@ char *cli_choose_mount(const char *command);
 int cli_write_control(const char *root, const char *name, const char *text);
 /* The object that status.json holds; `parser` owns it. NULL and *error: it can't be had. */
 JsonObject *cli_read_status(const char *root, JsonParser *parser, GError **error);
+gint64 cli_number(JsonObject *status, const char *name); /* 0: it has none of this name */
+
+/* Work in the background that `now`, written to .quorumfs/COMMAND, asks for: cli_run.c. */
+typedef struct CliRun CliRun;
+struct CliRun {
+  const char *command;
+  const char *running, *waits_for, *percent; /* members of status.json; percent may be NULL */
+  int (*over)(const CliRun *run, JsonObject *status, gpointer data); /* prints the result; exit status */
+};
+/* Asks for it and waits until it is over, or can't go on now; exit status. */
+int cli_run(const char *path, const CliRun *run, gpointer data);
 /* The number of nodes, from status.json. FALSE: it can't be had. */
 gboolean cli_read_nodes(const char *root, guint *out_nodes);
 

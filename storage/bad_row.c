@@ -64,23 +64,17 @@ guint64 qfs_bad_row_print(sqlite3_stmt *row) {
 
 gboolean qfs_bad_row_record_print(QfsReplica *replica, const char *key, guint64 *out_print,
                                   GError **error) {
-  QfsConnection *connection = qfs_connection(replica);
-  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_RECORD_GET, error);
   gboolean row;
+  g_autoptr(QfsCursor) cursor = qfs_row_find(qfs_connection(replica), QFS_SQL_RECORD_GET, key, &row, error);
 
-  if (statement == NULL)
-    return FALSE;
-  g_autoptr(QfsCursor) cursor = statement;
-  qfs_row_bind_key(cursor, 1, key);
-  if (!qfs_connection_step(connection, cursor, &row, error))
+  if (cursor == NULL)
     return FALSE;
   *out_print = row ? qfs_bad_row_print(cursor) : 0;
   return TRUE;
 }
 
 gboolean qfs_bad_row_record_mend(QfsReplica *replica, const char *key, guint64 print,
-                                 const QfsRecord *record, gboolean hint, gboolean *out_done,
-                                 GError **error) {
+                                 const QfsRecord *record, gboolean *out_done, GError **error) {
   guint64 found = 0;
   QfsApplyResult result;
 
@@ -90,7 +84,7 @@ gboolean qfs_bad_row_record_mend(QfsReplica *replica, const char *key, guint64 p
   *out_done = found != 0 && found == print;
   if (!*out_done)
     return TRUE;
-  return record != NULL ? qfs_record_store_apply(replica, record, hint, TRUE, &result, error)
+  return record != NULL ? qfs_record_store_apply(replica, record, TRUE, &result, error)
                         : qfs_record_store_remove(replica, key, error);
 }
 
@@ -102,7 +96,7 @@ static gboolean take_row(QfsConnection *connection, sqlite3_stmt *row, gboolean 
                          GPtrArray *bad, gssize *bytes_left, GError **error) {
   g_autoptr(GError) local = NULL;
   QfsRecord *record =
-      qfs_row_read(connection, row, whole ? QFS_ROW_WHOLE : QFS_ROW_HEAD, NULL, &local);
+      qfs_row_read(connection, row, whole ? QFS_ROW_WHOLE : QFS_ROW_HEAD, &local);
   if (record != NULL) {
     *bytes_left -= (gssize)(sizeof *record + g_bytes_get_size(record->tail) +
                             g_bytes_get_size(record->xattrs));

@@ -19,7 +19,7 @@ const QfsBadRow *qfs_bad_row(QfsReplica *replica);
 gboolean qfs_bad_row_record_print(QfsReplica *replica, const char *key, guint64 *out_print,
                                   GError **error);
 gboolean qfs_bad_row_record_mend(QfsReplica *replica, const char *key, guint64 print,
-                                 const QfsRecord *record, gboolean hint, gboolean *out_done,
+                                 const QfsRecord *record, gboolean *out_done,
                                  GError **error);
 gboolean qfs_bad_row_record_walk(QfsReplica *replica, const char *after_key, const char *until_key,
                                  gboolean whole, guint limit, GPtrArray *out, GPtrArray *bad,

@@ -32,7 +32,7 @@ static gboolean put_rows(QfsConnection *connection, guint64 id, GPtrArray *recor
     qfs_bind_u64(statement, 1, id);
     sqlite3_bind_int64(statement, 2, i);
     sqlite3_bind_int64(statement, 3, records->len);
-    qfs_row_bind(statement, 4, g_ptr_array_index(records, i), FALSE);
+    qfs_row_bind(statement, 4, g_ptr_array_index(records, i));
     if (!qfs_connection_run(connection, statement, error))
       return FALSE;
   }
@@ -65,7 +65,7 @@ gboolean qfs_intent_store_get(QfsReplica *replica, guint64 id, GPtrArray **out_r
       return FALSE;
     if (!row)
       break;
-    QfsRecord *record = qfs_row_read(connection, cursor, QFS_ROW_WHOLE, NULL, error);
+    QfsRecord *record = qfs_row_read(connection, cursor, QFS_ROW_WHOLE, error);
     if (record == NULL) {
       if (error != NULL) /* peers have none to mend it by */
         (*error)->code = QFS_REPLICA_ERROR_CORRUPT;

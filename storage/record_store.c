@@ -16,20 +16,16 @@
 
 /* The stored row of `key` in `shape` (whole or head); *out_record NULL when there is none. */
 static gboolean read_row(QfsConnection *connection, const char *key, QfsRowShape shape,
-                         QfsRecord **out_record, gboolean *out_hint, GError **error) {
+                         QfsRecord **out_record, GError **error) {
   gboolean row;
-  sqlite3_stmt *statement = qfs_connection_statement(
-      connection, shape == QFS_ROW_WHOLE ? QFS_SQL_RECORD_GET : QFS_SQL_RECORD_HEAD, error);
+  g_autoptr(QfsCursor) cursor = qfs_row_find(
+      connection, shape == QFS_ROW_WHOLE ? QFS_SQL_RECORD_GET : QFS_SQL_RECORD_HEAD, key, &row, error);
 
-  if (statement == NULL)
-    return FALSE;
-  g_autoptr(QfsCursor) cursor = statement;
-  qfs_row_bind_key(cursor, 1, key);
-  if (!qfs_connection_step(connection, cursor, &row, error))
+  if (cursor == NULL)
     return FALSE;
   QfsRecord *record = NULL;
   if (row) {
-    record = qfs_row_read(connection, cursor, shape, out_hint, error);
+    record = qfs_row_read(connection, cursor, shape, error);
     if (record == NULL)
       return FALSE;
     if (strcmp(record->key, key) != 0) {
@@ -43,7 +39,7 @@ static gboolean read_row(QfsConnection *connection, const char *key, QfsRowShape
 
 gboolean qfs_record_store_get(QfsReplica *replica, const char *key, QfsRecord **out_record,
                               GError **error) {
-  return read_row(qfs_connection(replica), key, QFS_ROW_WHOLE, out_record, NULL, error);
+  return read_row(qfs_connection(replica), key, QFS_ROW_WHOLE, out_record, error);
 }
 
 /* Counts a row in (+1) or out (-1). A count that rot made wrong stays at 0. */
@@ -57,14 +53,13 @@ static void count_row(QfsConnection *connection, gboolean is_tombstone, int chan
 }
 
 /* Stores `record` whatever is there; old_kind < 0: nothing is there. */
-static gboolean put_row(QfsConnection *connection, const QfsRecord *record, gboolean hint,
-                        int old_kind, GError **error) {
+static gboolean put_row(QfsConnection *connection, const QfsRecord *record, int old_kind,
+                        GError **error) {
   sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_RECORD_PUT, error);
 
   if (statement == NULL)
     return FALSE;
-  sqlite3_bind_int(statement, 1, hint ? 1 : 0);
-  qfs_row_bind(statement, 2, record, hint);
+  qfs_row_bind(statement, 1, record);
   if (!qfs_connection_run(connection, statement, error))
     return FALSE;
   if (old_kind >= 0)
@@ -77,13 +72,9 @@ static gboolean put_row(QfsConnection *connection, const QfsRecord *record, gboo
 static gboolean stored_kind(QfsConnection *connection, const char *key, int *out_kind,
                             GError **error) {
   gboolean row;
-  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_RECORD_KIND, error);
+  g_autoptr(QfsCursor) cursor = qfs_row_find(connection, QFS_SQL_RECORD_KIND, key, &row, error);
 
-  if (statement == NULL)
-    return FALSE;
-  g_autoptr(QfsCursor) cursor = statement;
-  qfs_row_bind_key(cursor, 1, key);
-  if (!qfs_connection_step(connection, cursor, &row, error))
+  if (cursor == NULL)
     return FALSE;
   if (row) {
     const char *dir = (const char *)sqlite3_column_text(cursor, 0);
@@ -97,63 +88,50 @@ static gboolean stored_kind(QfsConnection *connection, const char *key, int *out
 }
 
 /* Repair overwrites rows that are corrupt, so the old row is not verified. */
-static gboolean apply_by_force(QfsConnection *connection, const QfsRecord *record, gboolean hint,
+static gboolean apply_by_force(QfsConnection *connection, const QfsRecord *record,
                                QfsApplyResult *out_result, GError **error) {
   int old_kind = -1;
 
   if (!stored_kind(connection, record->key, &old_kind, error) ||
-      !put_row(connection, record, hint, old_kind, error))
+      !put_row(connection, record, old_kind, error))
     return FALSE;
   *out_result = QFS_APPLY_APPLIED;
   return TRUE;
 }
 
-/* The very version is stored: its seq may rise and its hint may be cleared. */
-static gboolean apply_same(QfsConnection *connection, const QfsRecord *stored,
-                           const QfsRecord *record, gboolean stored_hint, gboolean hint,
-                           GError **error) {
-  gboolean new_hint = stored_hint && hint;
-
-  if (record->seq <= stored->seq && new_hint == stored_hint)
-    return TRUE;
-  const QfsRecord *newest = record->seq > stored->seq ? record : stored;
-  return put_row(connection, newest, new_hint, (int)stored->kind, error);
-}
-
-static gboolean apply_by_rule(QfsConnection *connection, const QfsRecord *record, gboolean hint,
+static gboolean apply_by_rule(QfsConnection *connection, const QfsRecord *record,
                               QfsApplyResult *out_result, GError **error) {
   g_autoptr(QfsRecord) head = NULL;
-  gboolean stored_hint = FALSE;
 
-  if (!read_row(connection, record->key, QFS_ROW_HEAD, &head, &stored_hint, error))
+  if (!read_row(connection, record->key, QFS_ROW_HEAD, &head, error))
     return FALSE;
   int order; /* of what comes against what is stored */
   g_autoptr(QfsRecord) whole = NULL;
   if (head == NULL || head->timestamp != record->timestamp) {
     order = head == NULL || record->timestamp > head->timestamp ? 1 : -1;
   } else {
-    if (!read_row(connection, record->key, QFS_ROW_WHOLE, &whole, &stored_hint, error))
+    if (!read_row(connection, record->key, QFS_ROW_WHOLE, &whole, error))
       return FALSE;
     order = qfs_record_compare(record, whole);
   }
 
-  if (order > 0 && !put_row(connection, record, hint, head != NULL ? (int)head->kind : -1, error))
-    return FALSE;
-  if (order == 0 && !apply_same(connection, whole, record, stored_hint, hint, error))
+  /* Of the very version that is stored the seq may rise. */
+  if ((order > 0 || (order == 0 && record->seq > whole->seq)) &&
+      !put_row(connection, record, head != NULL ? (int)head->kind : -1, error))
     return FALSE;
   *out_result = order > 0 ? QFS_APPLY_APPLIED : order == 0 ? QFS_APPLY_SAME : QFS_APPLY_SUPERSEDED;
   return TRUE;
 }
 
-gboolean qfs_record_store_apply(QfsReplica *replica, const QfsRecord *record, gboolean hint,
-                                gboolean force, QfsApplyResult *out_result, GError **error) {
+gboolean qfs_record_store_apply(QfsReplica *replica, const QfsRecord *record, gboolean force,
+                                QfsApplyResult *out_result, GError **error) {
   QfsConnection *connection = qfs_connection(replica);
 
   if (!qfs_connection_may_write(connection, error))
     return FALSE;
   return qfs_connection_wrote(connection,
-                              force ? apply_by_force(connection, record, hint, out_result, error)
-                                    : apply_by_rule(connection, record, hint, out_result, error));
+                              force ? apply_by_force(connection, record, out_result, error)
+                                    : apply_by_rule(connection, record, out_result, error));
 }
 
 static gboolean remove_row(QfsConnection *connection, const char *key, GError **error) {
@@ -227,7 +205,7 @@ static gboolean collect(QfsConnection *connection, sqlite3_stmt *statement, Page
       *out_more = row;
       return TRUE;
     }
-    QfsRecord *record = qfs_row_read(connection, cursor, shape, NULL, error);
+    QfsRecord *record = qfs_row_read(connection, cursor, shape, error);
     if (record == NULL)
       return FALSE;
     g_ptr_array_add(page->out, record);
@@ -359,58 +337,13 @@ gboolean qfs_record_store_object_records(QfsReplica *replica, QfsObjectId object
       return FALSE;
     if (!row)
       return TRUE;
-    QfsRecord *record = qfs_row_read(connection, cursor, QFS_ROW_HEAD, NULL, error);
+    QfsRecord *record = qfs_row_read(connection, cursor, QFS_ROW_HEAD, error);
     if (record == NULL)
       return FALSE;
     g_ptr_array_add(out, record);
     if (!qfs_object_equal(record->object, object))
       return qfs_row_astray(connection, "objects", error);
   }
-}
-
-/* Keys of at most `limit` hint rows; each is verified, because a mark that rotted would cost a
- * record. */
-static GPtrArray *hint_keys(QfsConnection *connection, guint64 up_to, guint limit, GError **error) {
-  g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
-  sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_RECORD_HINTS, error);
-
-  if (statement == NULL)
-    return NULL;
-  g_autoptr(QfsCursor) cursor = statement;
-  sqlite3_bind_int64(cursor, 1, (gint64)MIN(up_to, (guint64)G_MAXINT64));
-  sqlite3_bind_int64(cursor, 2, limit);
-  while (TRUE) {
-    gboolean row;
-    if (!qfs_connection_step(connection, cursor, &row, error))
-      return NULL;
-    if (!row)
-      return g_steal_pointer(&keys);
-    gboolean is_hint;
-    g_autoptr(QfsRecord) record = qfs_row_read(connection, cursor, QFS_ROW_HEAD, &is_hint, error);
-    if (record == NULL)
-      return NULL;
-    if (!is_hint || record->seq > up_to) {
-      qfs_row_astray(connection, "hints", error);
-      return NULL;
-    }
-    g_ptr_array_add(keys, g_strdup(record->key));
-  }
-}
-
-gboolean qfs_record_store_hints_remove(QfsReplica *replica, guint64 up_to, guint limit,
-                                       guint *out_removed, GError **error) {
-  QfsConnection *connection = qfs_connection(replica);
-
-  if (!qfs_connection_may_write(connection, error))
-    return FALSE;
-  g_autoptr(GPtrArray) keys = hint_keys(connection, up_to, limit, error);
-  if (keys == NULL)
-    return qfs_connection_wrote(connection, FALSE);
-  for (guint i = 0; i < keys->len; i++)
-    if (!remove_row(connection, g_ptr_array_index(keys, i), error))
-      return qfs_connection_wrote(connection, FALSE);
-  *out_removed = keys->len;
-  return TRUE;
 }
 
 gboolean qfs_record_store_wipe(QfsConnection *connection, GError **error) {

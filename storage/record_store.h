@@ -8,8 +8,8 @@ G_BEGIN_DECLS
 
 gboolean qfs_record_store_get(QfsReplica *replica, const char *key, QfsRecord **out_record,
                               GError **error);
-gboolean qfs_record_store_apply(QfsReplica *replica, const QfsRecord *record, gboolean hint,
-                                gboolean force, QfsApplyResult *out_result, GError **error);
+gboolean qfs_record_store_apply(QfsReplica *replica, const QfsRecord *record, gboolean force,
+                                QfsApplyResult *out_result, GError **error);
 gboolean qfs_record_store_remove(QfsReplica *replica, const char *key, GError **error);
 gboolean qfs_record_store_scan(QfsReplica *replica, guint64 after_seq, const char *after_key,
                                guint limit, GPtrArray *out, gboolean *out_more, GError **error);
@@ -21,8 +21,6 @@ gboolean qfs_record_store_list(QfsReplica *replica, const char *dir, const char 
 gboolean qfs_record_store_live_dir(QfsReplica *replica, const char *from, char **out_dir, GError **error);
 gboolean qfs_record_store_object_records(QfsReplica *replica, QfsObjectId object, GPtrArray *out,
                                          GError **error);
-gboolean qfs_record_store_hints_remove(QfsReplica *replica, guint64 up_to, guint limit,
-                                       guint *out_removed, GError **error);
 gboolean qfs_record_store_wipe(QfsConnection *connection, GError **error);
 
 G_END_DECLS

@@ -311,7 +311,6 @@ static const QfsReplicaOps sqlite_ops = {
     .tombstone_scan = qfs_record_store_tombstone_scan,
     .record_list = qfs_record_store_list,
     .live_dir = qfs_record_store_live_dir,
-    .hints_remove = qfs_record_store_hints_remove,
     .chunk_put = qfs_chunk_store_put,
     .chunk_get = qfs_chunk_store_get,
     .chunk_trim = qfs_chunk_store_trim,

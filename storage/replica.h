@@ -148,7 +148,7 @@ typedef struct {
 
   /* Records. *out_record is NULL and the result TRUE when there is no row; tombstones are returned. */
   gboolean (*record_get)(QfsReplica *self, const char *key, QfsRecord **out_record, GError **error);
-  gboolean (*record_apply)(QfsReplica *self, const QfsRecord *record, gboolean hint, gboolean force,
+  gboolean (*record_apply)(QfsReplica *self, const QfsRecord *record, gboolean force,
                            QfsApplyResult *out_result, GError **error);
   gboolean (*record_remove)(QfsReplica *self, const char *key, GError **error);
   /* Records with (seq, key) > (after_seq, after_key) in that order, tombstones included, until
@@ -167,9 +167,6 @@ typedef struct {
   /* As record_scan, of tombstones only. */
   gboolean (*tombstone_scan)(QfsReplica *self, guint64 after_seq, const char *after_key, guint limit,
                              GPtrArray *out, gboolean *out_more, GError **error);
-  /* Removes rows marked `hint` with seq <= up_to, at most `limit`; *out_removed tells how many. */
-  gboolean (*hints_remove)(QfsReplica *self, guint64 up_to, guint limit, guint *out_removed,
-                           GError **error);
 
   /* Chunks. chunk_get: the row of (object, index) with the greatest version <= max_version. None:
    * *out_chunk NULL; *out_newer (may be NULL) tells whether a row with a greater version exists. */
@@ -205,7 +202,7 @@ typedef struct {
   /* The row goes if it is still the one of `print`, and `record`, unless it is NULL, takes its place. *out_done:
    * it was. A row that is bad never says which version it was: so a late request must not take a later one. */
   gboolean (*record_mend)(QfsReplica *self, const char *key, guint64 print, const QfsRecord *record,
-                          gboolean hint, gboolean *out_done, GError **error);
+                          gboolean *out_done, GError **error);
 
   /* The same of the chunk row with exactly this object, index and version. chunk_exact: its data, verified; *out_chunk
    * NULL: there is none. chunk_mend with `print` 0: there is no row, and `chunk` takes the empty place. */

@@ -50,7 +50,7 @@ void qfs_row_bind_key(sqlite3_stmt *statement, int first, const char *key) {
   sqlite3_bind_text(statement, first + 1, name, -1, SQLITE_STATIC);
 }
 
-void qfs_row_bind(sqlite3_stmt *statement, int first, const QfsRecord *record, gboolean hint) {
+void qfs_row_bind(sqlite3_stmt *statement, int first, const QfsRecord *record) {
   const QfsAttr *attr = &record->attr;
   guint64 checksum = qfs_record_checksum(record);
   int base = first - COLUMN_DIR; /* parameter of a column */
@@ -75,10 +75,20 @@ void qfs_row_bind(sqlite3_stmt *statement, int first, const QfsRecord *record, g
   qfs_bind_u64(statement, base + COLUMN_TAIL_OFFSET, record->tail_offset);
   qfs_bind_u64(statement, base + COLUMN_CHECKSUM, checksum);
   qfs_bind_u64(statement, base + COLUMN_HEAD_CHECKSUM,
-               qfs_record_head_checksum(record, checksum, hint));
+               qfs_record_head_checksum(record, checksum, FALSE));
   qfs_bind_bytes(statement, base + COLUMN_XATTRS, record->xattrs);
   qfs_bind_bytes(statement, base + COLUMN_SPANS, record->spans);
   qfs_bind_bytes(statement, base + COLUMN_DATA, record->tail);
+}
+
+sqlite3_stmt *qfs_row_find(QfsConnection *connection, QfsSql id, const char *key, gboolean *out_row,
+                           GError **error) {
+  g_autoptr(QfsCursor) cursor = qfs_connection_statement(connection, id, error);
+
+  if (cursor == NULL)
+    return NULL;
+  qfs_row_bind_key(cursor, 1, key);
+  return qfs_connection_step(connection, cursor, out_row, error) ? g_steal_pointer(&cursor) : NULL;
 }
 
 /* The key of the row; NULL when there is none in it. */
@@ -118,7 +128,7 @@ static QfsRecord *read_columns(sqlite3_stmt *row, gboolean with_tail) {
 }
 
 QfsRecord *qfs_row_read(QfsConnection *connection, sqlite3_stmt *row, QfsRowShape shape,
-                        gboolean *out_hint, GError **error) {
+                        GError **error) {
   gboolean with_tail =
       shape == QFS_ROW_WHOLE ||
       (shape == QFS_ROW_LISTED && sqlite3_column_int(row, COLUMN_KIND) == QFS_KIND_SYMLINK);
@@ -138,8 +148,6 @@ QfsRecord *qfs_row_read(QfsConnection *connection, sqlite3_stmt *row, QfsRowShap
                              "the record of key \"%s\" does not match its checksum", key);
     return NULL;
   }
-  if (out_hint != NULL)
-    *out_hint = hint != 0;
   return g_steal_pointer(&record);
 }
 

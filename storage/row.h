@@ -22,13 +22,16 @@ typedef enum {
 /* Binds ?first = directory and ?first+1 = name of `key`, which must live until the statement is
  * reset. */
 void qfs_row_bind_key(sqlite3_stmt *statement, int first, const char *key);
+/* The statement `id`, at the row of `key` if *out_row; to be reset (QfsCursor). NULL: failed. */
+sqlite3_stmt *qfs_row_find(QfsConnection *connection, QfsSql id, const char *key, gboolean *out_row,
+                           GError **error);
 /* Binds the columns BODY from ?first on, sums included; `record` must live until the reset. */
-void qfs_row_bind(sqlite3_stmt *statement, int first, const QfsRecord *record, gboolean hint);
+void qfs_row_bind(sqlite3_stmt *statement, int first, const QfsRecord *record);
 
 /* The record in the current row, its sums verified (S4); NULL with BAD_ROW. Without a tail in the
- * row, the record's is empty. out_hint may be NULL. */
+ * row, the record's is empty. */
 QfsRecord *qfs_row_read(QfsConnection *connection, sqlite3_stmt *row, QfsRowShape shape,
-                        gboolean *out_hint, GError **error);
+                        GError **error);
 
 /* The row is intact and not the one that was asked for: "PATH: the index of WHAT leads astray".
  * FALSE. */

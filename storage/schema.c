@@ -85,7 +85,7 @@
 /* Every key's newest version, tombstones included. Catch-up reads in the order of operations. */
 #define RECORD_TABLE                                                                               \
   "CREATE TABLE record (\n"                                                                        \
-  "  hint INTEGER NOT NULL,           -- 1: held for a node that is away, handed back later\n"     \
+  "  hint INTEGER NOT NULL,           -- 0; of an earlier design, and verified like the others\n"   \
   RECORD_COLUMNS                                                                                   \
   "  data BLOB NOT NULL,              -- the value from tail_offset on; a symlink's target\n"      \
   "  PRIMARY KEY (dir, name)\n"                                                                    \

@@ -57,7 +57,7 @@ const char *const qfs_sql_text[QFS_SQL_COUNT] = {
     [QFS_SQL_RECORD_HEAD] = "SELECT " HEAD " FROM record WHERE dir = ?1 AND name = ?2",
     [QFS_SQL_RECORD_KIND] = "SELECT dir, name, kind FROM record WHERE dir = ?1 AND name = ?2",
     /* A row keeps its place and its entry in the index of keys. */
-    [QFS_SQL_RECORD_PUT] = "INSERT INTO record (hint, " BODY ") VALUES (?, " BODY_PLACES ")"
+    [QFS_SQL_RECORD_PUT] = "INSERT INTO record (hint, " BODY ") VALUES (0, " BODY_PLACES ")"
                            " ON CONFLICT (dir, name) DO UPDATE SET " BODY_EXCLUDED,
     [QFS_SQL_RECORD_REMOVE] = "DELETE FROM record WHERE dir = ?1 AND name = ?2",
     [QFS_SQL_RECORD_SCAN_EQUAL] = "SELECT " HEAD ", data FROM record WHERE seq = ?1"
@@ -77,8 +77,6 @@ const char *const qfs_sql_text[QFS_SQL_COUNT] = {
         "SELECT " HEAD ", data FROM record WHERE dir = ?1 AND name > ?2 ORDER BY name",
     [QFS_SQL_RECORD_WALK] = "SELECT " HEAD ", data FROM record WHERE (dir, name) >= (?1, ?2) ORDER BY dir, name",
     [QFS_SQL_RECORD_WALK_HEADS] = "SELECT " HEAD " FROM record WHERE (dir, name) >= (?1, ?2) ORDER BY dir, name",
-    [QFS_SQL_RECORD_HINTS] =
-        "SELECT " HEAD " FROM record WHERE hint = 1 AND seq <= ?1 ORDER BY seq LIMIT ?2",
     [QFS_SQL_RECORD_OF_OBJECT] =
         "SELECT " HEAD " FROM record WHERE object_unique <> 0 AND object_placement = ?1"
         " AND object_unique = ?2",

@@ -163,13 +163,13 @@ static gboolean get_old(SimDisk *disk, QfsReplica *real, const char *key, QfsRec
   return FALSE;
 }
 
-static gboolean fault_record_apply(QfsReplica *self, const QfsRecord *record, gboolean hint,
-                                   gboolean force, QfsApplyResult *out_result, GError **error) {
+static gboolean fault_record_apply(QfsReplica *self, const QfsRecord *record, gboolean force,
+                                   QfsApplyResult *out_result, GError **error) {
   SimDisk *disk = fault(self)->disk;
   QfsReplica *real = inner(self);
   g_autoptr(QfsRecord) old = NULL;
   if (!space(self, "record_apply", error) || !get_old(disk, real, record->key, &old, error) ||
-      !real->ops->record_apply(real, record, hint, force, out_result, error))
+      !real->ops->record_apply(real, record, force, out_result, error))
     return FALSE;
   if (!force && !disk->rotten)
     sim_check_merge(disk->sim, disk->node, old, record, *out_result);
@@ -201,14 +201,13 @@ static const QfsRecord *truth_of(const SimDisk *disk, const char *key) {
 }
 
 static gboolean fault_record_mend(QfsReplica *self, const char *key, guint64 print,
-                                  const QfsRecord *record, gboolean hint, gboolean *out_done,
-                                  GError **error) {
+                                  const QfsRecord *record, gboolean *out_done, GError **error) {
   SimDisk *disk = fault(self)->disk;
   QfsReplica *real = inner(self);
   const QfsRecord *known = truth_of(disk, key);
   g_autoptr(QfsRecord) truth = known != NULL ? qfs_record_ref(known) : NULL;
   if (!space(self, "record_mend", error) ||
-      !real->ops->record_mend(real, key, print, record, hint, out_done, error))
+      !real->ops->record_mend(real, key, print, record, out_done, error))
     return FALSE;
   if (*out_done && truth != NULL && sim_record_order(record, truth) < 0) {
     /* Of a leftover it matters only that the holders have it. */
@@ -216,17 +215,6 @@ static gboolean fault_record_mend(QfsReplica *self, const char *key, guint64 pri
       sim_check_regress(disk->sim, disk->node, truth, record, TRUE);
     watch(self, key);
   }
-  return TRUE;
-}
-
-/* Which rows are hints is the inner replica's knowledge: afterwards every key is looked at. */
-static gboolean fault_hints_remove(QfsReplica *self, guint64 up_to, guint limit, guint *out_removed,
-                                   GError **error) {
-  if (!step(self, "hints_remove", error) ||
-      !inner(self)->ops->hints_remove(inner(self), up_to, limit, out_removed, error))
-    return FALSE;
-  if (*out_removed > 0)
-    watch(self, NULL);
   return TRUE;
 }
 
@@ -387,7 +375,6 @@ static const QfsReplicaOps fault_ops = {
     .record_scan = fault_record_scan,
     .tombstone_scan = fault_tombstone_scan,
     .record_list = fault_record_list,
-    .hints_remove = fault_hints_remove,
     .record_walk = fault_record_walk,
     .chunk_exact = fault_chunk_exact,
     .chunk_print = fault_chunk_print,
@@ -597,7 +584,7 @@ gboolean sim_disk_plant(SimDisk *disk, const char *key, const QfsRecord *record)
     return FALSE;
   if (disk->mem != NULL) {
     mem_disk_begin(disk->mem);
-    mem_disk_set_row(disk->mem, key, record, FALSE);
+    mem_disk_set_row(disk->mem, key, record);
     mem_disk_commit(disk->mem, FALSE);
   } else if (record != NULL ||
              !change_in_file(disk, key, "DELETE FROM record WHERE dir = ?1 AND name = ?2")) {

@@ -167,11 +167,11 @@ static Undo *undo_new(MemDisk *disk, UndoKind kind) {
   return undo;
 }
 
-void mem_disk_set_row(MemDisk *disk, const char *key, const QfsRecord *record, gboolean hint) {
+void mem_disk_set_row(MemDisk *disk, const char *key, const QfsRecord *record) {
   MemRow *row = NULL;
   if (record != NULL) {
     row = g_new0(MemRow, 1);
-    *row = (MemRow){.record = qfs_record_ref(record), .hint = hint};
+    *row = (MemRow){.record = qfs_record_ref(record)};
   }
   Undo *undo = undo_new(disk, UNDO_ROW);
   undo->key = g_strdup(key);

@@ -16,7 +16,6 @@
 
 typedef struct {
   QfsRecord *record;
-  gboolean hint;
   gboolean bad; /* can't be read: it rotted */
 } MemRow;
 
@@ -69,7 +68,7 @@ const MemIntent *mem_disk_intent(const MemDisk *disk, guint64 id);
 const QfsRecord *mem_disk_durable_record(const MemDisk *disk, const char *key);
 
 /* Changes, within a transaction. `record` NULL, `records` NULL: the row goes. */
-void mem_disk_set_row(MemDisk *disk, const char *key, const QfsRecord *record, gboolean hint);
+void mem_disk_set_row(MemDisk *disk, const char *key, const QfsRecord *record);
 void mem_disk_set_chunk(MemDisk *disk, const QfsChunk *chunk);
 void mem_disk_unset_chunk(MemDisk *disk, const QfsChunk *chunk);
 void mem_disk_set_intent(MemDisk *disk, guint64 id, GPtrArray *records);

@@ -83,8 +83,8 @@ static gboolean mem_record_get(QfsReplica *self, const char *key, QfsRecord **ou
   return TRUE;
 }
 
-static gboolean mem_record_apply(QfsReplica *self, const QfsRecord *record, gboolean hint,
-                                 gboolean force, QfsApplyResult *out_result, GError **error) {
+static gboolean mem_record_apply(QfsReplica *self, const QfsRecord *record, gboolean force,
+                                 QfsApplyResult *out_result, GError **error) {
   MemDisk *disk = writable(self);
   const MemRow *row = mem_disk_row(disk, record->key);
   if (!force && !is_readable(self, row, error))
@@ -95,14 +95,12 @@ static gboolean mem_record_apply(QfsReplica *self, const QfsRecord *record, gboo
     return TRUE;
   }
   if (order != 0 || force) {
-    mem_disk_set_row(disk, record->key, record, hint);
+    mem_disk_set_row(disk, record->key, record);
     *out_result = QFS_APPLY_APPLIED;
     return TRUE;
   }
-  if (record->seq > row->record->seq || (row->hint && !hint)) {
-    g_autoptr(QfsRecord) raised = qfs_record_copy(record);
-    raised->seq = MAX(record->seq, row->record->seq);
-    mem_disk_set_row(disk, record->key, raised, row->hint && hint);
+  if (record->seq > row->record->seq) {
+    mem_disk_set_row(disk, record->key, record);
   }
   *out_result = QFS_APPLY_SAME;
   return TRUE;
@@ -111,7 +109,7 @@ static gboolean mem_record_apply(QfsReplica *self, const QfsRecord *record, gboo
 static gboolean mem_record_remove(QfsReplica *self, const char *key, GError **error) {
   MemDisk *disk = writable(self);
   if (mem_disk_row(disk, key) != NULL)
-    mem_disk_set_row(disk, key, NULL, FALSE);
+    mem_disk_set_row(disk, key, NULL);
   return TRUE;
 }
 
@@ -191,30 +189,6 @@ static gboolean mem_record_list(QfsReplica *self, const char *dir, const char *a
   return TRUE;
 }
 
-static gboolean mem_hints_remove(QfsReplica *self, guint64 up_to, guint limit, guint *out_removed,
-                                 GError **error) {
-  MemDisk *disk = writable(self);
-  guint removed = 0;
-  GTreeNode *at = g_tree_node_first(disk->rows_by_seq);
-  while (at != NULL && removed < limit) {
-    const MemRow *row = g_tree_node_value(at);
-    at = g_tree_node_next(at);
-    if (row->record->seq > up_to)
-      break;
-    if (!row->hint)
-      continue;
-    if (!is_readable(self, row, error))
-      return FALSE;
-    g_autofree char *key = g_strdup(row->record->key);
-    mem_disk_set_row(disk, key, NULL, FALSE);
-    /* Taking a row out rebalances the tree: find the place again. */
-    at = g_tree_node_first(disk->rows_by_seq);
-    removed++;
-  }
-  *out_removed = removed;
-  return TRUE;
-}
-
 /* ---- bad rows ---- */
 
 static gboolean mem_record_walk(QfsReplica *self, const char *after_key, const char *until_key,
@@ -255,13 +229,12 @@ static gboolean mem_record_print(QfsReplica *self, const char *key, guint64 *out
 }
 
 static gboolean mem_record_mend(QfsReplica *self, const char *key, guint64 print,
-                                const QfsRecord *record, gboolean hint, gboolean *out_done,
-                                GError **error) {
+                                const QfsRecord *record, gboolean *out_done, GError **error) {
   guint64 found = 0;
   mem_record_print(self, key, &found, NULL);
   *out_done = found != 0 && found == print;
   if (*out_done)
-    mem_disk_set_row(writable(self), key, record, hint);
+    mem_disk_set_row(writable(self), key, record);
   return TRUE;
 }
 
@@ -481,7 +454,7 @@ static gboolean mem_wipe(QfsReplica *self, GError **error) {
   MemDisk *disk = writable(self);
   for (GTreeNode *n; (n = g_tree_node_first(disk->rows)) != NULL;) {
     g_autofree char *key = g_strdup(((const MemRow *)g_tree_node_value(n))->record->key);
-    mem_disk_set_row(disk, key, NULL, FALSE);
+    mem_disk_set_row(disk, key, NULL);
   }
   for (GTreeNode *n; (n = g_tree_node_first(disk->chunks)) != NULL;)
     mem_disk_unset_chunk(disk, g_tree_node_value(n));
@@ -528,7 +501,6 @@ static const QfsReplicaOps mem_ops = {
     .record_scan = mem_record_scan,
     .tombstone_scan = mem_tombstone_scan,
     .record_list = mem_record_list,
-    .hints_remove = mem_hints_remove,
     .record_walk = mem_record_walk,
     .bad_row = mem_bad_row,
     .record_print = mem_record_print,

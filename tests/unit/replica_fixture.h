@@ -107,11 +107,11 @@ static inline void store_meta(QfsReplica *replica, const QfsNodeMeta *meta) {
 }
 
 /* Within an open transaction. */
-static inline QfsApplyResult apply(QfsReplica *replica, const QfsRecord *record, gboolean hint,
+static inline QfsApplyResult apply(QfsReplica *replica, const QfsRecord *record,
                                    gboolean force) {
   g_autoptr(GError) error = NULL;
   QfsApplyResult result = (QfsApplyResult)-1;
-  g_assert_true(replica->ops->record_apply(replica, record, hint, force, &result, &error));
+  g_assert_true(replica->ops->record_apply(replica, record, force, &result, &error));
   g_assert_no_error(error);
   return result;
 }
@@ -119,7 +119,7 @@ static inline QfsApplyResult apply(QfsReplica *replica, const QfsRecord *record,
 /* In a transaction of its own. */
 static inline QfsApplyResult put(QfsReplica *replica, const QfsRecord *record) {
   begin(replica);
-  QfsApplyResult result = apply(replica, record, FALSE, FALSE);
+  QfsApplyResult result = apply(replica, record, FALSE);
   commit(replica);
   return result;
 }

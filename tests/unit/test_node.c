@@ -45,13 +45,13 @@ static void f_rollback(QfsReplica *self) {
   real->rollback(self);
 }
 
-static gboolean f_record_apply(QfsReplica *self, const QfsRecord *record, gboolean hint,
-                               gboolean force, QfsApplyResult *out_result, GError **error) {
+static gboolean f_record_apply(QfsReplica *self, const QfsRecord *record, gboolean force,
+                               QfsApplyResult *out_result, GError **error) {
   if (g_strcmp0(record->key, fault_key) == 0) {
     g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_NO_SPACE, "disk full");
     return FALSE;
   }
-  return !trip(error) && real->record_apply(self, record, hint, force, out_result, error);
+  return !trip(error) && real->record_apply(self, record, force, out_result, error);
 }
 
 static gboolean f_meta_store(QfsReplica *self, const QfsNodeMeta *meta, GError **error) {

@@ -117,46 +117,11 @@ static void force_replaces(Fixture *fixture, gconstpointer data) {
 
   put_text(replica, "k", 7, 8, "newer");
   begin(replica);
-  g_assert_cmpint(apply(replica, older, FALSE, TRUE), ==, QFS_APPLY_APPLIED);
+  g_assert_cmpint(apply(replica, older, TRUE), ==, QFS_APPLY_APPLIED);
   commit(replica);
   g_autoptr(QfsRecord) found = get(replica, "k");
   assert_same(found, older);
   g_assert_cmpuint(stats_of(replica).records, ==, 1);
-}
-
-static guint remove_hints(QfsReplica *replica, guint64 up_to, guint limit) {
-  guint removed = 99;
-  begin(replica);
-  g_assert_true(replica->ops->hints_remove(replica, up_to, limit, &removed, NULL));
-  commit(replica);
-  return removed;
-}
-
-/* Rows held for others go when asked for, up to a number; all others stay. */
-static void hints_are_removed(Fixture *fixture, gconstpointer data) {
-  QfsReplica *replica = fixture->replica;
-
-  put_text(replica, "own", 1, 1, "own");
-  begin(replica);
-  for (guint i = 0; i < 10; i++) {
-    g_autofree char *key = g_strdup_printf("hint%u", i);
-    g_autoptr(QfsRecord) record = value_of(key, 1, 10 + i, "x");
-    apply(replica, record, TRUE, FALSE);
-    if (i == 3) { /* became an owner meanwhile */
-      apply(replica, record, FALSE, FALSE);
-      g_assert_cmpint(apply(replica, record, TRUE, FALSE), ==, QFS_APPLY_SAME);
-    }
-  }
-  commit(replica);
-  g_assert_cmpuint(remove_hints(replica, 9, 100), ==, 0);
-  g_assert_cmpuint(remove_hints(replica, 15, 2), ==, 2);
-  g_assert_cmpuint(remove_hints(replica, 15, 100), ==, 3);
-  assert_text(replica, "hint5", NULL);
-  assert_text(replica, "hint6", "x");
-  g_assert_cmpuint(remove_hints(replica, G_MAXUINT64, 100), ==, 4);
-  assert_text(replica, "own", "own");
-  assert_text(replica, "hint3", "x");
-  g_assert_cmpuint(stats_of(replica).records, ==, 2);
 }
 
 /* Keys from a scan with pages of `limit`, joined by spaces. */
@@ -223,7 +188,7 @@ static void scan_is_bounded_in_bytes(Fixture *fixture, gconstpointer data) {
   for (guint i = 0; i < 40; i++) {
     g_autofree char *key = g_strdup_printf("k%02u", i);
     g_autoptr(QfsRecord) record = value_of(key, 1, i + 1, text);
-    apply(replica, record, FALSE, FALSE);
+    apply(replica, record, FALSE);
   }
   commit(replica);
   g_assert_true(replica->ops->record_scan(replica, 0, NULL, 1000, page, &more, NULL));
@@ -295,7 +260,6 @@ int main(int argc, char **argv) {
   ADD("/storage/replica/ties-converge-in-any-order", ties_converge);
   ADD("/storage/replica/same-version-raises-seq", same_version_raises_seq);
   ADD("/storage/replica/force-replaces-what-is-newer", force_replaces);
-  ADD("/storage/replica/hints-are-removed-up-to-a-seq", hints_are_removed);
   ADD("/storage/replica/scan-follows-seq-and-key", scan_follows_seq_and_key);
   ADD("/storage/replica/scan-is-bounded-in-bytes", scan_is_bounded_in_bytes);
   ADD("/storage/replica/list-is-ordered-and-without-data", list_is_ordered);

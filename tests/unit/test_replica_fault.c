@@ -28,7 +28,7 @@ static void durable_commit_survives_power_cut(Fixture *fixture, gconstpointer da
     g_autoptr(QfsRecord) record = value_of("b", 10 + with_rows, 1, with_rows ? "b1" : "b0");
     begin(fixture->replica);
     if (with_rows)
-      apply(fixture->replica, record, FALSE, FALSE);
+      apply(fixture->replica, record, FALSE);
     guint syncs = fault.syncs;
     g_assert_true(fixture->replica->ops->commit(fixture->replica, TRUE, NULL));
     g_assert_cmpuint(fault.syncs, ==, syncs + 1);
@@ -57,8 +57,8 @@ static void checkpoints_lose_nothing(Fixture *fixture, gconstpointer data) {
     g_autofree char *number = g_strdup_printf("%u", i);
     g_autoptr(QfsRecord) small = value_of("small", i, i, number);
     begin(fixture->replica);
-    apply(fixture->replica, big, FALSE, FALSE);
-    apply(fixture->replica, small, FALSE, FALSE);
+    apply(fixture->replica, big, FALSE);
+    apply(fixture->replica, small, FALSE);
     durable = i % 10 == 0;
     g_assert_true(fixture->replica->ops->commit(fixture->replica, durable, NULL));
     g_assert_true(fixture->replica->ops->checkpoint(fixture->replica, i % 50 == 0, NULL));
@@ -114,7 +114,7 @@ static void failed_sync_ends_use(Fixture *fixture, gconstpointer data) {
     if (round == 2) /* the log has begun: the only sync is that of the durable commit */
       put_text(replica, "k", 2 * round - 1, 1, "x");
     begin(replica);
-    apply(replica, record, FALSE, FALSE);
+    apply(replica, record, FALSE);
     fault.syncs_only = TRUE;
     fault.countdown = 0;
     g_assert_false(replica->ops->commit(replica, TRUE, &error));
@@ -138,8 +138,8 @@ static gboolean try_pair(QfsReplica *replica, guint64 timestamp, const char *tex
   g_autoptr(QfsRecord) b = value_of("pair/b", timestamp, timestamp, text);
   QfsApplyResult result;
   gboolean ok = replica->ops->begin(replica, error) &&
-                replica->ops->record_apply(replica, a, FALSE, FALSE, &result, error) &&
-                replica->ops->record_apply(replica, b, FALSE, FALSE, &result, error) &&
+                replica->ops->record_apply(replica, a, FALSE, &result, error) &&
+                replica->ops->record_apply(replica, b, FALSE, &result, error) &&
                 replica->ops->commit(replica, TRUE, error);
   if (!ok)
     replica->ops->rollback(replica);

@@ -198,7 +198,7 @@ static void assert_record_damage(Fixture *fixture, const char *sql, gboolean is_
   gboolean more;
 
   begin(replica);
-  apply(replica, good, FALSE, TRUE);
+  apply(replica, good, TRUE);
   commit(replica);
   g_ptr_array_add(out, qfs_record_ref(good)); /* stays, whatever fails */
   raw_sql(fixture, sql);
@@ -211,12 +211,12 @@ static void assert_record_damage(Fixture *fixture, const char *sql, gboolean is_
 
   /* Neither a new version nor a retry is judged by a rotten one ... */
   begin(replica);
-  ASSERT_BAD_ROW(replica->ops->record_apply(replica, good, FALSE, FALSE, &result, &error), "d/k");
+  ASSERT_BAD_ROW(replica->ops->record_apply(replica, good, FALSE, &result, &error), "d/k");
   g_assert_false(replica->ops->commit(replica, FALSE, NULL));
   replica->ops->rollback(replica);
   /* ... but repair overwrites it. */
   begin(replica);
-  g_assert_cmpint(apply(replica, good, FALSE, TRUE), ==, QFS_APPLY_APPLIED);
+  g_assert_cmpint(apply(replica, good, TRUE), ==, QFS_APPLY_APPLIED);
   commit(replica);
   assert_text(reader, "d/k", "some text");
 }
@@ -250,22 +250,9 @@ static void damaged_timestamp_is_found(Fixture *fixture, gconstpointer data) {
   put_text(replica, "k", 5, 5, "old");
   raw_sql(fixture, "UPDATE record SET timestamp = 4611686018427387909");
   begin(replica);
-  ASSERT_BAD_ROW(replica->ops->record_apply(replica, newer, FALSE, FALSE, &result, &error),
+  ASSERT_BAD_ROW(replica->ops->record_apply(replica, newer, FALSE, &result, &error),
                  "\"k\"");
   replica->ops->rollback(replica);
-}
-
-/* A hint mark that rotted costs no record. */
-static void damaged_hint_is_found(Fixture *fixture, gconstpointer data) {
-  QfsReplica *replica = fixture->replica;
-  guint removed = 7;
-
-  put_text(replica, "k", 5, 5, "mine");
-  raw_sql(fixture, "UPDATE record SET hint = 1");
-  begin(replica);
-  ASSERT_BAD_ROW(replica->ops->hints_remove(replica, 9, 9, &removed, &error), "\"k\"");
-  replica->ops->rollback(replica);
-  g_assert_cmpuint(removed, ==, 7);
 }
 
 static guint64 print_of(QfsReplica *replica, const char *key) {
@@ -277,7 +264,7 @@ static guint64 print_of(QfsReplica *replica, const char *key) {
 static gboolean mend(QfsReplica *replica, const char *key, guint64 print, const QfsRecord *record) {
   gboolean done = 7;
   begin(replica);
-  g_assert_true(replica->ops->record_mend(replica, key, print, record, FALSE, &done, NULL));
+  g_assert_true(replica->ops->record_mend(replica, key, print, record, &done, NULL));
   commit(replica);
   return done;
 }
@@ -430,7 +417,7 @@ static void survives_kill(Fixture *fixture, gconstpointer data) {
     }
     g_autoptr(QfsRecord) open = value_of("open", 1, 1, "x");
     begin(fixture->replica);
-    apply(fixture->replica, open, FALSE, FALSE);
+    apply(fixture->replica, open, FALSE);
     _exit(0);
   }
   int status = -1;
@@ -571,7 +558,6 @@ int main(int argc, char **argv) {
   ADD("/storage/replica/garbage-is-refused", garbage_is_refused);
   ADD("/storage/replica/damaged-record-is-found", damaged_record_is_found);
   ADD("/storage/replica/damaged-timestamp-is-found-by-apply", damaged_timestamp_is_found);
-  ADD("/storage/replica/damaged-hint-costs-no-record", damaged_hint_is_found);
   ADD("/storage/replica/bad-row-is-mended-if-it-is-still-that-one", bad_row_is_mended);
   ADD("/storage/replica/damaged-chunk-is-found", damaged_chunk_is_found);
   ADD("/storage/replica/damaged-intent-and-metadata-are-found",

@@ -273,7 +273,7 @@ static void rollback_leaves_nothing(Fixture *fixture, gconstpointer data) {
   put_text(replica, "k", 1, 1, "yes");
   store_meta(replica, &before);
   begin(replica);
-  apply(replica, record, FALSE, FALSE);
+  apply(replica, record, FALSE);
   g_assert_true(replica->ops->meta_store(replica, &after, NULL));
   g_assert_true(replica->ops->chunk_put(replica, &chunk, NULL));
   assert_text(replica, "k", "no"); /* its own transaction is visible */
@@ -296,8 +296,8 @@ static void reader_sees_only_committed(Fixture *fixture, gconstpointer data) {
 
   put_text(replica, "k", 1, 1, "one");
   begin(replica);
-  apply(replica, two, FALSE, FALSE);
-  apply(replica, other, FALSE, FALSE);
+  apply(replica, two, FALSE);
+  apply(replica, other, FALSE);
   assert_text(reader, "k", "one");
   assert_text(reader, "other", NULL);
   g_assert_cmpuint(stats_of(reader).records, ==, 1);

@@ -17,7 +17,7 @@ static QfsRecord *directory_of(const char *key, guint64 timestamp) {
 
 static void store(Fixture *fixture, QfsRecord *record) {
   begin(fixture->replica);
-  apply(fixture->replica, record, FALSE, TRUE);
+  apply(fixture->replica, record, TRUE);
   commit(fixture->replica);
   qfs_record_unref(record);
 }
@@ -164,7 +164,7 @@ static void one_lot(Fixture *fixture, GRand *rand) {
     QfsRecord *record = kind == 0   ? qfs_record_new_tombstone(key, i + 1)
                         : kind == 1 ? directory_of(key, i + 1)
                                     : value_of(key, i + 1, i + 1, "v");
-    apply(fixture->replica, record, FALSE, TRUE);
+    apply(fixture->replica, record, TRUE);
     g_hash_table_replace(rows, record->key, record);
   }
   commit(fixture->replica);
