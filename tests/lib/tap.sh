@@ -208,6 +208,31 @@ trap 'exit 130' INT
 watch_for_hangs >&2 &
 watchdog=$!
 
+# preload LIBRARY NAME=VALUE...: from now on the daemon, and nothing else, runs with tests/lib/LIBRARY and these variables.
+preload() {
+  local shim=${QUORUMFS%/*}/tests/lib/$1 real=$QUORUMFS
+  shift
+  [ -e "$shim" ] || { echo "Bail out! $shim is not there"; exit 1; }
+  mkdir "$work/bin"
+  cat >"$work/bin/quorumfs" <<END
+#!/bin/bash
+[ "\$1" != mount ] || export LD_PRELOAD=$shim $*
+ASAN_OPTIONS=verify_asan_link_order=0:\$ASAN_OPTIONS exec $real "\$@"
+END
+  chmod +x "$work/bin/quorumfs"
+  QUORUMFS=$work/bin/quorumfs
+}
+
+# Writes "TEXT I" to each of $keys keys, key0 and so on; do they all read so?
+write_all() { # TEXT
+  local i
+  for ((i = 0; i < keys; i++)); do echo "$1 $i" >"$mnt/key$i" || return 1; done
+}
+read_all() { # TEXT
+  local i
+  for ((i = 0; i < keys; i++)); do [ "$(cat "$mnt/key$i")" = "$1 $i" ] || return 1; done
+}
+
 # sql NODE QUERY: what a replica says, one row a line.
 sql() {
   sqlite3 -readonly -cmd '.timeout 5000' "$store/node-$1/replica.db" "$2"

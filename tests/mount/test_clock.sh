@@ -3,16 +3,7 @@
 # lost, and explicit timestamps from the far future poison nothing. The clock is tests/lib/clockjump.c.
 WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-400}
 . "$(dirname "$0")/../lib/tap.sh"
-shim=${QUORUMFS%/*}/tests/lib/clockjump.so real=$QUORUMFS
-[ -e "$shim" ] || { echo "Bail out! $shim is not there"; exit 1; }
-mkdir "$work/bin"
-cat >"$work/bin/quorumfs" <<END
-#!/bin/bash
-[ "\$1" != mount ] || export LD_PRELOAD=$shim QFS_CLOCK=$work/clock
-ASAN_OPTIONS=verify_asan_link_order=0:\$ASAN_OPTIONS exec $real "\$@"
-END
-chmod +x "$work/bin/quorumfs"
-QUORUMFS=$work/bin/quorumfs
+preload clockjump.so QFS_CLOCK="$work/clock"
 clock() { printf '%-31s\n' "$1" | dd of="$work/clock" bs=32 conv=notrunc status=none; }
 clock 0
 mount_store || exit 1

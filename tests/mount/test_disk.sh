@@ -6,14 +6,6 @@ WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-600}
 keys=30
 head -c 300000 /dev/urandom >"$work/value"
 
-write_all() { # TEXT
-  local i
-  for ((i = 0; i < keys; i++)); do echo "$1 $i" >"$mnt/key$i" || return 1; done
-}
-read_all() { # TEXT
-  local i
-  for ((i = 0; i < keys; i++)); do [ "$(cat "$mnt/key$i")" = "$1 $i" ] || return 1; done
-}
 write_large() { # FIRST LAST
   local i
   for ((i = $1; i <= $2; i++)); do cp "$work/value" "$mnt/large$i" || return 1; done
@@ -106,15 +98,7 @@ else
 fi
 
 # Calls that fail under a node while it runs.
-shim=${QUORUMFS%/*}/tests/lib/diskfault.so real=$QUORUMFS
-mkdir "$work/bin"
-cat >"$work/bin/quorumfs" <<END
-#!/bin/bash
-[ "\$1" != mount ] || export LD_PRELOAD=$shim QFS_FAULTS=$work/faults
-ASAN_OPTIONS=verify_asan_link_order=0:\$ASAN_OPTIONS exec $real "\$@"
-END
-chmod +x "$work/bin/quorumfs"
-QUORUMFS=$work/bin/quorumfs
+preload diskfault.so QFS_FAULTS="$work/faults"
 faults() { printf '%-511s\n' "$*" | dd of="$work/faults" bs=512 conv=notrunc status=none; }
 faults -
 store=$work/store2

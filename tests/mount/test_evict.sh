@@ -5,12 +5,6 @@
 mount_store || exit 1
 keys=60
 
-write_all() { # TEXT
-  local i
-  for ((i = 0; i < keys; i++)); do
-    echo "$1 $i" >"$mnt/key$i" || return 1
-  done
-}
 # How many keys read as one of the texts, are refused, or read as anything else.
 count_reads() { # TEXT...
   local i value text hit

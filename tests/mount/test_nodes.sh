@@ -5,18 +5,6 @@
 mount_store || exit 1
 keys=60
 
-write_all() { # TEXT
-  local i
-  for ((i = 0; i < keys; i++)); do
-    echo "$1 $i" >"$mnt/key$i" || return 1
-  done
-}
-read_all() { # TEXT
-  local i
-  for ((i = 0; i < keys; i++)); do
-    [ "$(cat "$mnt/key$i")" = "$1 $i" ] || return 1
-  done
-}
 export keys
 
 passes "all keys are written with five nodes" write_all first

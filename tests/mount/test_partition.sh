@@ -11,14 +11,6 @@ part() { "$QUORUMFS" partition "$mnt" "$1"; }
 partition() { cat "$mnt/.quorumfs/partition"; }
 round=0
 
-write_all() { # TEXT: all must succeed
-  local i
-  for ((i = 0; i < keys; i++)); do echo "$1 $i" >"$mnt/key$i" || return 1; done
-}
-read_all() { # TEXT
-  local i
-  for ((i = 0; i < keys; i++)); do [ "$(cat "$mnt/key$i")" = "$1 $i" ] || return 1; done
-}
 # Tries every key; notes in $work/tried which writes were acknowledged ("+ key text") and how the others failed.
 try_all() { # TEXT
   local i before elapsed

@@ -5,22 +5,12 @@
 WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-900}
 . "$(dirname "$0")/../lib/tap.sh"
 rounds=${POWER_ROUNDS:-16}
-shim=${QUORUMFS%/*}/tests/lib/powerloss.so
-[ -e "$shim" ] || { echo "Bail out! $shim is not there"; exit 1; }
-live=$work/live disk=$work/disk real=$QUORUMFS
+live=$work/live disk=$work/disk
 seed=${SEED:-$RANDOM}
 diag "seed $seed"
 RANDOM=$seed
 
-# The daemon, and nothing else, is run on the disk that forgets.
-mkdir "$work/bin"
-cat >"$work/bin/quorumfs" <<END
-#!/bin/bash
-[ "\$1" != mount ] || export LD_PRELOAD=$shim QFS_LIVE=$live QFS_DISK=$disk
-ASAN_OPTIONS=verify_asan_link_order=0:\$ASAN_OPTIONS exec $real "\$@"
-END
-chmod +x "$work/bin/quorumfs"
-QUORUMFS=$work/bin/quorumfs
+preload powerloss.so QFS_LIVE="$live" QFS_DISK="$disk" # a disk that forgets
 
 fresh_disk() {
   rm -rf "$live" "$disk"
