@@ -127,6 +127,8 @@ typedef struct {
    * coordinator thinks of that node and its links. QFS_NO_QUORUM: it is closed; QFS_IO: *out_reason (newly allocated).
    * NULL in an engine without replicas of its own. */
   QfsStatus (*inspect)(QfsEngine *engine, guint node, QfsReaderFunc inspect, gpointer user_data, char **out_reason);
+  /* The nodes that own `key` or stand in for an owner now. NULL where inspect is. */
+  QfsNodeSet (*holders)(QfsEngine *engine, const char *key);
   /* Settles what can be settled within `timeout_ms`, stops all threads, frees the engine. Call once, when
    * no request is under way or all are to be cut off (they end with QFS_UNKNOWN). */
   void (*close)(QfsEngine *engine, guint timeout_ms);

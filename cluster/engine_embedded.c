@@ -62,6 +62,10 @@ static QfsStatus embedded_inspect(QfsEngine *engine, guint node, QfsReaderFunc i
   return qfs_env_thread_inspect(((Embedded *)engine)->threads, node, inspect, user_data, out_reason);
 }
 
+static QfsNodeSet embedded_holders(QfsEngine *engine, const char *key) {
+  return qfs_env_thread_holders(((Embedded *)engine)->threads, key);
+}
+
 /* Also of a half-built engine. The files are closed before the lock is given back. */
 static void embedded_free(Embedded *self) {
   qfs_env_thread_free(self->threads);
@@ -95,6 +99,7 @@ static const QfsEngineOps embedded_ops = {.submit = embedded_submit,
                                           .edit_links = embedded_edit_links,
                                           .watch = embedded_watch,
                                           .inspect = embedded_inspect,
+                                          .holders = embedded_holders,
                                           .close = embedded_close};
 
 static gboolean start_is_over(const QfsCoordinator *coordinator) {

@@ -627,6 +627,15 @@ QfsStatus qfs_env_thread_inspect(QfsEnvThread *self, guint node, QfsReaderFunc i
   return qfs_node_thread_inspect(self->node[node - 1], inspect, user_data, out_reason);
 }
 
+QfsNodeSet qfs_env_thread_holders(QfsEnvThread *self, const char *key) {
+  QfsCoordinator *coordinator = enter(self);
+  QfsNodeSet set = coordinator != NULL ? qfs_coordinator_holders(coordinator, key) |
+                                             qfs_coordinator_owners(coordinator, key)
+                                       : 0;
+  leave(self);
+  return set;
+}
+
 void qfs_env_thread_status(QfsEnvThread *self, QfsEngineStatus *out) {
   QfsCoordinator *coordinator = enter(self);
   if (coordinator != NULL)

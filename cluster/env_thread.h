@@ -67,6 +67,7 @@ QfsStatus qfs_env_thread_inspect(QfsEnvThread *self, guint node, QfsReaderFunc i
                                  char **out_reason);
 
 /* Questions. */
+QfsNodeSet qfs_env_thread_holders(QfsEnvThread *self, const char *key); /* QfsEngineOps.holders */
 void qfs_env_thread_status(QfsEnvThread *self, QfsEngineStatus *out);
 char *qfs_env_thread_failure(QfsEnvThread *self); /* qfs_coordinator_failure, newly allocated */
 typedef gboolean (*QfsCoordinatorTest)(const QfsCoordinator *coordinator);

@@ -155,7 +155,7 @@ static gboolean checks_pass(QfsCoordinator *c, QfsOp *op) {
   if (status == QFS_OK && !is_noted)
     return TRUE;
   if (qfs_key_wait_acked(op->key, op)) {
-    if ((status == QFS_EXISTS || is_noted) && base != NULL)
+    if ((status == QFS_EXISTS || status == QFS_STALE || is_noted) && base != NULL)
       request->record = qfs_record_ref(base);
     qfs_op_finish(c, op, status);
   }

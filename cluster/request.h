@@ -61,7 +61,7 @@ enum {
   QFS_WRITE_CREATE = 1 << 2,    /* an absent key is created with `attr`; without it: QFS_NOT_FOUND */
   QFS_WRITE_EXCLUSIVE = 1 << 3, /* an existing key: QFS_EXISTS */
   QFS_WRITE_TIMESTAMP = 1 << 4, /* use `timestamp`; an older one ends QFS_OK with `superseded` */
-  QFS_WRITE_IF_TIMESTAMP = 1 << 5, /* only if the stored timestamp equals `if_timestamp` (0: absent): QFS_STALE */
+  QFS_WRITE_IF_TIMESTAMP = 1 << 5, /* only if the stored timestamp equals `if_timestamp` (0: absent): QFS_STALE, `record` */
   QFS_WRITE_DURABLE = 1 << 6,   /* acknowledged from stable storage */
   QFS_WRITE_KEEP_SETID = 1 << 7, /* do not clear set-id bits */
   QFS_WRITE_STAGED = 1 << 8,    /* the value is the staged object `object`, `staged_size` bytes (see STAGE) */

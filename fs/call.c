@@ -44,6 +44,7 @@ QfsCall *qfs_call_new(fuse_req_t req, QfsCallRun run) {
   call->run = run;
   call->uid = ctx->uid;
   call->gid = ctx->gid;
+  call->thread = ctx->pid;
   call->link.data = call;
   call->park_link.data = call;
   call->opener_link.data = call;
@@ -157,6 +158,29 @@ void qfs_call_reply_status(QfsCall *call, const char *what, QfsStatus status) {
     return;
   }
   qfs_call_reply_errno(call, qfs_status_to_errno(status));
+}
+
+/* --- conditions --- */
+
+gboolean qfs_call_take_condition(QfsCall *call, const char *given, gboolean open) {
+  QfsFs *fs = call->fs;
+  if (!qfs_conditions_any(fs->conditions))
+    return TRUE;
+  g_autofree char *key = g_strdup(given);
+  if (call->inode != NULL && key == NULL) {
+    g_mutex_lock(&fs->lock);
+    key = g_strdup(call->inode->key);
+    g_mutex_unlock(&fs->lock);
+  }
+  guint64 file = call->inode != NULL ? call->inode->ino : 0;
+  QfsConditionMatch match =
+      qfs_conditions_look(fs->conditions, file, key, call->thread, &call->if_timestamp, &call->condition);
+  if (!open && match == QFS_CONDITION_FOUND)
+    qfs_conditions_used(fs->conditions, call->condition);
+  call->conditional = match == QFS_CONDITION_FOUND;
+  if (match == QFS_CONDITION_UNCLEAR)
+    qfs_call_reply_errno(call, ESTALE);
+  return match != QFS_CONDITION_UNCLEAR;
 }
 
 /* --- the engine --- */

@@ -37,6 +37,7 @@ struct QfsCall {
   QfsCallDone done;
   uid_t uid;
   gid_t gid;
+  pid_t thread; /* the caller's; 0: of another PID namespace */
   gboolean mutates; /* C3 */
   guint64 doubts;   /* fs->doubts at the last submission */
   guint64 moves_done; /* fs->moves_done then */
@@ -71,6 +72,9 @@ struct QfsCall {
   gboolean queued;    /* fs->lock: it is */
   gboolean pinned;    /* READ of the handle's pinned version */
   gboolean replacing; /* WRITE that is the handle's REPLACE */
+  gboolean conditional; /* OPEN, CREATE, WRITE: user.quorumfs.if-timestamp was set for it */
+  guint64 if_timestamp;
+  guint64 condition; /* OPEN, CREATE: its id, until it is known whether it is used up */
 };
 
 /* Takes the request over and starts to listen for its interruption. */
@@ -86,6 +90,10 @@ gboolean qfs_call_claim(QfsCall *call);
 void qfs_call_end(QfsCall *call);
 /* As end, for a call that lost its claim: C3. */
 void qfs_call_end_late(QfsCall *call);
+
+/* Takes the condition that was set for what the caller does to `key` (NULL: of call->inode); opens: looks only. FALSE: it
+ * is unclear whether one is meant, and the call was answered. */
+gboolean qfs_call_take_condition(QfsCall *call, const char *key, gboolean open);
 
 /* Answer and end. */
 void qfs_call_reply_errno(QfsCall *call, int error);

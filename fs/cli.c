@@ -218,10 +218,10 @@ gboolean cli_read_daemon(const char *root, int *out_pid, char **out_store) {
   return TRUE;
 }
 
-gboolean cli_parse_timestamp(const char *text) {
+gboolean cli_parse_timestamp(const char *option, const char *text) {
   guint64 timestamp;
   if (g_ascii_string_to_unsigned(text, 10, 0, G_MAXUINT64, &timestamp, NULL))
     return TRUE;
-  cli_error("--timestamp %s: not a number from 0 to 18446744073709551615", text);
+  cli_error("--%s %s: not a number from 0 to 18446744073709551615", option, text);
   return FALSE;
 }

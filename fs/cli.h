@@ -76,12 +76,12 @@ int cli_run(const char *path, const CliRun *run, gpointer data);
 /* The number of nodes, from status.json. FALSE: it can't be had. */
 gboolean cli_read_nodes(const char *root, guint *out_nodes);
 
-/* "--timestamp T": 0 ... 2^64-1, decimal digits only. FALSE: an error was printed. */
-gboolean cli_parse_timestamp(const char *text);
+/* "--OPTION T": 0 ... 2^64-1, decimal digits only. FALSE: an error was printed. */
+gboolean cli_parse_timestamp(const char *option, const char *text);
 
 /* One put or delete through the daemon that serves `path`. `timestamp` NULL: the store's clock.
  * `value_fd` is read to its end; -1: `value`. NULL value: a delete. Prints the outcome; exit
- * status. */
-int cli_rpc(const char *path, const char *timestamp, const char *value, int value_fd);
+ * status. `if_timestamp` (a put; NULL: none): only if that is stored. */
+int cli_rpc(const char *path, const char *timestamp, const char *if_timestamp, const char *value, int value_fd);
 
 G_END_DECLS

@@ -23,5 +23,5 @@ int cli_delete(int argc, char **argv) {
   g_auto(GStrv) arguments = cli_parse(argc, argv, &usage, entries, &status);
   if (arguments == NULL)
     return status;
-  return cli_rpc(arguments[0], timestamp, NULL, -1);
+  return cli_rpc(arguments[0], timestamp, NULL, NULL, -1);
 }

@@ -86,9 +86,10 @@ static int talk(const char *path, int fd, const char *header, const char *value,
   return print_answer(path, answer);
 }
 
-int cli_rpc(const char *path, const char *timestamp, const char *value, int value_fd) {
+int cli_rpc(const char *path, const char *timestamp, const char *if_timestamp, const char *value, int value_fd) {
   g_autofree char *root = NULL, *key = NULL;
-  if (timestamp != NULL && !cli_parse_timestamp(timestamp))
+  if ((timestamp != NULL && !cli_parse_timestamp("timestamp", timestamp)) ||
+      (if_timestamp != NULL && !cli_parse_timestamp("if-timestamp", if_timestamp)))
     return CLI_USAGE;
   if (g_str_has_suffix(path, "/")) {
     cli_error("%s: a key does not end in '/'", path);
@@ -108,8 +109,8 @@ int cli_rpc(const char *path, const char *timestamp, const char *value, int valu
                : failed(path, errno, NULL);
   g_autofree char *escaped = g_uri_escape_bytes((const guint8 *)key, strlen(key), "/");
   g_autofree char *header =
-      g_strdup_printf("%s %s %s\n", value == NULL && value_fd < 0 ? "delete" : "put",
-                      timestamp != NULL ? timestamp : "-", escaped);
+      g_strdup_printf("%s%s %s %s\n", value == NULL && value_fd < 0 ? "delete" : if_timestamp ? "put-if " : "put",
+                      if_timestamp != NULL ? if_timestamp : "", timestamp != NULL ? timestamp : "-", escaped);
   int status = talk(path, fd, header, value, value_fd);
   close(fd);
   return status;

@@ -10,7 +10,8 @@
  * while node I is closed. Modes and names there are for others to ask for (qfs_control_key_lookup).
  *
  * `rpc` is for quorumfs's own commands. One open handle is one request: the first line written is
- * "put TIMESTAMP|- KEY-ESCAPED\n" or "delete TIMESTAMP|- KEY-ESCAPED\n" (g_uri_escape_bytes escapes; `-`: the
+ * "put TIMESTAMP|- KEY-ESCAPED\n", "put-if STORED TIMESTAMP|- KEY-ESCAPED\n" (only if the stored timestamp is STORED, 0: if
+ * there is none; else "error ESTALE ...") or "delete TIMESTAMP|- KEY-ESCAPED\n" (g_uri_escape_bytes escapes; `-`: the
  * store's clock), all further bytes written are the value, streamed into a staged object when it is
  * large; the first read carries it out and returns one line: "applied TIMESTAMP\n",
  * "superseded TIMESTAMP\n" or "error ERRNO MESSAGE\n". A close without a read drops everything.

@@ -29,8 +29,8 @@ struct ControlRpc {
   GByteArray
       *pending; /* the header, until it is complete; then bytes of the value not yet staged */
   char *key;    /* NULL: no header so far */
-  gboolean is_delete, has_timestamp;
-  guint64 timestamp;
+  gboolean is_delete, has_timestamp, conditional;
+  guint64 timestamp, if_timestamp;
   QfsObjectId object;
   guint64 staged_size;
   gboolean publishing; /* `object` is the engine's from here on, unless it is refused for certain */
@@ -115,7 +115,17 @@ static void leave(ControlRpc *rpc, int error) {
 }
 
 /* "put TIMESTAMP|- KEY" without the line's end. 0 or an errno. */
-static int parse_header(ControlRpc *rpc, const char *line) {
+static int parse_header(ControlRpc *rpc, const char *text) {
+  g_autofree char *line = g_strdup(text);
+  if (g_str_has_prefix(line, "put-if ")) {
+    g_auto(GStrv) parts = g_strsplit(line, " ", 3);
+    if (g_strv_length(parts) != 3 ||
+        !g_ascii_string_to_unsigned(parts[1], 10, 0, G_MAXUINT64, &rpc->if_timestamp, NULL))
+      return EINVAL;
+    rpc->conditional = TRUE;
+    g_free(line);
+    line = g_strconcat("put ", parts[2], NULL);
+  }
   g_auto(GStrv) words = g_strsplit(line, " ", 3);
   if (g_strv_length(words) != 3)
     return EINVAL;
@@ -225,7 +235,12 @@ static void published(QfsRequest *request, gpointer user_data) {
                       : request->record != NULL ? request->record->timestamp
                                                 : request->timestamp;
   const char *explanation = qfs_control_explain(error);
-  if (explanation != NULL)
+  g_autofree char *stale = NULL;
+  if (request->status == QFS_STALE && qfs_record_exists(request->record))
+    explanation = stale = g_strdup_printf("the stored timestamp is %" G_GUINT64_FORMAT, request->record->timestamp);
+  else if (request->status == QFS_STALE)
+    explanation = "there is no such key";
+  else if (explanation != NULL)
     g_warning("%s of '%s' failed: %s", rpc->is_delete ? "delete" : "put", rpc->key,
               qfs_status_name(request->status));
   char *answer =
@@ -251,6 +266,12 @@ static void send_request(ControlRpc *rpc) {
     request->attr = (QfsAttr){.mode = S_IFREG | 0644, .uid = rpc->uid, .gid = rpc->gid};
     request->attr.atime_ns = request->attr.mtime_ns = request->now_ns;
     request->attr.ctime_ns = request->attr.btime_ns = request->now_ns;
+    if (rpc->conditional) {
+      request->flags |= QFS_WRITE_IF_TIMESTAMP;
+      request->if_timestamp = rpc->if_timestamp;
+      if (rpc->if_timestamp != 0) /* what must be there has parents */
+        request->flags &= ~(guint)QFS_WRITE_PARENTS;
+    }
     if (qfs_object_is_none(rpc->object)) {
       request->data = g_bytes_new(rpc->pending->data, rpc->pending->len);
       request->length = rpc->pending->len;
@@ -301,7 +322,7 @@ static void find_missing_parents(ControlRpc *rpc, char *parent) {
 }
 
 static void publish(ControlRpc *rpc) {
-  if (rpc->is_delete)
+  if (rpc->is_delete || (rpc->conditional && rpc->if_timestamp != 0))
     send_request(rpc);
   else
     find_missing_parents(rpc, qfs_key_parent(rpc->key));

@@ -287,6 +287,7 @@ static struct fuse_session *session_new(const QfsFsConfig *config, QfsFs *fs) {
   qfs_ops_name_init(&ops);
   qfs_ops_dir_init(&ops);
   qfs_ops_attr_init(&ops);
+  qfs_ops_xattr_init(&ops);
   struct fuse_session *se = fuse_session_new(&args, &ops, sizeof ops, fs);
   fuse_opt_free_args(&args);
   g_free(options);
@@ -318,6 +319,7 @@ QfsFs *qfs_fs_mount(const QfsFsConfig *config, GError **error) {
   g_queue_init(&fs->calls);
   qfs_inode_table_init(fs);
   qfs_atime_init(fs, config);
+  fs->conditions = qfs_conditions_new(qfs_process_read);
 
   fs->mountpoint = realpath(config->mountpoint, NULL); /* now: later it would ask this daemon */
   if (fs->mountpoint == NULL) {
@@ -452,6 +454,7 @@ void qfs_fs_free(QfsFs *fs) {
   while (!g_queue_is_empty(&fs->read_inodes))
     qfs_inode_unref_locked(fs, g_queue_pop_head(&fs->read_inodes));
   qfs_inode_table_free(fs);
+  qfs_conditions_free(fs->conditions);
   g_mutex_clear(&fs->lock);
   g_mutex_clear(&fs->calls_lock);
   free(fs->mountpoint);

@@ -15,6 +15,7 @@
 
 #define FUSE_USE_VERSION 314
 
+#include "fs/conditions.h"
 #include "fs/control.h"
 #include "fs/errno_map.h"
 #include "fs/fs.h"
@@ -60,6 +61,7 @@ struct QfsFs {
   QfsSession *session;
   QfsTimer *timer;
   QfsNotify *notify;
+  QfsConditions *conditions;
   char *mountpoint;
   guint threads;
   uid_t uid;
@@ -132,6 +134,7 @@ void qfs_ops_file_init(struct fuse_lowlevel_ops *ops);
 void qfs_ops_name_init(struct fuse_lowlevel_ops *ops);
 void qfs_ops_dir_init(struct fuse_lowlevel_ops *ops);
 void qfs_ops_attr_init(struct fuse_lowlevel_ops *ops);
+void qfs_ops_xattr_init(struct fuse_lowlevel_ops *ops);
 
 /* ops_dir.c */
 void qfs_dir_handle_unref(QfsFs *fs, QfsDirHandle *dir); /* accepts NULL */

@@ -207,7 +207,8 @@ void qfs_fs_drop_pins(QfsFs *fs, GSList *pins) {
 gboolean qfs_inode_owes_locked(const QfsInode *inode) {
   for (const GList *l = inode->handles.head; l != NULL; l = l->next) {
     const QfsHandle *handle = l->data;
-    if (handle->owes && !handle->failed)
+    gboolean own = handle->conditional && (!inode->pending || handle->if_timestamp != 0); /* H5 */
+    if (handle->owes && !handle->failed && !own)
       return TRUE;
   }
   return FALSE;
@@ -229,6 +230,12 @@ typedef struct {
 } Publication;
 
 static void publication_submit_unlock(Publication *pub);
+
+/* H5: a truncation that only its own handle publishes. */
+static gboolean is_conditional(const Publication *pub) {
+  const QfsHandle *closing = pub->closing;
+  return closing != NULL && closing->conditional && closing->owes;
+}
 
 static void publication_end_unlock(Publication *pub) {
   QfsFs *fs = pub->fs;
@@ -255,7 +262,7 @@ static void publication_done(QfsRequest *request, gpointer user_data) {
   gboolean creation = (request->flags & QFS_WRITE_CREATE) != 0;
   g_mutex_lock(&fs->lock);
   qfs_inode_mutated_locked(fs, inode, request, pub->doubts);
-  if (status == QFS_STALE && inode->record != NULL && qfs_inode_owes_locked(inode) &&
+  if (status == QFS_STALE && !is_conditional(pub) && inode->record != NULL && qfs_inode_owes_locked(inode) &&
       inode->record->timestamp != request->if_timestamp && pub->attempts++ < 8) {
     /* Something submitted before the truncation came in between: build on that. */
     publication_submit_unlock(pub);
@@ -263,7 +270,9 @@ static void publication_done(QfsRequest *request, gpointer user_data) {
     return;
   }
   gboolean newer = status == QFS_STALE || (creation && status == QFS_EXISTS);
-  if (status == QFS_OK || newer) { /* newer: published by somebody else since the open */
+  if (newer && is_conditional(pub)) {
+    pub->closing->owes = FALSE; /* the truncation was not to be */
+  } else if (status == QFS_OK || newer) { /* newer: published by somebody else since the open */
     qfs_inode_clear_debts_locked(inode);
     qfs_inode_settle_pending_locked(fs, inode);
     if (qfs_pages_written_locked(inode))
@@ -280,7 +289,8 @@ static void publication_done(QfsRequest *request, gpointer user_data) {
 static void publication_submit_unlock(Publication *pub) {
   QfsFs *fs = pub->fs;
   QfsInode *inode = pub->inode;
-  if (inode->key == NULL || !qfs_inode_owes_locked(inode)) { /* renamed over, or cancelled */
+  gboolean own = is_conditional(pub);
+  if (inode->key == NULL || (!own && !qfs_inode_owes_locked(inode))) { /* renamed over, or cancelled */
     qfs_inode_clear_debts_locked(inode);
     publication_end_unlock(pub);
     return;
@@ -288,9 +298,15 @@ static void publication_submit_unlock(Publication *pub) {
   QfsRequest *request = qfs_request_new(QFS_REQUEST_WRITE, inode->key, publication_done, pub);
   request->data = g_bytes_new_static("", 0);
   request->flags = QFS_WRITE_REPLACE;
+  if (own) {
+    request->flags |= QFS_WRITE_IF_TIMESTAMP;
+    request->if_timestamp = pub->closing->if_timestamp;
+  }
   if (inode->pending) {
     request->flags |= QFS_WRITE_CREATE | QFS_WRITE_EXCLUSIVE;
     request->attr = inode->attr;
+  } else if (own) {
+    request->flags |= QFS_WRITE_REPLACE;
   } else if (inode->record != NULL) {
     request->flags |= QFS_WRITE_IF_TIMESTAMP;
     request->if_timestamp = inode->record->timestamp;

@@ -14,6 +14,8 @@
  *       lock owner: mmap, page cache) always gets the newest, so cached pages never hold an old
  *       version on purpose. The pin ends when its sequential pass reached the end, reads
  *       elsewhere, or pauses for QFS_PIN_US.
+ *   H5. The truncation of a `conditional` handle is nobody else's: it is published with its own first WRITE, or at
+ *       its RELEASE, if the stored timestamp is the one that was asked for, else not at all.
  *   H4. Nobody waits at open for a handle that has `outlasted` one such wait.
  *
  * Where readers and writers of one key meet, readers go direct for a while, also when no writer is
@@ -49,6 +51,8 @@ struct QfsHandle {
   gboolean replacing;   /* H2 */
   gboolean first_write; /* the REPLACE is under way */
   gboolean failed;      /* the last REPLACE failed: the old value stays */
+  gboolean conditional; /* H5: what it owes, and its REPLACE, is only for the stored timestamp ... */
+  guint64 if_timestamp;
   gboolean announced;   /* its RELEASE was read: inode->blocked is held for its publication */
   gboolean outlasted;   /* H4 */
   gint64 active_us;     /* its open, or a cached reader's last READ */

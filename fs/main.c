@@ -25,7 +25,7 @@ static const char help[] =
     "Commands:\n"
     "  mount [-f] [-o OPTIONS] MOUNTPOINT   mount a store; made if it is new\n"
     "  umount [-l] MOUNTPOINT               unmount and wait until the store is closed\n"
-    "  put PATH VALUE|-                     store a value ('-': from standard input)\n"
+    "  put PATH VALUE|-                     store a value ('-': from standard input); compare-and-swap\n"
     "  get PATH                             print a value\n"
     "  delete PATH                          delete a key\n"
     "  status [PATH]                        nodes, quorum and what is under way\n"

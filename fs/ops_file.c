@@ -307,6 +307,8 @@ static void write_done(QfsCall *call, QfsRequest *request) {
     if (inode->record != NULL && mode != 0 && mode != inode->record->attr.mode)
       qfs_notify_attr(fs->notify, inode->ino); /* set-id bits were cleared */
   }
+  if (request->status == QFS_OK && (request->flags & QFS_WRITE_IF_TIMESTAMP))
+    handle->conditional = FALSE; /* else it goes on to fail */
   if (call->replacing) {
     handle->first_write = FALSE;
     handle->failed = request->status != QFS_OK;
@@ -337,6 +339,11 @@ static QfsRequest *write_request_locked(QfsCall *call) {
   gboolean append = (call->fi.flags & O_APPEND) != 0 && !call->fi.writepage;
   if (append)
     request->flags |= QFS_WRITE_APPEND; /* at the real end, whatever the kernel takes for it */
+  gboolean own = handle->conditional;
+  if (own || call->conditional) {
+    request->flags |= QFS_WRITE_IF_TIMESTAMP;
+    request->if_timestamp = own ? handle->if_timestamp : call->if_timestamp;
+  }
   if (handle->replacing || qfs_inode_owes_locked(inode))
     request->flags |= QFS_WRITE_REPLACE; /* the truncation is part of the put */
   if (inode->pending) {
@@ -393,7 +400,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
     qfs_control_write_call(call);
   else if (call->offset + size > QFS_VALUE_MAX)
     qfs_call_reply_errno(call, EFBIG);
-  else
+  else if (fi->writepage || call->handle->conditional || qfs_call_take_condition(call, NULL, FALSE))
     run_write(call);
 }
 

@@ -54,6 +54,19 @@ static void answer_unlock(QfsCall *call, QfsHandle *handle) {
   }
 }
 
+/* The handle's first write is the one that is meant. */
+static void hand_condition_over(QfsCall *call, QfsHandle *handle) {
+  handle->conditional = call->conditional;
+  handle->if_timestamp = call->if_timestamp;
+  qfs_conditions_used(call->fs->conditions, call->condition);
+}
+
+/* The stored timestamp is another one; answers the open so. */
+static void refuse_stale(QfsCall *call) {
+  qfs_conditions_refused(call->fs->conditions, call->condition);
+  qfs_call_reply_errno(call, ESTALE);
+}
+
 /* --- open --- */
 
 static void run_open(QfsCall *call);
@@ -126,10 +139,15 @@ static void truncated(QfsCall *call, QfsRequest *request) {
   g_mutex_unlock(&fs->lock);
   qfs_fs_drop_pins(fs, pins);
   qfs_calls_run(woken);
+  if (request->status == QFS_STALE && call->conditional) {
+    refuse_stale(call);
+    return;
+  }
   if (request->status != QFS_OK) {
     qfs_call_reply_status(call, "truncation", request->status);
     return;
   }
+  qfs_conditions_used(fs->conditions, call->condition);
   call->fi.flags &= ~O_TRUNC; /* done */
   run_open(call);
 }
@@ -140,7 +158,13 @@ static gboolean truncate_first_unlock(QfsCall *call) {
   if ((call->fi.flags & O_TRUNC) == 0 || inode->key == NULL)
     return FALSE;
   gint64 now = qfs_fs_now_ns();
-  QfsRequest *request = qfs_request_new(QFS_REQUEST_SETATTR, inode->key, NULL, NULL);
+  QfsRequest *request = qfs_request_new(call->conditional ? QFS_REQUEST_WRITE : QFS_REQUEST_SETATTR, inode->key,
+                                        NULL, NULL);
+  if (call->conditional) { /* this is the write that was meant */
+    request->data = g_bytes_new_static("", 0);
+    request->flags = QFS_WRITE_REPLACE | QFS_WRITE_IF_TIMESTAMP;
+    request->if_timestamp = call->if_timestamp;
+  }
   request->mask = QFS_ATTR_SIZE | QFS_ATTR_MTIME | QFS_ATTR_CTIME;
   request->attr.mtime_ns = request->attr.ctime_ns = now;
   qfs_call_submit_mutation_unlock(call, inode, request, truncated);
@@ -193,6 +217,7 @@ static void open_writer_unlock(QfsCall *call) {
     return;
   QfsHandle *handle = qfs_handle_new_locked(call->fs, inode, QFS_HANDLE_WRITER, call->fi.flags);
   handle->truncates = handle->replacing = handle->owes = truncates;
+  hand_condition_over(call, handle);
   if (truncates)
     qfs_pages_truncating_open_locked(handle);
   call->fi.direct_io = 1;
@@ -245,7 +270,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     qfs_call_reply_errno(call, ESTALE);
   else if (call->inode->control)
     qfs_control_open_call(call);
-  else
+  else if ((fi->flags & O_TRUNC) == 0 || qfs_call_take_condition(call, NULL, TRUE))
     run_open(call);
 }
 
@@ -261,6 +286,7 @@ static void create_pending_unlock(QfsCall *call, const char *key) {
   QfsHandle *handle = qfs_handle_new_locked(fs, inode, QFS_HANDLE_WRITER, call->fi.flags);
   handle->owes = TRUE;
   handle->truncates = handle->replacing = (call->fi.flags & O_TRUNC) != 0;
+  hand_condition_over(call, handle);
   call->inode = inode; /* the call has the first reference */
   call->fi.direct_io = 1;
   call->fi.keep_cache = 1;
@@ -319,7 +345,17 @@ static void create_found(QfsCall *call, QfsRequest *request) {
     qfs_call_reply_errno(call, qfs_inode_is_dir(call->inode) ? EISDIR : ESTALE);
 }
 
+/* The key is absent, and a version of it is asked for. (A write-only handle's first write tells.) */
+static gboolean creation_is_stale(const QfsCall *call) {
+  return call->conditional && call->if_timestamp != 0;
+}
+
 static void create_in_engine(QfsCall *call, char *key) {
+  if (!call->got && creation_is_stale(call)) {
+    g_free(key);
+    refuse_stale(call);
+    return;
+  }
   QfsRequest *request =
       qfs_request_new(call->got ? QFS_REQUEST_GET : QFS_REQUEST_CREATE, NULL, NULL, NULL);
   request->key = key;
@@ -387,9 +423,17 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
   call->name = g_strdup(name);
   call->fi = *fi;
   call->attr.mode = S_IFREG | (mode & 07777);
-  if (call->dir == NULL)
+  if (call->dir == NULL) {
     qfs_call_reply_errno(call, ESTALE);
-  else
+    return;
+  }
+  g_autofree char *key = NULL;
+  if (qfs_conditions_any(call->fs->conditions) && (fi->flags & O_ACCMODE) != O_RDONLY) {
+    g_mutex_lock(&call->fs->lock);
+    qfs_inode_child_key_locked(call->dir, name, &key); /* if it fails, so will the creation */
+    g_mutex_unlock(&call->fs->lock);
+  }
+  if (key == NULL || qfs_call_take_condition(call, key, TRUE))
     run_create(call);
 }
 

@@ -188,6 +188,12 @@ void qfs_coordinator_resize(QfsCoordinator *c, guint nodes, guint replicas) {}
 void qfs_coordinator_pin(QfsCoordinator *c, QfsObjectId object) {}
 void qfs_coordinator_unpin(QfsCoordinator *c, QfsObjectId object) {}
 void qfs_coordinator_discard(QfsCoordinator *c, QfsObjectId object) {}
+QfsNodeSet qfs_coordinator_holders(const QfsCoordinator *c, const char *key) {
+  return 0;
+}
+QfsNodeSet qfs_coordinator_owners(const QfsCoordinator *c, const char *key) {
+  return 0;
+}
 void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
   out->count.refused = c->starts_failed;
 }
