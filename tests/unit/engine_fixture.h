@@ -105,3 +105,39 @@ G_GNUC_UNUSED static char *get(Fixture *f, const char *key, QfsStatus *out_statu
   qfs_request_free(request);
   return value;
 }
+
+/* Writes bytes in the middle of a value. */
+G_GNUC_UNUSED static QfsStatus patch(Fixture *f, const char *key, guint64 offset, const char *bytes) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_WRITE, key, NULL, NULL);
+  request->offset = offset;
+  request->data = g_bytes_new(bytes, strlen(bytes));
+  const QfsStatus status = run_request(f, request);
+  qfs_request_free(request);
+  return status;
+}
+
+G_GNUC_UNUSED static QfsStatus node_action(Fixture *f, guint node, QfsNodeAction action) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_NODE, NULL, NULL, NULL);
+  request->node = node;
+  request->action = action;
+  const QfsStatus status = run_request(f, request);
+  qfs_request_free(request);
+  return status;
+}
+
+/* Until so many nodes are in sync, and everything is settled. */
+G_GNUC_UNUSED static void wait_settled(Fixture *f, guint n_in_sync) {
+  const gint64 until_us = g_get_monotonic_time() + DEADLINE_S * G_USEC_PER_SEC;
+  for (;;) {
+    QfsEngineStatus *status = qfs_engine_status(f->engine);
+    guint in_sync = 0;
+    for (guint i = 0; i < status->nodes; i++)
+      in_sync += status->node[i].in_sync ? 1 : 0;
+    const gboolean settled = in_sync == n_in_sync && status->unsettled == 0 && status->quorum;
+    qfs_engine_status_free(status);
+    if (settled)
+      return;
+    g_assert_cmpint(g_get_monotonic_time(), <, until_us);
+    g_usleep(1000);
+  }
+}

@@ -26,32 +26,6 @@ static guint count_entries(Fixture *f, const char *dir) {
   return n;
 }
 
-static QfsStatus node_action(Fixture *f, guint node, QfsNodeAction action) {
-  QfsRequest *request = qfs_request_new(QFS_REQUEST_NODE, NULL, NULL, NULL);
-  request->node = node;
-  request->action = action;
-  const QfsStatus status = run_request(f, request);
-  qfs_request_free(request);
-  return status;
-}
-
-/* All nodes in `set` in sync and everything settled. */
-static void wait_healthy(Fixture *f, guint n_in_sync) {
-  const gint64 until_us = g_get_monotonic_time() + DEADLINE_S * G_USEC_PER_SEC;
-  for (;;) {
-    QfsEngineStatus *status = qfs_engine_status(f->engine);
-    guint in_sync = 0;
-    for (guint i = 0; i < status->nodes; i++)
-      in_sync += status->node[i].in_sync ? 1 : 0;
-    const gboolean healthy = in_sync == n_in_sync && status->unsettled == 0 && status->quorum;
-    qfs_engine_status_free(status);
-    if (healthy)
-      return;
-    g_assert_cmpint(g_get_monotonic_time(), <, until_us);
-    g_usleep(1000);
-  }
-}
-
 /* Tests. */
 
 static void test_put_get(Fixture *f, gconstpointer data) {
@@ -103,7 +77,7 @@ static void test_two_down(Fixture *f, gconstpointer data) {
   }
   g_assert_cmpint(node_action(f, 2, QFS_NODE_UP), ==, QFS_OK);
   g_assert_cmpint(node_action(f, 4, QFS_NODE_UP), ==, QFS_OK);
-  wait_healthy(f, 5);
+  wait_settled(f, 5);
   g_assert_cmpint(node_action(f, 1, QFS_NODE_DOWN), ==, QFS_OK);
   g_assert_cmpint(node_action(f, 3, QFS_NODE_DOWN), ==, QFS_OK);
   for (guint i = 0; i < 50; i++) {
@@ -119,7 +93,7 @@ static void test_majority_down(Fixture *f, gconstpointer data) {
     g_assert_cmpint(node_action(f, node, QFS_NODE_DOWN), ==, QFS_OK);
   g_assert_cmpint(put(f, "a", "2"), ==, QFS_NO_QUORUM);
   g_assert_cmpint(node_action(f, 1, QFS_NODE_UP), ==, QFS_OK);
-  wait_healthy(f, 3);
+  wait_settled(f, 3);
   assert_holds(f, "a", "1");
   g_assert_cmpint(put(f, "a", "3"), ==, QFS_OK);
   assert_holds(f, "a", "3");
@@ -131,12 +105,12 @@ static void test_lost_replica(Fixture *f, gconstpointer data) {
     g_autofree char *key = g_strdup_printf("k%u", i);
     g_assert_cmpint(put(f, key, key), ==, QFS_OK);
   }
-  wait_healthy(f, 5);
+  wait_settled(f, 5);
   close_engine(f);
   g_autofree char *dir = g_build_filename(f->config.store, "node-3", NULL);
   remove_tree(dir);
   open_engine(f);
-  wait_healthy(f, 5);
+  wait_settled(f, 5);
   g_assert_cmpint(node_action(f, 1, QFS_NODE_DOWN), ==, QFS_OK);
   g_assert_cmpint(node_action(f, 2, QFS_NODE_DOWN), ==, QFS_OK);
   for (guint i = 0; i < 50; i++) {
@@ -178,7 +152,7 @@ static void resize(Fixture *f, guint nodes, guint replicas) {
 
 static guint64 count_records(Fixture *f) {
   guint64 n = 0;
-  wait_healthy(f, f->config.nodes);
+  wait_settled(f, f->config.nodes);
   QfsEngineStatus *status = qfs_engine_status(f->engine);
   for (guint i = 0; i < status->nodes; i++)
     n += status->node[i].replica.records;
@@ -247,7 +221,7 @@ static void test_many_clients(Fixture *f, gconstpointer data) {
   g_assert_cmpint(node_action(f, 5, QFS_NODE_UP), ==, QFS_OK);
   for (guint i = 0; i < 4; i++)
     g_thread_join(threads[i]);
-  wait_healthy(f, 5);
+  wait_settled(f, 5);
 }
 
 /* Not a check: prints what one thread gets and puts per second. */

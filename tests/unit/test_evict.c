@@ -3,36 +3,11 @@
 
 #define N_KEYS 60
 
-static QfsStatus node_action(Fixture *f, guint node, QfsNodeAction action) {
-  QfsRequest *request = qfs_request_new(QFS_REQUEST_NODE, NULL, NULL, NULL);
-  request->node = node;
-  request->action = action;
-  const QfsStatus status = run_request(f, request);
-  qfs_request_free(request);
-  return status;
-}
-
 static QfsNodeState state_of(Fixture *f, guint node) {
   QfsEngineStatus *status = qfs_engine_status(f->engine);
   const QfsNodeState state = status->node[node - 1].state;
   qfs_engine_status_free(status);
   return state;
-}
-
-static void wait_settled(Fixture *f, guint n_in_sync) {
-  const gint64 until_us = g_get_monotonic_time() + DEADLINE_S * G_USEC_PER_SEC;
-  for (;;) {
-    QfsEngineStatus *status = qfs_engine_status(f->engine);
-    guint in_sync = 0;
-    for (guint i = 0; i < status->nodes; i++)
-      in_sync += status->node[i].in_sync ? 1 : 0;
-    const gboolean settled = in_sync == n_in_sync && status->unsettled == 0 && status->quorum;
-    qfs_engine_status_free(status);
-    if (settled)
-      return;
-    g_assert_cmpint(g_get_monotonic_time(), <, until_us);
-    g_usleep(1000);
-  }
 }
 
 static void put_all(Fixture *f, const char *value) {

@@ -3,15 +3,6 @@
 
 #define LIVES 40
 
-static QfsStatus patch(Fixture *f, const char *key, guint64 offset, const char *bytes) {
-  QfsRequest *request = qfs_request_new(QFS_REQUEST_WRITE, key, NULL, NULL);
-  request->offset = offset;
-  request->data = g_bytes_new(bytes, strlen(bytes));
-  const QfsStatus status = run_request(f, request);
-  qfs_request_free(request);
-  return status;
-}
-
 static guint spans_of(Fixture *f, const char *key) {
   QfsRequest *request = qfs_request_new(QFS_REQUEST_GET, key, NULL, NULL);
   g_assert_cmpint(run_request(f, request), ==, QFS_OK);

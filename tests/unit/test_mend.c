@@ -296,15 +296,6 @@ static void test_chunks(Fixture *f, gconstpointer data) {
   g_assert_cmpstr(after, ==, before);
 }
 
-static QfsStatus patch(Fixture *f, const char *key, guint64 offset, const char *bytes) {
-  QfsRequest *request = qfs_request_new(QFS_REQUEST_WRITE, key, NULL, NULL);
-  request->offset = offset;
-  request->data = g_bytes_new(bytes, strlen(bytes));
-  const QfsStatus status = run_request(f, request);
-  qfs_request_free(request);
-  return status;
-}
-
 static QfsStatus rename_key(Fixture *f, const char *from, const char *to) {
   QfsRequest *request = qfs_request_new(QFS_REQUEST_RENAME, from, NULL, NULL);
   request->key2 = g_strdup(to);

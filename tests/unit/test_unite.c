@@ -3,15 +3,6 @@
 
 #define N_KEYS 60
 
-static QfsStatus node_action(Fixture *f, guint node, QfsNodeAction action) {
-  QfsRequest *request = qfs_request_new(QFS_REQUEST_NODE, NULL, NULL, NULL);
-  request->node = node;
-  request->action = action;
-  const QfsStatus status = run_request(f, request);
-  qfs_request_free(request);
-  return status;
-}
-
 typedef gboolean (*Condition)(const QfsEngineStatus *status, gconstpointer data);
 
 static void wait_until(Fixture *f, Condition condition, gconstpointer data) {
