@@ -19,19 +19,25 @@ static gboolean is_in_page(const SimKey *key, const SimOp *op, const char *last)
 
 static gboolean is_version(const QfsRecord *listed, const QfsRecord *whole) {
   return whole != NULL && listed->timestamp == whole->timestamp && listed->kind == whole->kind &&
-         listed->digest == whole->digest && listed->attr.ctime_ns == whole->attr.ctime_ns;
+         listed->digest == whole->digest && listed->attr.ctime_ns == whole->attr.ctime_ns &&
+         listed->attr.atime_ns == whole->attr.atime_ns;
 }
 
 /* A listed record comes without its bytes, and so does not compare; the whole one may be known. */
 static void check_version(Sim *sim, SimOp *op, SimKey *key, const QfsRecord *entry,
                           const SimFloor *floor) {
   const SimOp *maker = sim_check_maker(sim, op, key, entry);
+  const QfsRecord *before = sim_floor_record(key, floor);
   if (is_version(entry, key->floor))
     sim_check_seen(sim, op, key, key->floor, floor);
+  else if (is_version(entry, before))
+    sim_check_seen(sim, op, key, before, floor);
   else if (is_version(entry, maker->record))
     sim_check_seen(sim, op, key, maker->record, floor);
-  else
-    SIM_CHECK(sim, sim_floor_record(key, floor) == NULL || entry->timestamp >= floor->record->timestamp,
+  else /* of versions that differ by when they were read the later one counts */
+    SIM_CHECK(sim,
+              before == NULL || entry->timestamp > before->timestamp ||
+                  (entry->timestamp == before->timestamp && entry->attr.atime_ns >= before->attr.atime_ns),
               "%s saw %s@%" G_GUINT64_FORMAT ", older than @%" G_GUINT64_FORMAT
               ", known before it began",
               sim_op_text(op), key->name, entry->timestamp, floor->record->timestamp);
