@@ -135,6 +135,9 @@ void qfs_coordinator_submit(QfsCoordinator *c, QfsRequest *request) {
   case QFS_REQUEST_READ:
     qfs_op_read(c, request);
     break;
+  case QFS_REQUEST_SEEK:
+    qfs_op_seek(c, request);
+    break;
   case QFS_REQUEST_LIST:
     qfs_op_list(c, request);
     break;

@@ -46,6 +46,53 @@ static gboolean read_chunks(QfsRead *read, QfsReplica *replica, GError **error) 
   return TRUE;
 }
 
+/* At most so many rows by one SEEK: others want the replica, too. */
+#define SEEK_ROWS 64
+
+/* *out_length: of the bytes that the version has at read->index. */
+static gboolean chunk_length(QfsRead *read, QfsReplica *replica, guint *out_length, GError **error) {
+  g_autoptr(QfsChunk) chunk = NULL;
+  gboolean newer = FALSE;
+  if (!qfs_replica_chunk(replica, read->object, read->index, read->spans, &chunk, &newer, error))
+    return FALSE;
+  read->newer |= newer;
+  *out_length = chunk != NULL ? (guint)g_bytes_get_size(chunk->data) : 0;
+  return TRUE;
+}
+
+/* Moves read->index on to the next chunk that has any row. */
+static gboolean skip_absent(QfsRead *read, QfsReplica *replica, GError **error) {
+  g_autoptr(GPtrArray) rows = qfs_chunks_new();
+  gboolean more;
+  QfsChunk before = {.object = read->object, .index = read->index - 1, .version = G_MAXUINT64};
+  if (read->index == 0) {
+    before.object.unique--; /* never 0 itself */
+    before.index = G_MAXINT64;
+  }
+  if (!replica->ops->chunk_list(replica, &before, 1, rows, &more, error))
+    return FALSE;
+  const QfsChunk *row = rows->len > 0 ? rows->pdata[0] : NULL;
+  gboolean here = row != NULL && qfs_object_equal(row->object, read->object);
+  read->index = here ? MIN(row->index, read->end) : read->end;
+  return TRUE;
+}
+
+static gboolean seek_chunks(QfsRead *read, QfsReplica *replica, GError **error) {
+  for (guint n = 0; n < SEEK_ROWS && read->index < read->end; n++) {
+    if (!read->hole && !skip_absent(read, replica, error))
+      return FALSE;
+    if (read->index == read->end)
+      return TRUE;
+    if (!chunk_length(read, replica, &read->length, error))
+      return FALSE;
+    read->found = read->hole ? read->length < QFS_CHUNK_SIZE : read->length > 0;
+    if (read->found)
+      return TRUE;
+    read->index++;
+  }
+  return TRUE;
+}
+
 gboolean qfs_read_run(QfsRead *read, QfsReplica *replica) {
   g_autoptr(GError) error = NULL;
   gboolean ok = FALSE;
@@ -61,6 +108,9 @@ gboolean qfs_read_run(QfsRead *read, QfsReplica *replica) {
     break;
   case QFS_READ_CHUNKS:
     ok = read_chunks(read, replica, &error);
+    break;
+  case QFS_READ_SEEK:
+    ok = seek_chunks(read, replica, &error);
     break;
   }
   read->corrupt = g_error_matches(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_CORRUPT);

@@ -19,7 +19,7 @@
 
 G_BEGIN_DECLS
 
-typedef enum { QFS_READ_RECORD, QFS_READ_CHUNKS, QFS_READ_LIST } QfsReadKind;
+typedef enum { QFS_READ_RECORD, QFS_READ_CHUNKS, QFS_READ_LIST, QFS_READ_SEEK } QfsReadKind;
 
 /* A read of one node's committed state by the thread that serves the request: the hot path of gets.
  * Filled in by the coordinator, answered by qfs_coordinator_read_done with the same object, unless the link
@@ -35,7 +35,9 @@ typedef struct {
   guint limit;               /* LIST */
   gboolean whole;            /* LIST: with the data */
   QfsObjectId object;        /* CHUNKS: per index of [index, index + count) the newest row of `spans` */
-  guint64 index;
+  guint64 index;             /* SEEK: looks from it on, ... */
+  guint64 end;               /* ... up to this one */
+  gboolean hole;             /* SEEK: for a chunk that is not full; else for one that has bytes */
   guint count;
   GBytes *spans;
   /* answer */
@@ -47,7 +49,9 @@ typedef struct {
   GPtrArray *list;           /* LIST: QfsRecord */
   gboolean more;
   QfsChunk **chunks;         /* CHUNKS: `count` pointers, NULL: no such row */
-  gboolean newer;            /* CHUNKS: some index without a row has one of a newer write */
+  gboolean found;            /* SEEK: at `index`, ... */
+  guint length;              /* ... whose row has so many bytes; else everything before `index` was looked at */
+  gboolean newer;            /* CHUNKS, SEEK: some index without a row has one of a newer write */
 } QfsRead;
 QfsRead *qfs_read_new(QfsReadKind kind, guint node);
 void qfs_read_free(QfsRead *read); /* accepts NULL */

@@ -72,6 +72,7 @@ static void count_outcome(QfsCoordinator *c, QfsRequest *request, QfsStatus stat
   switch (request->type) {
   case QFS_REQUEST_GET:
   case QFS_REQUEST_READ:
+  case QFS_REQUEST_SEEK:
   case QFS_REQUEST_LIST:
   case QFS_REQUEST_NODE:
     return;

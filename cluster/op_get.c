@@ -1,4 +1,4 @@
-/* op_get.c - GET and READ. */
+/* op_get.c - GET, READ and SEEK. */
 #include "cluster/private.h"
 
 #include <string.h>
@@ -135,4 +135,137 @@ void qfs_op_read(QfsCoordinator *c, QfsRequest *request) {
   }
   qfs_wake_at(c, op->deadline_us);
   read_step(c, op);
+}
+
+/* ---- SEEK ---- */
+
+/* Bytes are told from holes in pieces of this size, as other filesystems do. */
+#define SEEK_GRAIN 4096
+
+static guint64 round_up(guint64 at) { return (at + SEEK_GRAIN - 1) / SEEK_GRAIN * SEEK_GRAIN; }
+
+/* There is nothing of the kind in the chunks. */
+static guint64 seek_in_tail(const QfsRecord *record, guint64 offset, gboolean hole) {
+  gsize len = g_bytes_get_size(record->tail);
+  guint64 end = len > 0 ? round_up(record->tail_offset + len) : record->tail_offset;
+  guint64 at = hole ? MAX(offset, end) : MAX(offset, record->tail_offset);
+  return hole || at < end ? MIN(at, record->attr.size) : record->attr.size;
+}
+
+/* A chunk that was found to have bytes, or not to be full. FALSE: not what is looked for, at or after the offset. */
+static gboolean seek_in_chunk(const QfsRequest *request, const QfsSeek *seek, guint64 *out) {
+  guint64 start = seek->at * QFS_CHUNK_SIZE, end = start + MIN(round_up(seek->length), QFS_CHUNK_SIZE);
+  gboolean hole = (request->flags & QFS_SEEK_HOLE) != 0;
+  *out = MAX(request->offset, hole ? end : start);
+  return *out < MIN(hole ? start + QFS_CHUNK_SIZE : end, request->record->tail_offset);
+}
+
+static void seek_from(QfsCoordinator *c, QfsOp *op, guint64 index);
+
+static void seek_done(QfsCoordinator *c, QfsOp *op, guint64 offset) {
+  op->request->offset = MIN(offset, op->request->record->attr.size);
+  if (op->newer)
+    qfs_fetch(c, op->request->record->key, hole_compared, qfs_op_ref(op));
+  else
+    qfs_op_finish(c, op, QFS_OK);
+}
+
+/* A row may be lost at one of two holders: bytes are where either has them, a hole is where both have none. */
+static void seek_merge(QfsOp *op, const QfsRead *read) {
+  QfsSeek *seek = &op->seek;
+  gboolean hole = (op->request->flags & QFS_SEEK_HOLE) != 0;
+  gboolean better = hole ? read->index > seek->at : read->index < seek->at;
+  if (seek->answers > 0 && read->index == seek->at && read->found == seek->found) {
+    seek->length = MAX(seek->length, read->length);
+  } else if (seek->answers == 0 || better || (read->index == seek->at && read->found != hole)) {
+    seek->at = read->index;
+    seek->found = read->found;
+    seek->length = read->length;
+  }
+  seek->answers++;
+  op->newer |= read->newer;
+}
+
+static void seek_ask(QfsCoordinator *c, QfsOp *op);
+
+static void seek_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
+  QfsOp *op = data;
+  QfsRequest *request = op->request;
+  QfsSeek *seek = &op->seek;
+  guint64 at;
+  if (request == NULL) {
+    qfs_op_unref(c, op);
+    return;
+  }
+  seek->not_at |= qfs_read_bit(read);
+  if (read->status != QFS_OK) {
+    gboolean others = qfs_read_failed(c, request->record->object.placement, read);
+    if (read->bad != NULL)
+      op->bad_at |= qfs_read_bit(read);
+    if (++op->tries > c->n_peers || (!others && read->status == QFS_IO))
+      qfs_op_finish(c, op, read->status);
+    else
+      seek_from(c, op, seek->index);
+  } else {
+    op->tries = 0;
+    seek_merge(op, read);
+    QfsNodeSet nodes = qfs_object_readable(c, request->record->object, qfs_record_newest_write(request->record)) &
+                       ~qfs_peers_mute(c);
+    if (seek->answers == 1 && (nodes & ~seek->not_at) != 0)
+      seek_ask(c, op);
+    else if (seek->found && seek_in_chunk(request, seek, &at))
+      seek_done(c, op, at);
+    else
+      seek_from(c, op, seek->found ? seek->at + 1 : seek->at);
+  }
+  qfs_op_unref(c, op);
+}
+
+static void seek_ask(QfsCoordinator *c, QfsOp *op) {
+  QfsRequest *request = op->request;
+  QfsRecord *record = request->record;
+  QfsNodeSet mute = qfs_peers_mute(c);
+  QfsNodeSet nodes = qfs_object_readable(c, record->object, qfs_record_newest_write(record)) & ~mute;
+  if (nodes == 0) {
+    if ((qfs_readable(c, record->object.placement) & ~mute) != 0)
+      qfs_op_park(c, op);
+    else
+      qfs_op_finish(c, op, QFS_NO_QUORUM);
+    return;
+  }
+  QfsRead *what = qfs_read_new(QFS_READ_SEEK, 0);
+  what->object = record->object;
+  what->index = op->seek.index;
+  what->end = (record->tail_offset + QFS_CHUNK_SIZE - 1) / QFS_CHUNK_SIZE;
+  what->hole = (request->flags & QFS_SEEK_HOLE) != 0;
+  what->spans = qfs_record_spans(record);
+  QfsNodeSet except = op->seek.not_at | op->bad_at;
+  except = (nodes & ~except) != 0 ? except : op->seek.not_at;
+  qfs_ask(c, what, record->object.placement, nodes, (nodes & ~except) != 0 ? except : 0, 1, seek_read,
+          qfs_op_ref(op));
+}
+
+/* Looks at the chunks from `index` on. */
+static void seek_from(QfsCoordinator *c, QfsOp *op, guint64 index) {
+  const QfsRecord *record = op->request->record;
+  op->seek = (QfsSeek){.index = index};
+  if (index * QFS_CHUNK_SIZE >= record->tail_offset)
+    seek_done(c, op, seek_in_tail(record, op->request->offset, (op->request->flags & QFS_SEEK_HOLE) != 0));
+  else
+    seek_ask(c, op);
+}
+
+static void seek_step(QfsCoordinator *c, QfsOp *op) {
+  if (op->request != NULL)
+    seek_from(c, op, op->seek.index);
+}
+
+void qfs_op_seek(QfsCoordinator *c, QfsRequest *request) {
+  QfsOp *op = qfs_op_new(c, request, seek_step);
+  op->sent = TRUE; /* nothing to unwind */
+  request->offset = MIN(request->offset, request->record->attr.size);
+  qfs_wake_at(c, op->deadline_us);
+  qfs_op_ref(op);
+  seek_from(c, op, request->offset / QFS_CHUNK_SIZE);
+  qfs_op_unref(c, op);
 }

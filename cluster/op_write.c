@@ -133,7 +133,15 @@ static QfsStatus check_kind(const QfsRequest *request, const QfsRecord *base) {
 }
 
 static QfsStatus check_limits(const QfsRequest *request) {
-  gsize len = request->data != NULL ? g_bytes_get_size(request->data) : 0;
+  gboolean bare = (request->flags & (QFS_WRITE_ZERO | QFS_WRITE_GROW)) != 0;
+  guint64 len = request->data != NULL ? g_bytes_get_size(request->data) : 0;
+  if (request->type == QFS_REQUEST_WRITE && bare) {
+    static const guint others =
+        QFS_WRITE_REPLACE | QFS_WRITE_APPEND | QFS_WRITE_CREATE | QFS_WRITE_STAGED | QFS_WRITE_TIMESTAMP;
+    if ((request->flags & others) != 0)
+      return QFS_INVALID;
+    len = MIN(request->length, QFS_VALUE_MAX + 1);
+  }
   if (request->offset > QFS_VALUE_MAX || request->offset + len > QFS_VALUE_MAX ||
       ((request->mask & QFS_ATTR_SIZE) && request->attr.size > QFS_VALUE_MAX))
     return QFS_TOO_BIG;
@@ -237,6 +245,19 @@ static void take_plan(QfsCoordinator *c, QfsOp *op, QfsPlan *plan) {
   }
 }
 
+/* Without data: zeros, or a hole at the end. */
+static void plan_bare(QfsCoordinator *c, QfsOp *op) {
+  const QfsRequest *request = op->request;
+  guint64 end = request->offset + request->length;
+  if (request->flags & QFS_WRITE_ZERO)
+    take_plan(c, op, qfs_plan_zero(op->base, request->offset, request->length,
+                                   (request->flags & QFS_WRITE_KEEP_SIZE) != 0));
+  else
+    take_plan(c, op, qfs_plan_truncate(op->base, MAX(end, op->base->attr.size)));
+  guint64 chain[4] = {op->base->digest, request->offset, request->length, request->flags & QFS_WRITE_ZERO};
+  op->result->digest = qfs_digest(chain, sizeof chain);
+}
+
 static void plan_write(QfsCoordinator *c, QfsOp *op) {
   QfsRequest *request = op->request;
   QfsRecord *base = op->base, *record = op->result;
@@ -256,6 +277,10 @@ static void plan_write(QfsCoordinator *c, QfsOp *op) {
     g_autoptr(GBytes) nothing = g_bytes_new_static("", 0);
     set_tail(record, nothing);
     record->digest = request->object.unique;
+    return;
+  }
+  if (request->flags & (QFS_WRITE_ZERO | QFS_WRITE_GROW)) {
+    plan_bare(c, op);
     return;
   }
   g_autoptr(GBytes) data =

@@ -130,6 +130,59 @@ QfsPlan *qfs_plan_write(const QfsRecord *base, gboolean replace, guint64 offset,
   return plan;
 }
 
+/* A value that got longer by a hole must not leave room for a tail beyond the limit: it moves into chunks. */
+static void extend_by_hole(QfsPlan *plan, const QfsRecord *base) {
+  guint64 base_end = base->tail_offset;
+  if (plan->size <= base->attr.size || plan->size - base_end <= QFS_INLINE_MAX)
+    return;
+  put_chunks(plan, base_end, base_end, plan->tail);
+  g_bytes_unref(plan->tail);
+  plan->tail = g_bytes_new_static("", 0);
+  plan->tail_offset = plan->size;
+}
+
+static GBytes *zeros(gsize len) {
+  static const guint8 chunk[QFS_CHUNK_SIZE];
+  g_assert(len <= sizeof chunk);
+  return g_bytes_new_static(chunk, len);
+}
+
+static GBytes *zero_tail(GBytes *tail, guint64 tail_offset, guint64 from, guint64 to) {
+  guint64 end = tail_offset + g_bytes_get_size(tail);
+  from = MAX(from, tail_offset);
+  if (from >= MIN(to, end))
+    return g_bytes_ref(tail);
+  if (to >= end)
+    return g_bytes_new_from_bytes(tail, 0, (gsize)(from - tail_offset)); /* what is missing reads as zeros */
+  g_autoptr(GBytes) blank = zeros((gsize)(to - from));
+  return patch_tail(tail, tail_offset, from, blank);
+}
+
+QfsPlan *qfs_plan_zero(const QfsRecord *base, guint64 offset, guint64 length, gboolean keep_size) {
+  QfsPlan *plan = plan_new();
+  guint64 base_end = base->tail_offset, end = offset + length;
+  plan->size = keep_size ? base->attr.size : MAX(base->attr.size, end);
+  plan->tail_offset = base_end;
+  plan->tail = zero_tail(base->tail, base_end, offset, end);
+  for (guint64 at = offset; at < MIN(end, base_end);) {
+    guint64 index = at / QFS_CHUNK_SIZE;
+    guint64 chunk_end = MIN(base_end, (index + 1) * QFS_CHUNK_SIZE), stop = MIN(end, chunk_end);
+    guint within = (guint)(at % QFS_CHUNK_SIZE);
+    QfsPlanChunk *chunk = chunk_at(plan, index, base_end);
+    if (stop == chunk_end) {
+      chunk->cut = within;
+    } else {
+      chunk->part[chunk->n_parts].offset = within;
+      chunk->part[chunk->n_parts++].bytes = zeros((gsize)(stop - at));
+    }
+    at = stop;
+  }
+  extend_by_hole(plan, base);
+  find_needs(plan, base_end);
+  plan->needs_object = plan->tail_offset > 0;
+  return plan;
+}
+
 QfsPlan *qfs_plan_truncate(const QfsRecord *base, guint64 size) {
   QfsPlan *plan = plan_new();
   guint64 base_end = base->tail_offset;
@@ -138,13 +191,7 @@ QfsPlan *qfs_plan_truncate(const QfsRecord *base, guint64 size) {
   if (size >= base_end) {
     plan->tail_offset = base_end;
     plan->tail = g_bytes_new_from_bytes(base->tail, 0, (gsize)MIN(tail_len, size - base_end));
-    /* Extending by a hole must not leave room for a tail beyond the limit: move it into chunks. */
-    if (size - base_end > QFS_INLINE_MAX && size > base->attr.size) {
-      put_chunks(plan, base_end, base_end, plan->tail);
-      g_bytes_unref(plan->tail);
-      plan->tail = g_bytes_new_static("", 0);
-      plan->tail_offset = size;
-    }
+    extend_by_hole(plan, base);
   } else {
     plan->tail_offset = size;
     plan->tail = g_bytes_new_static("", 0);

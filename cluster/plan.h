@@ -36,6 +36,9 @@ typedef struct {
 QfsPlan *qfs_plan_write(const QfsRecord *base, gboolean replace, guint64 offset, GBytes *data);
 /* Sets the size: cuts, or extends by a hole. */
 QfsPlan *qfs_plan_truncate(const QfsRecord *base, guint64 size);
+/* The bytes [offset, offset + length) become zeros, holes where whole chunks do; beyond the end, unless `keep_size`, the
+ * value is extended by a hole. */
+QfsPlan *qfs_plan_zero(const QfsRecord *base, guint64 offset, guint64 length, gboolean keep_size);
 /* The plan of a change of `base` becomes one for a new object: what it left alone is copied. */
 void qfs_plan_relayout(QfsPlan *plan, const QfsRecord *base);
 /* Bytes of the chunk after the change; `base` (NULL: no row) is the data it has now. */

@@ -232,6 +232,16 @@ void qfs_chunks_read(QfsCoordinator *c, QfsRecord *record, guint64 index, guint 
 
 /* ---- operations ---- */
 
+/* A look at chunks from `index` on, at one or two nodes: op_get.c. */
+typedef struct {
+  guint64 index;
+  guint answers;
+  QfsNodeSet not_at;      /* asked */
+  gboolean found;         /* at `at`, whose row has `length` bytes; else all before `at` was looked at */
+  guint64 at;
+  guint length;
+} QfsSeek;
+
 struct QfsOp {
   QfsRequest *request;    /* NULL once answered */
   gint64 deadline_us;
@@ -260,6 +270,8 @@ struct QfsOp {
   guint64 chunks_after;   /* its chunk flights are numbered above this; its record is not yet everywhere */
   GList open_link;        /* in c->open_ops while that is so */
   guint chunk_next;
+  QfsSeek seek;
+  gboolean newer;         /* SEEK: some chunks without a row have one of a newer write */
   guint left;             /* callbacks still to come in this stage */
   QfsStatus failure;
   guint64 counter;
@@ -323,6 +335,7 @@ gboolean qfs_subtree_holds_back(QfsCoordinator *c, QfsOp *op);
 void qfs_op_close_chunks(QfsCoordinator *c, QfsOp *op); /* its chunks have a record now, or are gone */
 void qfs_op_get(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_read(QfsCoordinator *c, QfsRequest *request);
+void qfs_op_seek(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_list(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_write(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_remove(QfsCoordinator *c, QfsRequest *request);

@@ -86,6 +86,7 @@ static QfsNodeSet answerers(QfsCoordinator *c, const QfsAsk *ask) {
   case QFS_READ_RECORD:
     return qfs_readable(c, ask->hash);
   case QFS_READ_CHUNKS:
+  case QFS_READ_SEEK:
     return qfs_object_readable(c, ask->what->object, qfs_spans_newest(ask->what->spans));
   case QFS_READ_LIST:
     return qfs_listable(c);
@@ -106,6 +107,8 @@ static void send_read(QfsCoordinator *c, QfsAsk *ask, guint node, gint64 now_us)
   read->whole = what->whole;
   read->object = what->object;
   read->index = what->index;
+  read->end = what->end;
+  read->hole = what->hole;
   read->count = what->count;
   read->spans = what->spans != NULL ? g_bytes_ref(what->spans) : NULL;
   if (c->peer[node].unread_since_us == 0)

@@ -19,6 +19,9 @@ typedef enum {
   /* Bytes [offset, offset + length) of the version `record` (input, not NULL), cut at its size: `data`.
    * QFS_STALE when an in-place write has replaced parts of that version meanwhile: GET again. */
   QFS_REQUEST_READ,
+  /* The first byte at or after `offset` of the version `record` (input) that may be other than zero, or, with
+   * QFS_SEEK_HOLE, that certainly belongs to a hole: `offset`; its size if there is none. QFS_STALE as READ. */
+  QFS_REQUEST_SEEK,
   /* Children of directory `key` after name `after` (NULL: from the first), in memcmp order, at most
    * `limit`: `entries` (QfsRecord, tails empty but for symlinks), `more`. Complete or failed, never cut. */
   QFS_REQUEST_LIST,
@@ -70,6 +73,11 @@ enum {
    * qfs_engine_discard, or becomes the value by a WRITE with REPLACE|STAGED. Offsets must be multiples of
    * QFS_CHUNK_SIZE except that the last piece may have any length. */
   QFS_WRITE_STAGE = 1 << 9,
+  /* Of a value that exists, without `data`: the `length` bytes at `offset` become zeros, and whatever chunk holds no
+   * others takes no space any more; with KEEP_SIZE only as far as the value goes. */
+  QFS_WRITE_ZERO = 1 << 11,
+  QFS_WRITE_KEEP_SIZE = 1 << 12,
+  QFS_WRITE_GROW = 1 << 13,     /* ... it is `offset` + `length` bytes long at least, and no byte changes */
   QFS_WRITE_PARENTS = 1 << 10,  /* make missing parent directories (mode 0755, owner as `attr`) */
 };
 
@@ -84,6 +92,7 @@ enum {
   QFS_REMOVE_TIMESTAMP = 1 << 3,     /* use `timestamp` */
   QFS_REMOVE_DURABLE = 1 << 4,
 };
+enum { QFS_SEEK_HOLE = 1 << 0 };
 enum { QFS_RENAME_NOREPLACE = 1 << 0, QFS_RENAME_EXCHANGE = 1 << 1 };
 enum { QFS_SCRUB_VERIFY = 1 << 0 };
 
@@ -116,7 +125,7 @@ struct QfsRequest {
   gboolean follow;      /* if `key` or `key2` lies in a directory that is being renamed, its new name is meant */
   guint mask;
   guint limit;
-  guint64 offset;       /* WRITE APPEND: also an output */
+  guint64 offset;       /* WRITE APPEND, SEEK: also an output */
   guint64 length;
   GBytes *data;         /* READ: output */
   QfsKind kind;
@@ -131,7 +140,7 @@ struct QfsRequest {
 
   /* outputs; owned by the request */
   QfsStatus status;
-  QfsRecord *record;    /* READ: input */
+  QfsRecord *record;    /* READ, SEEK: input */
   QfsRecord *replaced;
   gboolean superseded;
   guint64 superseded_by;

@@ -284,6 +284,7 @@ static struct fuse_session *session_new(const QfsFsConfig *config, QfsFs *fs) {
   }
   struct fuse_lowlevel_ops ops = {.init = op_init};
   qfs_ops_file_init(&ops);
+  qfs_ops_space_init(&ops);
   qfs_ops_name_init(&ops);
   qfs_ops_dir_init(&ops);
   qfs_ops_attr_init(&ops);

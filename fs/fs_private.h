@@ -131,6 +131,7 @@ void qfs_fs_store_dir_times(QfsFs *fs);
 /* Operation tables, filled by the ops_*.c files. */
 void qfs_ops_open_init(struct fuse_lowlevel_ops *ops);
 void qfs_ops_file_init(struct fuse_lowlevel_ops *ops);
+void qfs_ops_space_init(struct fuse_lowlevel_ops *ops);
 void qfs_ops_name_init(struct fuse_lowlevel_ops *ops);
 void qfs_ops_dir_init(struct fuse_lowlevel_ops *ops);
 void qfs_ops_attr_init(struct fuse_lowlevel_ops *ops);

@@ -303,6 +303,13 @@ static QfsStatus do_write(Memory *m, QfsRequest *r) {
     record->object = r->object;
     record->attr.size = record->tail_offset = r->staged_size;
     object_of(m, r->object)->version = record->timestamp;
+  } else if (r->flags & (QFS_WRITE_ZERO | QFS_WRITE_GROW)) {
+    g_autoptr(GBytes) base = contents(m, old);
+    guint64 end = g_bytes_get_size(base), to = r->offset + r->length;
+    guint64 stop = r->flags & QFS_WRITE_KEEP_SIZE ? MIN(to, end) : to;
+    g_autoptr(GBytes) blank =
+        (r->flags & QFS_WRITE_ZERO) && stop > r->offset ? g_bytes_new_take(g_malloc0(stop - r->offset), stop - r->offset) : NULL;
+    set_contents(m, record, patched(base, blank != NULL ? r->offset : 0, blank, MAX(end, stop)), FALSE);
   } else {
     gboolean replace = (r->flags & QFS_WRITE_REPLACE) != 0 || old == NULL;
     g_autoptr(GBytes) base = contents(m, replace ? NULL : old);
@@ -436,6 +443,9 @@ static QfsStatus carry_out(Memory *m, QfsRequest *r) {
     return do_get(m, r);
   case QFS_REQUEST_READ:
     return do_read(m, r);
+  case QFS_REQUEST_SEEK: /* it knows no holes */
+    r->offset = r->flags & QFS_SEEK_HOLE ? r->record->attr.size : MIN(r->offset, r->record->attr.size);
+    return QFS_OK;
   case QFS_REQUEST_LIST:
     return do_list(m, r);
   case QFS_REQUEST_WRITE:
@@ -459,7 +469,8 @@ static QfsStatus carry_out(Memory *m, QfsRequest *r) {
 }
 
 static gboolean is_change(const QfsRequest *r) {
-  return r->type != QFS_REQUEST_GET && r->type != QFS_REQUEST_READ && r->type != QFS_REQUEST_LIST;
+  return r->type != QFS_REQUEST_GET && r->type != QFS_REQUEST_READ && r->type != QFS_REQUEST_LIST &&
+         r->type != QFS_REQUEST_SEEK;
 }
 
 static void answer(Memory *m, QfsRequest *r) {

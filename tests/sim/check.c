@@ -262,6 +262,7 @@ static void check_precondition(Sim *sim, SimOp *op) {
   gboolean needs_absent = op->kind == SIM_OP_CREATE || op->kind == SIM_OP_MKDIR ||
                           (op->kind == SIM_OP_WRITE && op->exclusive);
   gboolean needs_there = op->kind == SIM_OP_SETATTR || op->kind == SIM_OP_NOTE || op->kind == SIM_OP_TRUNCATE ||
+                         op->kind == SIM_OP_ZERO ||
                          op->kind == SIM_OP_RENAME || op->kind == SIM_OP_RMDIR;
   if (needs_absent)
     SIM_CHECK(sim, sim_may_be_absent(op->key, &op->floor, op),

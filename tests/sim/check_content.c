@@ -127,6 +127,8 @@ static gboolean leaves(const SimOp *op, const SimKey *key, guint cell, guint *ou
     *out_id = op->id;
     return cell >= op->first && cell < op->first + op->count;
   }
+  if (op->kind == SIM_OP_ZERO)
+    return (op->bare & QFS_WRITE_ZERO) != 0 && cell >= op->first && cell < op->first + op->count;
   if (op->kind == SIM_OP_TRUNCATE)
     return cell >= op->first;
   return clears(op, key);

@@ -70,9 +70,27 @@ static void on_read_on(Sim *sim, gpointer data) {
   submit(client, g_steal_pointer(&client->later));
 }
 
+/* What is said of the value's holes, from its beginning to its end, is compared with its bytes. */
+static void seek_on(SimClient *client) {
+  QfsRequest *request = request_new(client, QFS_REQUEST_SEEK, client->op->key->name);
+  if (client->seek == SEEK_NOT_YET) {
+    client->seek = SEEK_DATA_NEXT;
+    client->sought = 0;
+  }
+  request->record = qfs_record_ref(client->got->record);
+  request->offset = client->sought;
+  request->flags = client->seek == SEEK_HOLE_NEXT ? QFS_SEEK_HOLE : 0;
+  submit(client, request);
+}
+
 static void read_more(SimClient *client) {
   QfsRecord *record = client->got->record;
   guint64 done = client->bytes->len;
+  if (done == record->attr.size && client->seek != SEEK_OVER &&
+      (client->seek != SEEK_NOT_YET || sim_random_percent(&client->sim->random, 10))) {
+    seek_on(client);
+    return;
+  }
   if (done == record->attr.size) {
     g_autoptr(GBytes) data = g_bytes_new(client->bytes->data, client->bytes->len);
     end(client, g_steal_pointer(&client->got), data);
@@ -110,10 +128,30 @@ static void got(SimClient *client, QfsRequest *request) {
     return;
   }
   client->got = request;
+  client->seek = SEEK_NOT_YET;
   g_byte_array_set_size(client->bytes, 0);
   client->pinned = record->object;
   client->slow = record->tail_offset > 0 && sim_random_percent(&sim->random, 5);
   qfs_coordinator_pin(sim->coordinator, record->object);
+  read_more(client);
+}
+
+static void was_sought(SimClient *client, QfsRequest *request) {
+  Sim *sim = client->sim;
+  guint64 from = client->sought, to = request->offset, size = client->bytes->len;
+  gboolean hole = client->seek == SEEK_HOLE_NEXT;
+  gboolean answered = request->status == QFS_OK;
+  qfs_request_free(request);
+  if (answered) {
+    SIM_CHECK(sim, to >= from && to <= size && (!hole || to > from || from == size),
+              "%s: a %s after %" G_GUINT64_FORMAT " was said to be at %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT,
+              sim_op_text(client->op), hole ? "hole" : "byte", from, to, size);
+    for (guint64 at = from; !hole && at < to; at++)
+      SIM_CHECK(sim, client->bytes->data[at] == 0, "%s: %" G_GUINT64_FORMAT " was said to be in a hole",
+                sim_op_text(client->op), at);
+    client->sought = to;
+  }
+  client->seek = !answered || to == size ? SEEK_OVER : hole ? SEEK_DATA_NEXT : SEEK_HOLE_NEXT;
   read_more(client);
 }
 
@@ -248,6 +286,14 @@ static QfsRequest *write_request(SimClient *client, const SimOp *op) {
   return request;
 }
 
+static QfsRequest *zero_request(SimClient *client, const SimOp *op) {
+  QfsRequest *request = request_new(client, QFS_REQUEST_WRITE, op->key->name);
+  request->flags = op->bare;
+  request->offset = (guint64)op->first * SIM_CELL;
+  request->length = (guint64)op->count * SIM_CELL;
+  return request;
+}
+
 static QfsRequest *create_request(SimClient *client, const SimOp *op) {
   QfsRequest *request = request_new(client, QFS_REQUEST_CREATE, op->key->name);
   request->kind = op->kind == SIM_OP_MKDIR ? QFS_KIND_DIRECTORY : QFS_KIND_VALUE;
@@ -297,6 +343,8 @@ static QfsRequest *first_request(SimClient *client, const SimOp *op) {
   case SIM_OP_APPEND:
   case SIM_OP_PATCH:
     return write_request(client, op);
+  case SIM_OP_ZERO:
+    return zero_request(client, op);
   case SIM_OP_CREATE:
   case SIM_OP_MKDIR:
     return create_request(client, op);
@@ -326,6 +374,8 @@ static void on_done(QfsRequest *request, gpointer user_data) {
     got(client, request);
   else if (request->type == QFS_REQUEST_READ)
     was_read(client, request);
+  else if (request->type == QFS_REQUEST_SEEK)
+    was_sought(client, request);
   else if (request->type == QFS_REQUEST_WRITE && (request->flags & QFS_WRITE_STAGE))
     was_staged(client, request);
   else if (request->type == QFS_REQUEST_WRITE && (request->flags & QFS_WRITE_STAGED))

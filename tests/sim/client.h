@@ -11,6 +11,8 @@
 
 #include "history.h"
 
+typedef enum { SEEK_NOT_YET, SEEK_DATA_NEXT, SEEK_HOLE_NEXT, SEEK_OVER } SimSeek;
+
 typedef struct SimClient SimClient;
 struct SimClient {
   Sim *sim;
@@ -26,6 +28,8 @@ struct SimClient {
   guint tries;
   gboolean slow;     /* takes its time between reads */
   QfsRequest *later; /* the next of them */
+  SimSeek seek;      /* where its bytes end and begin, after it was read */
+  guint64 sought;
 
   GBytes *staging; /* value that is being staged */
   gsize staged;

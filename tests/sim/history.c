@@ -5,7 +5,7 @@
 #include "moments.h"
 
 static const char *const kind_names[] = {
-    "get",    "list",  "sync",    "write",  "append", "patch",  "truncate",
+    "get",    "list",  "sync",    "write",  "append", "patch",  "truncate", "zero",
     "create", "mkdir", "setattr", "note", "remove", "rmdir",  "rename",
 };
 static const char *const outcome_names[] = {"pending",    "answered", "applied",
@@ -144,6 +144,7 @@ gboolean sim_op_creates(const SimOp *op, const SimKey *key) {
   case SIM_OP_LIST:
   case SIM_OP_SYNC:
   case SIM_OP_TRUNCATE:
+  case SIM_OP_ZERO:
   case SIM_OP_SETATTR:
   case SIM_OP_NOTE:
   case SIM_OP_REMOVE:

@@ -52,6 +52,7 @@ typedef enum {
   SIM_OP_APPEND,
   SIM_OP_PATCH,    /* `count` cells from `first` on */
   SIM_OP_TRUNCATE, /* to `first` cells */
+  SIM_OP_ZERO,     /* `count` cells from `first` on, as `bare` says */
   SIM_OP_CREATE,   /* an empty value, exclusively */
   SIM_OP_MKDIR,
   SIM_OP_SETATTR,
@@ -88,6 +89,7 @@ typedef struct {
 
   gsize size;           /* WRITE, APPEND: bytes */
   guint first, count;   /* cells */
+  guint bare;           /* ZERO: QFS_WRITE_ZERO, QFS_WRITE_KEEP_SIZE with it, or QFS_WRITE_GROW */
   gboolean exclusive;   /* WRITE; RENAME: no replacing */
   gboolean conditional; /* WRITE: only if the version is `if_timestamp` */
   guint64 if_timestamp;

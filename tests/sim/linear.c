@@ -143,6 +143,7 @@ static void add_effect(const Search *search, Step *step, const SimOp *op, int sl
   case SIM_OP_APPEND:
   case SIM_OP_PATCH:
   case SIM_OP_TRUNCATE:
+  case SIM_OP_ZERO:
     g_assert_not_reached();
   }
 }

@@ -183,12 +183,20 @@ static SimOp *choose_patched(SimClient *client, SimKey *key) {
   guint roll = sim_random_below(dice(client->sim), 100);
   if (roll < 36)
     return begin(client, roll < 34 ? SIM_OP_GET : SIM_OP_NOTE, key);
-  if (roll < 90) {
+  if (roll < 87) {
     SimOp *op = begin(client, SIM_OP_PATCH, key);
     op->count = (guint)sim_random_spread(dice(client->sim), 1, 80);
     op->first = sim_random_below(dice(client->sim), SIM_CELLS_MAX - op->count);
     if (sim_random_percent(dice(client->sim), 40)) /* mostly small files */
       op->first /= 16;
+    return op;
+  }
+  if (roll < 93) {
+    static const guint bare[] = {QFS_WRITE_ZERO, QFS_WRITE_ZERO | QFS_WRITE_KEEP_SIZE, QFS_WRITE_GROW};
+    SimOp *op = begin(client, SIM_OP_ZERO, key);
+    op->bare = bare[sim_random_below(dice(client->sim), G_N_ELEMENTS(bare))];
+    op->count = (guint)sim_random_spread(dice(client->sim), 1, 250);
+    op->first = sim_random_below(dice(client->sim), SIM_CELLS_MAX - op->count);
     return op;
   }
   if (roll < 96) {

@@ -49,7 +49,7 @@ static void answer(QfsRequest *request) {
 }
 
 static void fake_submit(QfsEngine *engine, QfsRequest *request) {
-  static const char *const names[] = {"get",     "read",   "list",   "write", "create",
+  static const char *const names[] = {"get", "read", "seek", "list",   "write", "create",
                                       "setattr", "remove", "rename", "sync",  "node"};
   g_ptr_array_add(fake.log, g_strdup_printf("%s %s %u %" G_GUINT64_FORMAT, names[request->type],
                                             request->key != NULL ? request->key : "-",

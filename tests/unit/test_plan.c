@@ -64,6 +64,13 @@ static void run(guint32 seed, guint max_len, guint max_offset) {
       if (to < size)
         memset(model + to, 0, size - to);
       size = to;
+    } else if ((what == 2 || what == 5) && size > 0) {
+      gsize len = g_rand_int_range(rand, 1, max_len), offset = (gsize)g_rand_int_range(rand, 0, max_offset);
+      gboolean keep = what == 2;
+      plan = qfs_plan_zero(store.record, offset, len, keep);
+      if (offset < size)
+        memset(model + offset, 0, MIN(len, size - offset));
+      size = keep ? size : MAX(size, offset + len);
     } else {
       gsize len = g_rand_int_range(rand, 1, max_len);
       gboolean replace = what == 1;
