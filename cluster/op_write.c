@@ -183,6 +183,10 @@ static void touch(QfsRecord *record, const QfsRequest *request, gboolean data_ch
 static void set_created(QfsRecord *record, const QfsRequest *request) {
   record->attr = request->attr;
   record->attr.size = 0;
+  if (request->xattrs != NULL) {
+    g_bytes_unref(record->xattrs);
+    record->xattrs = g_bytes_ref(request->xattrs);
+  }
   if (record->kind == QFS_KIND_VALUE && (record->attr.mode & S_IFMT) == 0)
     record->attr.mode |= S_IFREG;
   if (record->attr.atime_ns == 0)

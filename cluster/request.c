@@ -17,6 +17,7 @@ void qfs_request_free(QfsRequest *request) {
   g_free(request->key2);
   g_free(request->after);
   g_clear_pointer(&request->data, g_bytes_unref);
+  g_clear_pointer(&request->xattrs, g_bytes_unref);
   qfs_record_unref(request->record);
   qfs_record_unref(request->replaced);
   g_clear_pointer(&request->entries, g_ptr_array_unref);

@@ -130,6 +130,7 @@ struct QfsRequest {
   GBytes *data;         /* READ: output */
   QfsKind kind;
   QfsAttr attr;         /* WRITE CREATE, CREATE, SETATTR */
+  GBytes *xattrs;       /* WRITE CREATE, CREATE: of what is created; may be NULL */
   guint64 timestamp;
   guint64 if_timestamp;
   QfsObjectId object;   /* STAGE: also an output */

@@ -45,6 +45,7 @@ QfsCall *qfs_call_new(fuse_req_t req, QfsCallRun run) {
   call->uid = ctx->uid;
   call->gid = ctx->gid;
   call->thread = ctx->pid;
+  call->umask = ctx->umask;
   call->link.data = call;
   call->park_link.data = call;
   call->opener_link.data = call;
@@ -78,6 +79,7 @@ void qfs_call_unref(QfsCall *call) {
   g_free(call->name2);
   g_free(call->text);
   g_clear_pointer(&call->data, g_bytes_unref);
+  g_clear_pointer(&call->xattrs, g_bytes_unref);
   g_slice_free(QfsCall, call);
 }
 

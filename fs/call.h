@@ -38,6 +38,7 @@ struct QfsCall {
   uid_t uid;
   gid_t gid;
   pid_t thread; /* the caller's; 0: of another PID namespace */
+  mode_t umask;     /* of who creates something */
   gboolean mutates; /* C3 */
   guint64 doubts;   /* fs->doubts at the last submission */
   guint64 moves_done; /* fs->moves_done then */
@@ -65,6 +66,9 @@ struct QfsCall {
   guint mask;
   guint attempts;
   QfsAttr attr;
+  GBytes *xattrs;     /* of what is created; NULL: none */
+  gboolean got_group; /* who sets an access list is in the file's group */
+  gboolean blocks;    /* SETATTR: the inode's list of attributes changes, too */
   GBytes *data;
   QfsRecord *pin; /* an engine pin is held on its object */
   gboolean got;

@@ -244,13 +244,14 @@ static void op_init(void *userdata, struct fuse_conn_info *conn) {
   static const unsigned wanted =
       FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_READDIRPLUS |
       FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_DIO |
-      FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_EXPIRE_ONLY | FUSE_CAP_CACHE_SYMLINKS;
+      FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_EXPIRE_ONLY | FUSE_CAP_CACHE_SYMLINKS |
+      FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK; /* the umask counts only where there is no default list */
   /* Not: killpriv (the kernel clears set-id bits by SETATTR, and the engine on writes), automatic
    * invalidation (this daemon knows what changed), splicing (values are in memory anyway). */
   static const unsigned refused =
       FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE |
       FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_POSIX_LOCKS |
-      FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_DONT_MASK | FUSE_CAP_POSIX_ACL;
+      FUSE_CAP_FLOCK_LOCKS;
   conn->want = (conn->want | (conn->capable & wanted)) & ~refused;
   conn->max_write = QFS_MAX_WRITE;
   conn->max_background = 64;

@@ -305,6 +305,7 @@ static void publication_submit_unlock(Publication *pub) {
   if (inode->pending) {
     request->flags |= QFS_WRITE_CREATE | QFS_WRITE_EXCLUSIVE;
     request->attr = inode->attr;
+    request->xattrs = inode->xattrs != NULL ? g_bytes_ref(inode->xattrs) : NULL;
   } else if (own) {
     request->flags |= QFS_WRITE_REPLACE;
   } else if (inode->record != NULL) {

@@ -1,5 +1,6 @@
 /* inode.c - see inode.h. Thread-safe by fs->lock, as named. */
 #include "fs/inode.h"
+#include "fs/acl.h"
 #include "fs/handle.h"
 
 #include <string.h>
@@ -87,6 +88,7 @@ static void inode_free(QfsInode *inode) {
   g_assert(g_queue_is_empty(&inode->parked) && g_queue_is_empty(&inode->handles));
   g_assert(!inode->object_pinned && inode->parent == NULL);
   qfs_record_unref(inode->record);
+  g_clear_pointer(&inode->xattrs, g_bytes_unref);
   g_free(inode->key);
   g_slice_free(QfsInode, inode);
 }
@@ -442,6 +444,10 @@ void qfs_inode_child_attr_locked(QfsFs *fs, const QfsInode *dir, mode_t mode, ui
                         .mtime_ns = now,
                         .ctime_ns = now,
                         .btime_ns = now};
+}
+
+GBytes *qfs_inode_child_xattrs_locked(const QfsInode *dir, mode_t umask, mode_t *mode) {
+  return qfs_acl_inherit(dir->record != NULL ? dir->record->xattrs : NULL, umask, mode);
 }
 
 static struct timespec to_timespec(gint64 ns) {

@@ -50,6 +50,7 @@ struct QfsInode {
 
   gboolean pending;   /* I5 */
   QfsAttr attr;       /* of a pending file, and of a root without record */
+  GBytes *xattrs;     /* I5; NULL: none */
   QfsInode *parent;   /* I5 */
   GList pending_link; /* in fs->pending */
 
@@ -135,6 +136,9 @@ void qfs_inode_child_changed_locked(QfsFs *fs, const char *key);
  * systems. */
 void qfs_inode_child_attr_locked(QfsFs *fs, const QfsInode *dir, mode_t mode, uid_t uid, gid_t gid,
                                  QfsAttr *out_attr);
+
+/* Its access lists, or NULL, and its mode by them or by the umask (acl.h). */
+GBytes *qfs_inode_child_xattrs_locked(const QfsInode *dir, mode_t umask, mode_t *mode);
 
 gboolean qfs_inode_is_dir(const QfsInode *inode);
 /* FALSE: nothing is known. */

@@ -3,6 +3,7 @@
  * LOOKUP always asks the engine; GETATTR answers from the inode's record while that is known to be
  * current (this daemon is the only writer, so it stays so until something here changes it).
  */
+#include "fs/acl.h"
 #include "fs/atime.h"
 #include "fs/handle.h"
 #include "fs/ops_control.h"
@@ -208,6 +209,8 @@ static void setattr_done(QfsCall *call, QfsRequest *request) {
   QfsInode *inode = call->inode;
   GSList *pins = NULL;
   g_mutex_lock(&fs->lock);
+  if (call->blocks)
+    inode->blocked--;
   qfs_inode_mutated_locked(fs, inode, request, call->doubts);
   if (request->status == QFS_OK) {
     if (request->mask & QFS_ATTR_MTIME)
@@ -228,6 +231,33 @@ static void setattr_done(QfsCall *call, QfsRequest *request) {
     qfs_call_reply_status(call, "setattr", request->status);
 }
 
+static void run_setattr(QfsCall *call);
+
+static void setattr_got(QfsCall *call, QfsRequest *request) {
+  QfsFs *fs = call->fs;
+  if (request->status != QFS_OK) {
+    qfs_call_reply_status(call, "setattr", request->status);
+    return;
+  }
+  g_mutex_lock(&fs->lock);
+  qfs_inode_learn_locked(fs, call->inode, request->record, QFS_KNOWN_ALL, call->doubts);
+  qfs_inode_trim_locked(call->inode);
+  g_mutex_unlock(&fs->lock);
+  run_setattr(call);
+}
+
+/* chmod of a file whose access list is not known for certain looks at it first. Lock held; TRUE: released. */
+static gboolean get_acl_first_unlock(QfsCall *call) {
+  QfsInode *inode = call->inode;
+  if ((call->mask & QFS_ATTR_MODE) == 0 || !inode->named || inode->pending || inode->known != QFS_KNOWN_NOTHING ||
+      call->attempts++ >= 16)
+    return FALSE;
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_GET, inode->key, NULL, NULL);
+  g_mutex_unlock(&call->fs->lock);
+  qfs_call_submit(call, request, setattr_got);
+  return TRUE;
+}
+
 static void run_setattr(QfsCall *call) {
   QfsFs *fs = call->fs;
   QfsInode *inode = call->inode;
@@ -239,9 +269,18 @@ static void run_setattr(QfsCall *call) {
     qfs_call_reply_errno(call, ESTALE);
     return;
   }
+  if (get_acl_first_unlock(call))
+    return;
   QfsRequest *request = qfs_request_new(QFS_REQUEST_SETATTR, inode->key, NULL, NULL);
   request->mask = call->mask;
   request->attr = call->attr;
+  if ((call->mask & QFS_ATTR_MODE) && inode->record != NULL)
+    request->data = qfs_acl_chmod(inode->record->xattrs, call->attr.mode);
+  if (request->data != NULL) {
+    request->mask |= QFS_ATTR_XATTRS;
+    call->blocks = TRUE;
+    inode->blocked++;
+  }
   qfs_call_submit_mutation_unlock(call, inode, request, setattr_done);
 }
 

@@ -3,6 +3,7 @@
 #include "fs/atime.h"
 #include "fs/ops_control.h"
 #include "fs/pages.h"
+#include "fs/xattr_stored.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -349,6 +350,7 @@ static QfsRequest *write_request_locked(QfsCall *call) {
   if (inode->pending) {
     request->flags |= QFS_WRITE_CREATE;
     request->attr = inode->attr;
+    request->xattrs = inode->xattrs != NULL ? g_bytes_ref(inode->xattrs) : NULL;
   }
   if (call->fi.writepage || call->uid == 0)
     request->flags |= QFS_WRITE_KEEP_SETID;
@@ -375,6 +377,8 @@ static void run_write(QfsCall *call) {
     qfs_call_reply_errno(call, ESTALE);
     return;
   }
+  if (handle->kind == QFS_HANDLE_WRITER && qfs_stored_drop_capability_unlock(call))
+    return;
   QfsRequest *request = write_request_locked(call);
   if (handle->replacing) {
     handle->first_write = TRUE;

@@ -57,7 +57,9 @@ static void run_make(QfsCall *call) {
   QfsRequest *request = qfs_request_new(QFS_REQUEST_CREATE, NULL, NULL, NULL);
   request->key = key;
   guint64 rdev = call->attr.rdev;
-  qfs_inode_child_attr_locked(fs, call->dir, call->attr.mode, call->uid, call->gid, &request->attr);
+  mode_t mode = call->attr.mode;
+  request->xattrs = qfs_inode_child_xattrs_locked(call->dir, call->umask, &mode);
+  qfs_inode_child_attr_locked(fs, call->dir, mode, call->uid, call->gid, &request->attr);
   request->attr.rdev = rdev;
   switch (call->attr.mode & S_IFMT) {
   case S_IFDIR:

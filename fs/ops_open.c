@@ -283,6 +283,7 @@ static void run_create(QfsCall *call);
 static void create_pending_unlock(QfsCall *call, const char *key) {
   QfsFs *fs = call->fs;
   QfsInode *inode = qfs_inode_new_pending_locked(fs, call->dir, key, &call->attr);
+  inode->xattrs = g_steal_pointer(&call->xattrs);
   QfsHandle *handle = qfs_handle_new_locked(fs, inode, QFS_HANDLE_WRITER, call->fi.flags);
   handle->owes = TRUE;
   handle->truncates = handle->replacing = (call->fi.flags & O_TRUNC) != 0;
@@ -365,6 +366,7 @@ static void create_in_engine(QfsCall *call, char *key) {
   }
   request->kind = QFS_KIND_VALUE;
   request->attr = call->attr;
+  request->xattrs = call->xattrs != NULL ? g_bytes_ref(call->xattrs) : NULL;
   g_mutex_lock(&call->fs->lock);
   qfs_call_submit_mutation_unlock(call, NULL, request, create_done);
 }
@@ -403,8 +405,11 @@ static void run_create(QfsCall *call) {
     qfs_call_reply_errno(call, error);
     return;
   }
-  if (call->attr.btime_ns == 0)
-    qfs_inode_child_attr_locked(fs, call->dir, call->attr.mode, call->uid, call->gid, &call->attr);
+  if (call->attr.btime_ns == 0) {
+    mode_t mode = call->attr.mode;
+    call->xattrs = qfs_inode_child_xattrs_locked(call->dir, call->umask, &mode);
+    qfs_inode_child_attr_locked(fs, call->dir, mode, call->uid, call->gid, &call->attr);
+  }
   if (inode == NULL && !call->got && (call->fi.flags & (O_ACCMODE | O_EXCL)) == O_WRONLY) {
     create_pending_unlock(call, key);
     g_free(key);

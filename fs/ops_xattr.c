@@ -1,11 +1,8 @@
 /* ops_xattr.c - extended attributes. Those in the table below are virtual: computed when asked for, never listed,
- * never stored. All names that begin with "user.quorumfs." are theirs. No others are stored so far: they are absent,
- * and setting one is EOPNOTSUPP.
- *
- * The kernel asks for security.capability before each write through the page cache: names that are not ours are
- * answered without a call. */
+ * never stored. All names that begin with "user.quorumfs." are theirs; a record holds the others (xattr_stored.c). */
 #include "fs/handle.h"
 #include "fs/ops_control.h"
+#include "fs/xattr_stored.h"
 
 #include <string.h>
 
@@ -148,14 +145,17 @@ static void run_getxattr(QfsCall *call) {
   }
 }
 
-/* What is said of a name that is not in the table. */
-static int absent(const char *name) {
-  return g_str_has_prefix(name, "user.") ? ENODATA : EOPNOTSUPP;
+static gboolean is_own(const char *name) {
+  return g_str_has_prefix(name, OWN_PREFIX);
 }
 
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size) {
+  if (!is_own(name)) {
+    qfs_stored_getxattr(req, ino, name, size);
+    return;
+  }
   if (find(name) == NULL) {
-    fuse_reply_err(req, absent(name));
+    fuse_reply_err(req, ENODATA);
     return;
   }
   QfsCall *call = qfs_call_new(req, run_getxattr);
@@ -169,10 +169,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 }
 
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
-  if (size == 0)
-    fuse_reply_xattr(req, 0);
-  else
-    fuse_reply_buf(req, NULL, 0);
+  qfs_stored_getxattr(req, ino, NULL, size);
 }
 
 /* ---- set ---- */
@@ -180,8 +177,12 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
 static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags) {
   QfsFs *fs = fuse_req_userdata(req);
   const Virtual *attribute = find(name);
+  if (!is_own(name)) {
+    qfs_stored_setxattr(req, ino, name, value, size, flags);
+    return;
+  }
   if (attribute == NULL || attribute->set == NULL) {
-    fuse_reply_err(req, g_str_has_prefix(name, OWN_PREFIX) ? EPERM : EOPNOTSUPP);
+    fuse_reply_err(req, EPERM);
     return;
   }
   QfsInode *inode = qfs_inode_get(fs, ino);
@@ -200,7 +201,10 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name) {
-  fuse_reply_err(req, g_str_has_prefix(name, OWN_PREFIX) ? EPERM : absent(name));
+  if (is_own(name))
+    fuse_reply_err(req, EPERM);
+  else
+    qfs_stored_removexattr(req, ino, name);
 }
 
 void qfs_ops_xattr_init(struct fuse_lowlevel_ops *ops) {

@@ -254,6 +254,13 @@ static QfsStatus do_stage(Memory *m, QfsRequest *r) {
   return QFS_OK;
 }
 
+static void take_xattrs(QfsRecord *record, GBytes *xattrs) {
+  if (xattrs == NULL)
+    return;
+  g_bytes_unref(record->xattrs);
+  record->xattrs = g_bytes_ref(xattrs);
+}
+
 static QfsStatus check_write(QfsRequest *r, const QfsRecord *old) {
   if (old != NULL && old->kind == QFS_KIND_DIRECTORY)
     return QFS_IS_DIRECTORY;
@@ -291,6 +298,7 @@ static QfsStatus do_write(Memory *m, QfsRequest *r) {
     if (record->attr.btime_ns == 0)
       record->attr.btime_ns = r->now_ns;
     record->attr.atime_ns = r->now_ns;
+    take_xattrs(record, r->xattrs);
   }
   if (r->flags & QFS_WRITE_TIMESTAMP)
     record->timestamp = r->timestamp;
@@ -335,6 +343,7 @@ static QfsStatus do_create(Memory *m, QfsRequest *r) {
   record->kind = r->kind;
   record->attr = r->attr;
   record->attr.size = 0;
+  take_xattrs(record, r->xattrs);
   if (r->data != NULL)
     set_contents(m, record, g_bytes_ref(r->data), TRUE);
   store(m, record);
@@ -368,6 +377,8 @@ static QfsStatus do_setattr(Memory *m, QfsRequest *r) {
     attr->mtime_ns = r->attr.mtime_ns;
   if (r->mask != QFS_ATTR_ATIME)
     attr->ctime_ns = r->mask & QFS_ATTR_CTIME ? r->attr.ctime_ns : r->now_ns;
+  if (r->mask & QFS_ATTR_XATTRS)
+    take_xattrs(record, r->data);
   if (r->mask & QFS_ATTR_SIZE) {
     g_autoptr(GBytes) base = contents(m, old);
     set_contents(m, record, patched(base, 0, NULL, r->attr.size), FALSE);

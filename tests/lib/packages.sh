@@ -33,6 +33,8 @@ packages_missing_for_tests() {
   done <<'END'
 sqlite3 sqlite3
 getfattr attr
+setfacl acl
+rsync rsync
 git git
 patch patch
 python3 python3

@@ -42,7 +42,6 @@ done
 fails_with 1 "Operation not permitted" "nor removed" setfattr -x user.quorumfs.timestamp "$k"
 fails_with 1 "No such attribute" "if-timestamp cannot be read" getfattr -n user.quorumfs.if-timestamp "$k"
 fails_with 1 "No such attribute" "others are absent" getfattr -n user.other "$k"
-fails_with 1 "not supported" "and cannot be set" setfattr -n user.other -v 1 "$k"
 fails_with 1 "No such attribute" "control files have none" getfattr -n user.quorumfs.timestamp "$mnt/.quorumfs/status"
 fails_with 1 "Invalid argument" "if-timestamp takes a number" set_if 5x "$k"
 fails_with 1 "Invalid argument" "of a file" set_if 5 "$mnt/dir"

@@ -44,6 +44,24 @@ static SimOp *remover_of(const SimKey *key, const QfsRecord *record) {
   return possible;
 }
 
+/* Extended attributes are those of the operation that created the key, or changed them last. */
+static void check_xattrs(Sim *sim, const SimOp *op, const SimKey *key, const SimOp *maker, const QfsRecord *record) {
+  guint32 id = 0;
+  if (record->kind == QFS_KIND_TOMBSTONE)
+    return;
+  gsize len;
+  gconstpointer bytes = g_bytes_get_data(record->xattrs, &len);
+  memcpy(&id, bytes, len == sizeof id ? len : 0);
+  const SimOp *setter = sim_history_op(sim->history, id);
+  SIM_CHECK(sim, setter != NULL && sim_op_possible(setter), "%s saw %s with attributes of %s", sim_op_text(op),
+            key->name, sim_op_text(setter));
+  gboolean here = setter->key == key || (key->class == SIM_KEY_TOKEN && setter->key->class == SIM_KEY_TOKEN);
+  gboolean sets = setter->kind == SIM_OP_SETATTR || sim_op_creates(setter, setter->key);
+  SIM_CHECK(sim, here && sets && (maker->kind != SIM_OP_SETATTR || setter == maker),
+            "%s saw %s, made by %s, with attributes of %s", sim_op_text(op), key->name, sim_op_text(maker),
+            sim_op_text(setter));
+}
+
 SimOp *sim_check_maker(Sim *sim, const SimOp *op, const SimKey *key, const QfsRecord *record) {
   SimOp *maker = record->kind == QFS_KIND_TOMBSTONE
                      ? remover_of(key, record)
@@ -55,6 +73,7 @@ SimOp *sim_check_maker(Sim *sim, const SimOp *op, const SimKey *key, const QfsRe
   SIM_CHECK(sim, sim_op_possible(maker),
             "%s saw %s@%" G_GUINT64_FORMAT ", which %s certainly did not write", sim_op_text(op),
             key->name, record->timestamp, sim_op_text(maker));
+  check_xattrs(sim, op, key, maker, record);
   return maker;
 }
 

@@ -185,8 +185,15 @@ static void was_read(SimClient *client, QfsRequest *request) {
 
 /* ---- staged write ---- */
 
+/* Extended attributes say who set them: who created the key, or changed its attributes last. */
+static GBytes *xattrs_of(const SimOp *op) {
+  guint32 id = op->id;
+  return g_bytes_new(&id, sizeof id);
+}
+
 static void set_write_flags(const SimOp *op, QfsRequest *request) {
   request->flags |= QFS_WRITE_CREATE;
+  request->xattrs = xattrs_of(op);
   request->attr.mode = S_IFREG | 0644;
   if (op->exclusive)
     request->flags |= QFS_WRITE_EXCLUSIVE;
@@ -296,6 +303,7 @@ static QfsRequest *zero_request(SimClient *client, const SimOp *op) {
 
 static QfsRequest *create_request(SimClient *client, const SimOp *op) {
   QfsRequest *request = request_new(client, QFS_REQUEST_CREATE, op->key->name);
+  request->xattrs = xattrs_of(op);
   request->kind = op->kind == SIM_OP_MKDIR ? QFS_KIND_DIRECTORY : QFS_KIND_VALUE;
   request->attr.mode = op->kind == SIM_OP_MKDIR ? S_IFDIR | 0755 : S_IFREG | 0644;
   return request;
@@ -303,7 +311,9 @@ static QfsRequest *create_request(SimClient *client, const SimOp *op) {
 
 static QfsRequest *setattr_request(SimClient *client, const SimOp *op) {
   QfsRequest *request = request_new(client, QFS_REQUEST_SETATTR, op->key->name);
-  request->mask = op->kind == SIM_OP_TRUNCATE ? QFS_ATTR_SIZE : QFS_ATTR_MODE;
+  request->mask = op->kind == SIM_OP_TRUNCATE ? QFS_ATTR_SIZE : QFS_ATTR_MODE | QFS_ATTR_XATTRS;
+  if (op->kind == SIM_OP_SETATTR)
+    request->data = xattrs_of(op);
   if (op->kind == SIM_OP_NOTE)
     request->mask = QFS_ATTR_ATIME;
   request->attr.size = (guint64)op->first * SIM_CELL;
