@@ -412,6 +412,8 @@ static QfsStatus check_rename(Memory *m, QfsRequest *r, const QfsRecord *from,
                               const QfsRecord *to) {
   if (from == NULL)
     return QFS_NOT_FOUND;
+  if (r->flags & QFS_RENAME_EXCHANGE)
+    return QFS_INVALID; /* not offered here */
   QfsStatus status = check_parent(m, r->key2);
   if (status != QFS_OK)
     return status;
