@@ -52,6 +52,8 @@ static void end(SimClient *client, QfsRequest *answer, GBytes *data) {
   unpin(client);
   g_clear_pointer(&client->staging, g_bytes_unref);
   client->op = NULL;
+  if (client->power_losses != client->sim->power_losses && !sim_op_changes(op))
+    answer->status = QFS_UNKNOWN; /* who was reading went down with the machine */
   sim_history_end(client->sim, op, answer, data);
   qfs_request_free(answer);
   client->on_idle(client);
@@ -397,6 +399,7 @@ static void on_done(QfsRequest *request, gpointer user_data) {
 void sim_client_run(SimClient *client, SimOp *op, gboolean staged) {
   g_assert(client->op == NULL);
   client->op = op;
+  client->power_losses = client->sim->power_losses;
   client->tries = 0;
   client->object = (QfsObjectId){0, 0};
   client->staged = 0;

@@ -21,6 +21,7 @@ struct SimClient {
   void (*on_idle)(SimClient *client);
   gint64 asked_us; /* when the request under way was submitted */
   guint run;       /* life of the daemon that it was submitted to */
+  guint power_losses; /* of the machine, when the operation began */
 
   QfsRequest *got; /* the answered GET, while its value is being read */
   QfsObjectId pinned;
