@@ -152,13 +152,14 @@ static gboolean choose_view(QfsCoordinator *c) {
     if (newest == NULL || peer->meta.view.epoch > newest->epoch)
       newest = &peer->meta.view;
   }
-  if (newest != NULL && newest->nodes > c->n_peers) {
+  if (newest == NULL || !qfs_view_is_majority(newest, remember))
+    return FALSE;
+  /* Not before: a node that was away since the store had more nodes may be the first to answer. */
+  if (newest->nodes > c->n_peers) {
     c->failure = g_strdup_printf("it has %u nodes, and the places of only %u are known", newest->nodes,
                                  c->n_peers);
     return FALSE;
   }
-  if (newest == NULL || !qfs_view_is_majority(newest, remember))
-    return FALSE;
   adopt_view(c, newest);
   return TRUE;
 }
