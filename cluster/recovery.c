@@ -172,7 +172,8 @@ static void write_more(QfsCoordinator *c);
 
 static void take_record(QfsRecovery *r, QfsRecord *record) {
   QfsRecord *known = g_hash_table_lookup(r->records, record->key);
-  if (known == NULL || qfs_record_compare(record, known) > 0)
+  const int order = qfs_record_compare(record, known);
+  if (order > 0 || (order == 0 && record->seq > known->seq)) /* the same version by its latest number */
     g_hash_table_replace(r->records, record->key, qfs_record_ref(record));
 }
 
@@ -185,6 +186,14 @@ static void note_winner(QfsRecovery *r, QfsRecord *record) {
     g_hash_table_replace(r->winners, &record->object, record);
 }
 
+/* Did a later life number a version of the key that is not the batch's? It has begun without the intent, or its
+ * members had it (spread_intents). */
+static gboolean was_passed_over(const QfsRecovery *r, const FoundIntent *found, const QfsRecord *record) {
+  const QfsRecord *known = g_hash_table_lookup(r->records, record->key);
+  return known != NULL && qfs_record_compare(known, record) != 0 &&
+         QFS_SEQ_EPOCH(known->seq) > QFS_SEQ_EPOCH(found->id);
+}
+
 /* Would enough holders of all keys have been seen also without the nodes that have the intent? Then, if no
  * member of S has it, an earlier recovery saw that it never reached its quorum and took it for nothing; the
  * keys have gone their own ways since, and rolling it forward now would move only one of them. */
@@ -192,6 +201,9 @@ static gboolean is_abandoned(QfsCoordinator *c, const FoundIntent *found) {
   QfsRecovery *r = c->recovery;
   if ((found->at & r->members) != 0)
     return FALSE;
+  for (guint i = 0; i < found->records->len; i++)
+    if (was_passed_over(r, found, found->records->pdata[i]))
+      return TRUE;
   for (guint i = 0; i < found->records->len; i++) {
     guint64 hash = qfs_key_hash(((QfsRecord *)found->records->pdata[i])->key);
     for (guint j = 0; j < c->view.n_unsettled; j++) {
@@ -261,6 +273,55 @@ static void scan_finished(QfsCoordinator *c) {
     everything_found(c);
 }
 
+/* ---- intents: to all members before anything that they say is written ---- */
+
+typedef struct {
+  Step step; /* first */
+  FoundIntent *found;
+  guint node;
+} Spread;
+
+static void write_all(QfsCoordinator *c) {
+  c->recovery->writing = TRUE;
+  write_more(c);
+}
+
+static void intent_spread(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  g_autofree Spread *spread = data;
+  if (!scan_reply_ok(c, peer, reply, &spread->step))
+    return;
+  spread->found->at |= QFS_NODE_BIT(spread->node);
+  if (--c->recovery->left == 0)
+    write_all(c);
+}
+
+/* A start that is cut off in the middle of rolling a batch forward may be followed by one that meets other nodes: it
+ * must find the intent, or it would take half of the batch for the whole. */
+static void spread_intents(QfsCoordinator *c) {
+  QfsRecovery *r = c->recovery;
+  g_autoptr(GList) ids = g_list_sort(g_hash_table_get_keys(r->intents), by_id);
+  r->left = 1; /* answers may come at once */
+  for (GList *link = ids; link != NULL; link = link->next) {
+    FoundIntent *found = g_hash_table_lookup(r->intents, link->data);
+    QfsNodeSet lack = is_abandoned(c, found) ? 0 : r->members & ~found->at;
+    for (; lack != 0; lack &= lack - 1) {
+      QfsPeer *peer = &c->peer[__builtin_ctzll(lack) + 1];
+      Spread *spread = g_new0(Spread, 1);
+      spread->step.generation = r->generation;
+      spread->found = found;
+      spread->node = peer->index;
+      QfsMessage *message = qfs_message_new(QFS_MESSAGE_INTENT, peer->index);
+      message->durable = TRUE;
+      message->id = found->id;
+      message->records = g_ptr_array_ref(found->records);
+      r->left++;
+      qfs_rpc_send(c, peer, message, intent_spread, spread);
+    }
+  }
+  if (--r->left == 0)
+    write_all(c);
+}
+
 static void everything_found(QfsCoordinator *c) {
   QfsRecovery *r = c->recovery;
   GHashTableIter iter;
@@ -278,8 +339,7 @@ static void everything_found(QfsCoordinator *c) {
     g_ptr_array_add(r->todo_chunks, value);
   c->seen |= r->scanned;
   qfs_view_update_blocked(c);
-  r->writing = TRUE;
-  write_more(c);
+  spread_intents(c);
 }
 
 static gboolean scan_reply_ok(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, Step *step) {
