@@ -199,10 +199,9 @@ static void open_reader_unlock(QfsCall *call) {
   } else {
     call->fi.keep_cache = qfs_pages_open_locked(handle);
   }
-  /* A READ makes the kernel ask for attributes again by itself. */
-  if (qfs_atime_note_locked(call->fs, inode, call->fi.flags) &&
-      (call->fi.keep_cache || (inode->record != NULL && inode->record->attr.size == 0)))
-    qfs_notify_attr(call->fs->notify, inode->ino);
+  /* A READ makes the kernel ask for attributes again by itself. Nobody tells it to: that would void an answer about
+   * the size that is on its way, and a reader that needs it, for another one is truncating, would find nothing. */
+  qfs_atime_note_locked(call->fs, inode, call->fi.flags);
   answer_unlock(call, handle);
 }
 
