@@ -26,6 +26,7 @@ typedef struct {
   guint64 id;
   GPtrArray *records;
   QfsNodeSet at;
+  gboolean abandoned;      /* decided once, by what the nodes hold */
 } FoundIntent;
 
 struct QfsRecovery {
@@ -266,7 +267,11 @@ static void scan_finished(QfsCoordinator *c) {
   g_autoptr(GList) ids = g_list_sort(g_hash_table_get_keys(r->intents), by_id);
   for (GList *link = ids; link != NULL; link = link->next) {
     FoundIntent *found = g_hash_table_lookup(r->intents, link->data);
-    for (guint i = 0; !is_abandoned(c, found) && i < found->records->len; i++)
+    found->abandoned = is_abandoned(c, found);
+  }
+  for (GList *link = ids; link != NULL; link = link->next) {
+    const FoundIntent *found = g_hash_table_lookup(r->intents, link->data);
+    for (guint i = 0; !found->abandoned && i < found->records->len; i++)
       compare_intent(c, found->records->pdata[i]);
   }
   if (r->left == 0)
@@ -303,7 +308,7 @@ static void spread_intents(QfsCoordinator *c) {
   r->left = 1; /* answers may come at once */
   for (GList *link = ids; link != NULL; link = link->next) {
     FoundIntent *found = g_hash_table_lookup(r->intents, link->data);
-    QfsNodeSet lack = is_abandoned(c, found) ? 0 : r->members & ~found->at;
+    QfsNodeSet lack = found->abandoned ? 0 : r->members & ~found->at;
     for (; lack != 0; lack &= lack - 1) {
       QfsPeer *peer = &c->peer[__builtin_ctzll(lack) + 1];
       Spread *spread = g_new0(Spread, 1);
