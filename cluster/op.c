@@ -292,8 +292,8 @@ void qfs_ops_tick(QfsCoordinator *c, gint64 now_us) {
     qfs_wake_at(c, op->deadline_us);
 }
 
-QfsRecord *qfs_op_tombstone(QfsCoordinator *c, const QfsOp *op) {
-  QfsRecord *tombstone = qfs_record_new_tombstone(op->key->key, op->timestamp);
+QfsRecord *qfs_op_tombstone(QfsCoordinator *c, const QfsOp *op, const char *key) {
+  QfsRecord *tombstone = qfs_record_new_tombstone(key, op->timestamp);
   tombstone->attr.ctime_ns = c->env->wall_ms(c->env) * 1000000;
   return tombstone;
 }

@@ -98,20 +98,25 @@ static void chunks_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
   qfs_op_unref(c, op);
 }
 
+/* Who may be asked for the version's chunks now. 0: parked or answered. */
+static QfsNodeSet nodes_with_chunks(QfsCoordinator *c, QfsOp *op, const QfsRecord *record) {
+  QfsNodeSet mute = qfs_peers_mute(c);
+  QfsNodeSet nodes = qfs_object_readable(c, record->object, qfs_record_newest_write(record)) & ~mute;
+  if (nodes == 0 && (qfs_readable(c, record->object.placement) & ~mute) != 0)
+    qfs_op_park(c, op); /* the chunks are on their way */
+  else if (nodes == 0)
+    qfs_op_finish(c, op, QFS_NO_QUORUM);
+  return nodes;
+}
+
 static void read_step(QfsCoordinator *c, QfsOp *op) {
   if (op->request == NULL)
     return;
   QfsRequest *request = op->request;
   QfsRecord *record = request->record;
-  QfsNodeSet mute = qfs_peers_mute(c);
-  QfsNodeSet nodes = qfs_object_readable(c, record->object, qfs_record_newest_write(record)) & ~mute;
-  if (nodes == 0) {
-    if ((qfs_readable(c, record->object.placement) & ~mute) != 0)
-      qfs_op_park(c, op); /* the chunks are on their way */
-    else
-      qfs_op_finish(c, op, QFS_NO_QUORUM);
+  QfsNodeSet nodes = nodes_with_chunks(c, op, record);
+  if (nodes == 0)
     return;
-  }
   guint64 end = MIN(request->offset + request->length, record->tail_offset);
   const guint64 index = request->offset / QFS_CHUNK_SIZE;
   const guint count = (guint)((end + QFS_CHUNK_SIZE - 1) / QFS_CHUNK_SIZE - index);
@@ -224,15 +229,9 @@ static void seek_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
 static void seek_ask(QfsCoordinator *c, QfsOp *op) {
   QfsRequest *request = op->request;
   QfsRecord *record = request->record;
-  QfsNodeSet mute = qfs_peers_mute(c);
-  QfsNodeSet nodes = qfs_object_readable(c, record->object, qfs_record_newest_write(record)) & ~mute;
-  if (nodes == 0) {
-    if ((qfs_readable(c, record->object.placement) & ~mute) != 0)
-      qfs_op_park(c, op);
-    else
-      qfs_op_finish(c, op, QFS_NO_QUORUM);
+  QfsNodeSet nodes = nodes_with_chunks(c, op, record);
+  if (nodes == 0)
     return;
-  }
   QfsRead *what = qfs_read_new(QFS_READ_SEEK, 0);
   what->object = record->object;
   what->index = op->seek.index;

@@ -87,7 +87,7 @@ static void send_tombstone(QfsCoordinator *c, QfsOp *op) {
   if (newest != NULL && newest->kind == QFS_KIND_TOMBSTONE && newest->timestamp == op->timestamp)
     op->result = qfs_record_ref(newest); /* the same once more */
   else
-    op->result = qfs_op_tombstone(c, op);
+    op->result = qfs_op_tombstone(c, op, op->key->key);
   if (qfs_op_is_superseded(c, op, BASE))
     return;
   op->change = QFS_CHANGE_DELETE;

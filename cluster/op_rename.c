@@ -110,12 +110,6 @@ static void add(QfsCoordinator *c, Batch *batch, const char *name, QfsRecord *ba
   g_ptr_array_add(batch->records, record);
 }
 
-static QfsRecord *tombstone(QfsCoordinator *c, const QfsOp *op, const char *name) {
-  QfsRecord *record = qfs_record_new_tombstone(name, op->timestamp);
-  record->attr.ctime_ns = c->env->wall_ms(c->env) * 1000000;
-  return record;
-}
-
 static QfsRecord *moved(const QfsOp *op, const QfsRecord *from, const char *name) {
   QfsRecord *record = qfs_record_successor(from);
   g_free(record->key);
@@ -146,7 +140,7 @@ static void add_tree(QfsCoordinator *c, const QfsOp *op, Batch *batch, GPtrArray
     QfsRecord *there = qfs_subtree_find(c, name);
     add(c, batch, name, there, moved(op, record, name));
     if (!qfs_record_exists(there))
-      add(c, batch, record->key, record, tombstone(c, op, record->key));
+      add(c, batch, record->key, record, qfs_op_tombstone(c, op, record->key));
   }
 }
 
@@ -164,9 +158,8 @@ static gboolean plan(QfsCoordinator *c, QfsOp *op) {
   QfsRecord *from = op->key->newest, *to = op->key2->newest;
   if (!qfs_op_timestamp(c, op, newest_timestamp(op, records)))
     return FALSE;
-  op->base = qfs_record_ref(from);
   op->base2 = to != NULL ? qfs_record_ref(to) : NULL;
-  op->result = exchanges(op) ? moved_itself(op, to, op->key->key) : tombstone(c, op, op->key->key);
+  op->result = exchanges(op) ? moved_itself(op, to, op->key->key) : qfs_op_tombstone(c, op, op->key->key);
   op->result2 = moved_itself(op, from, op->key2->key);
   Batch *batch = g_new(Batch, 1);
   batch->keys = g_ptr_array_new();

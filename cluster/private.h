@@ -307,8 +307,8 @@ void qfs_op_send_record(QfsCoordinator *c, QfsOp *op, gboolean durable);
 gboolean qfs_op_begin_creating(QfsCoordinator *c, QfsOp *op, const char *key);
 /* Tells watchers of op->result, or of op->result2 that came from op->key. */
 void qfs_op_tell(QfsCoordinator *c, const QfsOp *op);
-/* Of op->key at op->timestamp; its ctime tells its age (request->now_ns may be anything). */
-QfsRecord *qfs_op_tombstone(QfsCoordinator *c, const QfsOp *op);
+/* Of `key` at op->timestamp; its ctime tells its age (request->now_ns may be anything). */
+QfsRecord *qfs_op_tombstone(QfsCoordinator *c, const QfsOp *op, const char *key);
 QfsStatus qfs_check_parent(const char *key, const QfsRecord *parent);
 
 /* ---- directories that are being renamed: subtree.c ---- */

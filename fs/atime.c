@@ -122,18 +122,17 @@ static gboolean is_due(const QfsInode *inode, gint64 now_ns) {
   return atime <= mtime || atime <= ctime || now_ns - atime >= DAY_NS;
 }
 
-gboolean qfs_atime_note_locked(QfsFs *fs, QfsInode *inode, int flags) {
+void qfs_atime_note_locked(QfsFs *fs, QfsInode *inode, int flags) {
   gboolean wanted = qfs_inode_is_dir(inode) ? fs->atime_dirs : fs->atime_files;
   if (!wanted || (flags & O_NOATIME) || inode->control || inode->replica || inode->record == NULL || !inode->named)
-    return FALSE;
+    return;
   gint64 now_ns = qfs_fs_now_ns();
   if (!is_due(inode, now_ns))
-    return FALSE;
+    return;
   inode->atime_ns = now_ns;
   if (!inode->atime_queued) {
     inode->atime_queued = TRUE;
     g_queue_push_tail(&fs->read_inodes, qfs_inode_ref_locked(inode));
     arm_locked(fs);
   }
-  return TRUE;
 }
