@@ -58,27 +58,22 @@ static void parent_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *recor
   qfs_op_unref(c, op);
 }
 
-static gboolean is_below(const QfsKey *key, const QfsKey *dir) {
-  gsize len = strlen(dir->key);
-  return strncmp(key->key, dir->key, len) == 0 && key->key[len] == '/';
-}
-
 static QfsStatus check_kinds(const QfsOp *op) {
   const QfsRecord *from = op->key->newest, *to = op->key2->newest;
   if (!qfs_record_exists(from))
     return QFS_NOT_FOUND;
-  if (is_below(op->key2, op->key) && from->kind == QFS_KIND_DIRECTORY)
+  if (qfs_key_below(op->key->key, op->key2->key) != NULL && from->kind == QFS_KIND_DIRECTORY)
     return QFS_INVALID; /* into itself */
   if (exchanges(op)) {
     if (!qfs_record_exists(to))
       return QFS_NOT_FOUND;
-    return is_below(op->key, op->key2) ? QFS_INVALID : QFS_OK;
+    return qfs_key_below(op->key2->key, op->key->key) != NULL ? QFS_INVALID : QFS_OK;
   }
   if (!qfs_record_exists(to))
     return QFS_OK;
   if (op->request->flags & QFS_RENAME_NOREPLACE)
     return QFS_EXISTS;
-  if (is_below(op->key, op->key2))
+  if (qfs_key_below(op->key2->key, op->key->key) != NULL)
     return QFS_NOT_EMPTY;
   if (from->kind == QFS_KIND_DIRECTORY)
     return to->kind == QFS_KIND_DIRECTORY ? QFS_OK : QFS_NOT_DIRECTORY;

@@ -34,13 +34,8 @@ struct QfsSubtree {
   gpointer data;
 };
 
-static const char *below(const char *root, const char *key) {
-  const gsize len = strlen(root);
-  return strncmp(key, root, len) == 0 && key[len] == '/' ? key + len + 1 : NULL;
-}
-
 static gboolean is_in(const QfsSubtree *tree, const QfsKey *key) {
-  return key != NULL && (below(tree->root[0], key->key) != NULL || below(tree->root[1], key->key) != NULL);
+  return key != NULL && (qfs_key_below(tree->root[0], key->key) != NULL || qfs_key_below(tree->root[1], key->key) != NULL);
 }
 
 /* ---- one at a time ---- */
@@ -76,7 +71,7 @@ static void tree_free(QfsSubtree *tree) {
 }
 
 static void follow(QfsCoordinator *c, QfsKey **key, char **name) {
-  if (*key == NULL || (!c->tree->exchange && below(c->tree->root[0], (*key)->key) == NULL))
+  if (*key == NULL || (!c->tree->exchange && qfs_key_below(c->tree->root[0], (*key)->key) == NULL))
     return;
   char *other = qfs_subtree_other(c, (*key)->key);
   if (other == NULL)
@@ -150,7 +145,7 @@ static void take(QfsSubtree *tree, QfsRecord *record) {
   if (g_hash_table_size(tree->found) > TREE_KEYS_MAX || tree->bytes > TREE_BYTES_MAX)
     tree->too_much = TRUE;
   if (record->kind == QFS_KIND_DIRECTORY)
-    queue_dir(tree, below(tree->root[tree->side], record->key));
+    queue_dir(tree, qfs_key_below(tree->root[tree->side], record->key));
 }
 
 static void read_over(QfsCoordinator *c, QfsSubtree *tree, QfsStatus status) { tree->done(c, status, tree->data); }
@@ -237,14 +232,14 @@ gboolean qfs_subtree_has(const QfsCoordinator *c, const char *dir) {
   gpointer value;
   g_hash_table_iter_init(&iter, c->tree->found);
   while (g_hash_table_iter_next(&iter, NULL, &value))
-    if (qfs_record_exists(value) && below(dir, ((const QfsRecord *)value)->key) != NULL)
+    if (qfs_record_exists(value) && qfs_key_below(dir, ((const QfsRecord *)value)->key) != NULL)
       return TRUE;
   return FALSE;
 }
 
 char *qfs_subtree_other(const QfsCoordinator *c, const char *key) {
   for (guint side = 0; side < 2; side++) {
-    const char *path = below(c->tree->root[side], key);
+    const char *path = qfs_key_below(c->tree->root[side], key);
     if (path != NULL)
       return g_strconcat(c->tree->root[1 - side], "/", path, NULL);
   }

@@ -9,9 +9,8 @@ struct QfsMove {
   gboolean exchange;
 };
 
-static const char *below(const char *root, const char *key) {
-  const gsize len = strlen(root);
-  return key != NULL && strncmp(key, root, len) == 0 && key[len] == '/' ? key + len : NULL;
+static gboolean is_below(const char *dir, const char *key) {
+  return key != NULL && qfs_key_below(dir, key) != NULL;
 }
 
 void qfs_move_begin_locked(QfsFs *fs, QfsInode *dir, const char *from, const char *to, gboolean exchange) {
@@ -35,11 +34,12 @@ static QfsMove *take_move_locked(QfsFs *fs, const QfsInode *dir) {
 
 /* What the key is called after the move; NULL: as before. */
 static char *moved_name(const QfsMove *move, const char *key) {
-  const char *rest = below(move->root[0], key);
-  if (rest != NULL)
-    return g_strconcat(move->root[1], rest, NULL);
-  rest = move->exchange ? below(move->root[1], key) : NULL;
-  return rest != NULL ? g_strconcat(move->root[0], rest, NULL) : NULL;
+  for (guint i = 0; key != NULL && i < (move->exchange ? 2 : 1); i++) {
+    const char *rest = qfs_key_below(move->root[i], key);
+    if (rest != NULL)
+      return g_strconcat(move->root[1 - i], "/", rest, NULL);
+  }
+  return NULL;
 }
 
 static void rename_below_locked(QfsFs *fs, const QfsMove *move) {
@@ -105,7 +105,7 @@ void qfs_move_send(QfsFs *fs, GSList *held) {
 static gboolean is_below_a_move_locked(const QfsFs *fs, const char *key) {
   for (const GSList *l = fs->moves; l != NULL; l = l->next) {
     const QfsMove *move = l->data;
-    if (below(move->root[0], key) != NULL || below(move->root[1], key) != NULL)
+    if (is_below(move->root[0], key) || is_below(move->root[1], key))
       return TRUE;
   }
   return FALSE;
@@ -149,7 +149,7 @@ gboolean qfs_move_outran(QfsCall *call, const QfsRequest *answer) {
 
 QfsInode *qfs_move_pending_locked(QfsFs *fs, const char *key) {
   for (const GList *l = fs->pending.head; l != NULL; l = l->next)
-    if (below(key, ((const QfsInode *)l->data)->key) != NULL)
+    if (is_below(key, ((const QfsInode *)l->data)->key))
       return l->data;
   return NULL;
 }

@@ -135,6 +135,11 @@ char *qfs_key_join(const char *dir, const char *name) {
   return g_strconcat(dir, "/", name, NULL);
 }
 
+const char *qfs_key_below(const char *dir, const char *key) {
+  const gsize len = strlen(dir);
+  return strncmp(key, dir, len) == 0 && key[len] == '/' ? key + len + 1 : NULL;
+}
+
 char *qfs_key_parent(const char *key) {
   gsize dir_len;
   const char *name;

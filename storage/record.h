@@ -141,6 +141,8 @@ void qfs_key_split(const char *key, gsize *out_dir_len, const char **out_name);
 int qfs_key_order(const char *a, const char *b);
 char *qfs_key_join(const char *dir, const char *name);   /* newly allocated */
 char *qfs_key_parent(const char *key);                    /* newly allocated; "" for top-level keys */
+/* The path of `key` below `dir`, which is not the root: "a", "a/b/c" -> "b/c"; NULL: it is not below it. */
+const char *qfs_key_below(const char *dir, const char *key);
 
 /* Is `key` one that a user may store: length <= QFS_KEY_MAX, components 1..QFS_NAME_MAX bytes and none
  * of them "." or "..", no empty component, first component not ".quorumfs"; the root "" is valid.

@@ -304,6 +304,9 @@ static void key_splits_at_last_slash(void) {
   check_split("/a/b", "/a", "b");
   check_split("//a", "//", "a");
 
+  g_assert_cmpstr(qfs_key_below("a", "a/b/c"), ==, "b/c");
+  g_assert_null(qfs_key_below("a", "a"));
+  g_assert_null(qfs_key_below("a", "ab/c"));
   g_autofree char *of_top = qfs_key_parent("a");
   g_autofree char *of_deep = qfs_key_parent("a/b/c");
   g_autofree char *of_root = qfs_key_parent("");
