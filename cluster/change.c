@@ -38,6 +38,8 @@ const char *qfs_change_kind_name(QfsChangeKind kind) {
     return "delete";
   case QFS_CHANGE_RENAME:
     return "rename";
+  case QFS_CHANGE_LINK:
+    return "link";
   }
   return "none";
 }

@@ -27,12 +27,15 @@ typedef enum {
   QFS_CHANGE_MKNOD,   /* a fifo, socket or device */
   QFS_CHANGE_DELETE,  /* also of a directory, and of what was absent but is remembered as deleted */
   QFS_CHANGE_RENAME,
+  QFS_CHANGE_LINK,    /* another name */
 } QfsChangeKind;
 
 typedef struct {
   QfsChangeKind kind;
-  const QfsRecord *record; /* the new version; DELETE: the tombstone; RENAME: under its new key */
-  const char *former_key;  /* RENAME, else NULL */
+  const QfsRecord *record; /* the new version; DELETE: the tombstone; RENAME: under its new key; LINK: the new name. Of a
+                            * file with several names it is at the file's own key: see record.h */
+  const char *former_key;  /* RENAME; LINK: a name that it had before, or the file's own key; changes of a file with
+                            * several names: the one that was given, or NULL; else NULL */
 } QfsChange;
 
 typedef void (*QfsChangeFunc)(const QfsChange *change, gpointer user_data);

@@ -152,6 +152,9 @@ void qfs_coordinator_submit(QfsCoordinator *c, QfsRequest *request) {
   case QFS_REQUEST_RENAME:
     qfs_op_rename(c, request);
     break;
+  case QFS_REQUEST_LINK:
+    qfs_op_link(c, request);
+    break;
   case QFS_REQUEST_SYNC:
     qfs_op_sync(c, request);
     break;

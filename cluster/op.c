@@ -56,6 +56,10 @@ void qfs_op_unref(QfsCoordinator *c, QfsOp *op) {
     qfs_key_done(c, op->key);
   if (op->key2 != NULL)
     qfs_key_done(c, op->key2);
+  if (op->file != NULL)
+    qfs_key_done(c, op->file);
+  if (op->file2 != NULL)
+    qfs_key_done(c, op->file2);
   qfs_record_unref(op->base);
   qfs_record_unref(op->base2);
   qfs_record_unref(op->parent);
@@ -138,6 +142,10 @@ void qfs_op_release(QfsCoordinator *c, QfsOp *op) {
     op->locked2 = FALSE;
     qfs_key_unlock(c, op->key2, op);
   }
+  if (op->file != NULL && op->file->planner == op)
+    qfs_key_unlock(c, op->file, op);
+  if (op->file2 != NULL && op->file2->planner == op)
+    qfs_key_unlock(c, op->file2, op);
   qfs_op_unref(c, op);
 }
 
@@ -263,10 +271,16 @@ gboolean qfs_op_is_superseded(QfsCoordinator *c, QfsOp *op, guint again) {
   return TRUE;
 }
 
+/* In the order of locking: files, which are the store's own keys, after the names that lead to them. */
+static gboolean comes_after(const char *key, const char *other) {
+  gboolean own = key[0] == '/', other_own = other[0] == '/';
+  return own != other_own ? own : strcmp(key, other) > 0;
+}
+
 gboolean qfs_op_lock_keys(QfsCoordinator *c, QfsOp *op) {
   if (qfs_subtree_holds_back(c, op))
     return FALSE;
-  gboolean swap = op->key2 != NULL && strcmp(op->key->key, op->key2->key) > 0;
+  gboolean swap = op->key2 != NULL && comes_after(op->key->key, op->key2->key);
   QfsKey *first = swap ? op->key2 : op->key;
   QfsKey *second = swap ? op->key : op->key2;
   gboolean *first_locked = swap ? &op->locked2 : &op->locked;
@@ -300,9 +314,16 @@ QfsRecord *qfs_op_tombstone(QfsCoordinator *c, const QfsOp *op, const char *key)
 
 /* Keys that begin with '/' are the store's own: what moves there is gone for everybody else. */
 void qfs_op_tell(QfsCoordinator *c, const QfsOp *op) {
-  if (c->config.changed == NULL || op->change == QFS_CHANGE_NONE || op->key->key[0] == '/')
+  const QfsKey *asked = op->key2 != NULL && op->change != QFS_CHANGE_RENAME ? op->key2 : op->key;
+  if (c->config.changed == NULL || op->change == QFS_CHANGE_NONE)
+    return;
+  if (asked->key[0] == '/' && qfs_key_below(QFS_LINK_DIR, asked->key) == NULL)
     return;
   QfsChange change = {op->change, op->result, NULL};
+  if (op->change == QFS_CHANGE_LINK)
+    change.former_key = op->key->key;
+  else if (asked != op->key)
+    change.former_key = asked->key;
   if (op->change == QFS_CHANGE_RENAME && op->result2->key[0] == '/') {
     change.kind = QFS_CHANGE_DELETE;
   } else if (op->change == QFS_CHANGE_RENAME) {
@@ -401,4 +422,8 @@ void qfs_op_send_record(QfsCoordinator *c, QfsOp *op, gboolean durable) {
   qfs_wake_at(c, op->deadline_us);
   op->locked = FALSE;
   qfs_key_unlock(c, key, op);
+  if (op->key2 != NULL && op->key2->planner == op) { /* the name that led to it */
+    op->locked2 = FALSE;
+    qfs_key_unlock(c, op->key2, op);
+  }
 }

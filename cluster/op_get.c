@@ -7,8 +7,25 @@
 
 static void no_step(QfsCoordinator *c, QfsOp *op) {}
 
+static void got(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data);
+
+/* The file that a link names. As long as nothing happened to the link it is what the key means. */
+static void file_got(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
+  QfsOp *op = data;
+  if (op->request != NULL && op->counter != qfs_key_counter(c, qfs_key_hash(op->request->key)))
+    qfs_fetch(c, op->request->key, got, op);
+  else
+    got(c, status, record, op);
+}
+
 static void got(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
   QfsOp *op = data;
+  if (op->request != NULL && status == QFS_OK && qfs_record_is_link(record)) {
+    g_autofree char *target = qfs_record_link_target(record);
+    op->counter = qfs_key_counter(c, qfs_key_hash(op->request->key));
+    qfs_fetch(c, target, file_got, op);
+    return;
+  }
   if (op->request != NULL) {
     if (status == QFS_OK && record != NULL)
       op->request->record = qfs_record_ref(record);

@@ -1,4 +1,4 @@
-/* op_remove.c - REMOVE: a tombstone over a key; rmdir's emptiness check. */
+/* op_remove.c - REMOVE: a tombstone over a key; a name less of a file with several (linked.c); rmdir's emptiness check. */
 #include "cluster/private.h"
 
 enum { LOCK, BASE, EMPTY, PLAN, SENT };
@@ -71,6 +71,62 @@ static gboolean check_base(QfsCoordinator *c, QfsOp *op) {
   return FALSE;
 }
 
+/* Must it be more than a tombstone: is there a file with other names, or one to be kept? */
+static gboolean is_batch(const QfsOp *op) {
+  const QfsRecord *newest = op->key->newest;
+  if (qfs_record_is_link(newest))
+    return TRUE;
+  return op->request->keep != NULL && qfs_record_exists(newest) && newest->kind != QFS_KIND_DIRECTORY;
+}
+
+static void batch_acknowledged(QfsCoordinator *c, QfsOp *op) {
+  op->request->record = qfs_record_ref(op->result2 != NULL ? op->result2 : op->result);
+}
+
+/* Explicit timestamps are compared with the newest of name and file. TRUE: answered so, or waiting. */
+static gboolean is_superseded_by_file(QfsCoordinator *c, QfsOp *op, guint64 stored, QfsRecord *file) {
+  QfsRequest *request = op->request;
+  if (!(request->flags & QFS_REMOVE_TIMESTAMP) || request->timestamp >= stored)
+    return FALSE;
+  if (!qfs_key_wait_acked(op->key, op) || (op->file != NULL && !qfs_key_wait_acked(op->file, op)))
+    return TRUE;
+  request->superseded = TRUE;
+  request->superseded_by = stored;
+  request->record = qfs_record_ref(file != NULL ? file : op->key->newest);
+  qfs_op_finish(c, op, QFS_OK);
+  return TRUE;
+}
+
+/* The timestamp of what becomes of the file; the name's. FALSE: parked or answered. */
+static gboolean batch_timestamps(QfsCoordinator *c, QfsOp *op, guint64 stored, gboolean goes, guint64 *out_name) {
+  gboolean given = (op->request->flags & QFS_REMOVE_TIMESTAMP) != 0;
+  if (goes && (given || stored == G_MAXUINT64)) /* of equal timestamps the tombstone's wins */
+    op->timestamp = given ? op->request->timestamp : G_MAXUINT64;
+  else if (!qfs_op_timestamp(c, op, stored))
+    return FALSE;
+  *out_name = given ? op->request->timestamp : op->timestamp;
+  return TRUE;
+}
+
+static void send_batch(QfsCoordinator *c, QfsOp *op) {
+  QfsRecord *name = op->key->newest, *file = qfs_op_file_of(c, name);
+  const guint64 stored = MAX(name->timestamp, file != NULL ? file->timestamp : 0);
+  gboolean lost = file == NULL && qfs_record_is_link(name);
+  gboolean goes = lost || (op->request->keep == NULL && (file == NULL || file->attr.nlink <= 1));
+  guint64 name_timestamp;
+  if (is_superseded_by_file(c, op, stored, file) || !batch_timestamps(c, op, stored, goes, &name_timestamp))
+    return;
+  QfsBatch *batch = qfs_batch_new(op);
+  op->result = qfs_op_tombstone(c, op, op->key->key);
+  op->result->timestamp = name_timestamp;
+  qfs_batch_add(c, batch, name, qfs_record_ref(op->result));
+  QfsRecord *left = qfs_batch_lose_name(c, op, batch, name);
+  op->result2 = left != NULL ? qfs_record_ref(left) : NULL;
+  op->change = QFS_CHANGE_DELETE;
+  op->stage = SENT;
+  qfs_batch_send(c, op, batch, (op->request->flags & QFS_REMOVE_DURABLE) != 0, batch_acknowledged);
+}
+
 static void send_tombstone(QfsCoordinator *c, QfsOp *op) {
   QfsRequest *request = op->request;
   QfsRecord *newest = op->key->newest;
@@ -112,7 +168,11 @@ static void remove_step(QfsCoordinator *c, QfsOp *op) {
   }
   if (op->stage == BASE && !check_base(c, op))
     return;
-  if (op->stage == PLAN && qfs_op_may_write(c, op))
+  if (op->stage != PLAN || !qfs_op_lock_files(c, op) || !qfs_op_may_write(c, op))
+    return;
+  if (is_batch(op))
+    send_batch(c, op);
+  else
     send_tombstone(c, op);
 }
 

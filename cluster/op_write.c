@@ -357,6 +357,7 @@ static QfsChangeKind change_of(const QfsRequest *request) {
   case QFS_KIND_SPECIAL:
     return QFS_CHANGE_MKNOD;
   case QFS_KIND_VALUE:
+  case QFS_KIND_LINK:
   case QFS_KIND_TOMBSTONE:
     break;
   }
@@ -576,6 +577,17 @@ static void stage_step(QfsCoordinator *c, QfsOp *op) {
 
 /* ---- the steps ---- */
 
+/* The key is a link: the file that it names is meant, and the link stays locked while it leads there. */
+static void go_to_file(QfsCoordinator *c, QfsOp *op) {
+  g_autofree char *target = qfs_record_link_target(op->key->newest);
+  op->key2 = op->key;
+  op->locked2 = op->locked;
+  op->key = qfs_key_use(c, target);
+  op->locked = FALSE;
+  op->stage = LOCK;
+  write_step(c, op);
+}
+
 static void write_locked(QfsCoordinator *c, QfsOp *op) {
   if (op->stage == LOCK) {
     if (!qfs_op_may_write(c, op))
@@ -586,7 +598,15 @@ static void write_locked(QfsCoordinator *c, QfsOp *op) {
     }
     op->stage = BASE;
   }
+  if (op->stage == BASE && qfs_record_is_link(op->key->newest)) {
+    go_to_file(c, op);
+    return;
+  }
   if (op->stage == BASE) {
+    if (op->key2 != NULL && !qfs_record_exists(op->key->newest)) { /* it was lost, as somebody decided */
+      qfs_op_finish(c, op, QFS_IO);
+      return;
+    }
     if (!checks_pass(c, op))
       return;
     const char *key = op->key->key;

@@ -4,7 +4,8 @@
  *   view.c         epochs and the in-sync set    flight.c   replicated writes on their way
  *   keys.c         per-key order                 fetch.c    the newest record of a key
  *   reads.c        direct reads, avoiding slow nodes     chunk_read.c   of chunks, holes confirmed
- *   op.c           requests and deadlines        op_get.c, op_write.c, op_remove.c, op_rename.c, op_node.c
+ *   op.c           requests and deadlines        op_get.c, op_write.c, op_remove.c, op_rename.c, op_link.c, op_node.c
+ *   batch.c        several keys in one step      linked.c   files with several names
  *   subtree.c      directories with all below them, while they are renamed
  *   objects.c      pins, garbage                 settle.c   durability in the background
  *   mover.c        giving nodes what they will have to hold
@@ -38,6 +39,7 @@ typedef struct QfsScrub QfsScrub;
 typedef struct QfsScrubRange QfsScrubRange;
 typedef struct QfsReclaim QfsReclaim;
 typedef struct QfsSubtree QfsSubtree;
+typedef struct QfsBatch QfsBatch;
 
 /* ---- peers: what the coordinator knows of a node ---- */
 
@@ -260,6 +262,7 @@ struct QfsOp {
   gpointer internal_data;
   QfsKey *key, *key2;
   gboolean locked, locked2;
+  QfsKey *file, *file2;   /* what key and key2 name, as far as they are links; locked, too: linked.c */
   QfsRecord *base, *base2, *parent;
   QfsRecord *result, *result2;
   QfsPlan *plan;
@@ -297,9 +300,9 @@ gboolean qfs_op_is_dead(QfsCoordinator *c, QfsOp *op);
 gboolean qfs_op_is_superseded(QfsCoordinator *c, QfsOp *op, guint again);
 gboolean qfs_op_timestamp(QfsCoordinator *c, QfsOp *op, guint64 above); /* FALSE: parked or failed */
 void qfs_op_park(QfsCoordinator *c, QfsOp *op); /* stepped again after the next event */
-/* Locks key (and key2, in name order). TRUE: both are held. */
 /* The deadline becomes so many times what it is by default. */
 void qfs_op_extend(QfsCoordinator *c, QfsOp *op, guint factor);
+/* Locks key (and key2; in name order, the store's own keys last). TRUE: both are held. */
 gboolean qfs_op_lock_keys(QfsCoordinator *c, QfsOp *op);
 /* Sends the records of a planned op; answers at the quorum. The op's locks are given up. */
 void qfs_op_send_record(QfsCoordinator *c, QfsOp *op, gboolean durable);
@@ -310,6 +313,29 @@ void qfs_op_tell(QfsCoordinator *c, const QfsOp *op);
 /* Of `key` at op->timestamp; its ctime tells its age (request->now_ns may be anything). */
 QfsRecord *qfs_op_tombstone(QfsCoordinator *c, const QfsOp *op, const char *key);
 QfsStatus qfs_check_parent(const char *key, const QfsRecord *parent);
+
+/* ---- several keys in one step: batch.c ---- */
+typedef void (*QfsBatchDone)(QfsCoordinator *c, QfsOp *op);
+QfsBatch *qfs_batch_new(QfsOp *op); /* owned by op->extra */
+/* `record` (taken over) is the next version of its key, whose lock the op has, or which is nobody else's; `base` is the
+ * newest one, NULL: none. */
+void qfs_batch_add(QfsCoordinator *c, QfsBatch *batch, QfsRecord *base, QfsRecord *record);
+/* The chunks of this version go when the batch is acknowledged. NULL: nothing. */
+void qfs_batch_leave(QfsBatch *batch, const QfsRecord *record);
+/* The op is answered at the quorum, after `done` has filled in its request; then its locks are given up. */
+void qfs_batch_send(QfsCoordinator *c, QfsOp *op, QfsBatch *batch, gboolean durable, QfsBatchDone done);
+
+/* ---- files with several names: linked.c ---- */
+/* Locks the files that the op's keys, whose bases are known, name, and finds out their bases. FALSE: waiting or answered. */
+gboolean qfs_op_lock_files(QfsCoordinator *c, QfsOp *op);
+/* The newest record of the file that `name` is a link to, locked; borrowed. NULL: it is none, or its file was lost. */
+QfsRecord *qfs_op_file_of(QfsCoordinator *c, const QfsRecord *name);
+/* The next version of `from`, at key `name`; and of what the request itself changes: its ctime, too. */
+QfsRecord *qfs_op_moved(const QfsOp *op, const QfsRecord *from, const char *name);
+QfsRecord *qfs_op_moved_itself(const QfsOp *op, const QfsRecord *from, const char *name);
+/* Adds what becomes of the file when the version `name` of a key goes: one name less, or gone, or kept under
+ * request->keep. Borrowed: the file's next version, NULL: gone. */
+QfsRecord *qfs_batch_lose_name(QfsCoordinator *c, QfsOp *op, QfsBatch *batch, QfsRecord *name);
 
 /* ---- directories that are being renamed: subtree.c ---- */
 /* What is below `from` and below `to` is `op`'s alone until qfs_subtree_release: who comes later waits. FALSE: parked,
@@ -340,6 +366,7 @@ void qfs_op_list(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_write(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_remove(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_rename(QfsCoordinator *c, QfsRequest *request);
+void qfs_op_link(QfsCoordinator *c, QfsRequest *request);
 /* Removes exactly this version, and tells. `done` may be called at once. */
 typedef void (*QfsRemovedDone)(QfsCoordinator *c, QfsStatus status, gpointer data);
 void qfs_remove_version(QfsCoordinator *c, const QfsRecord *record, QfsRemovedDone done, gpointer data);

@@ -16,6 +16,7 @@ void qfs_request_free(QfsRequest *request) {
   g_free(request->key);
   g_free(request->key2);
   g_free(request->after);
+  g_free(request->keep);
   g_clear_pointer(&request->data, g_bytes_unref);
   g_clear_pointer(&request->xattrs, g_bytes_unref);
   qfs_record_unref(request->record);

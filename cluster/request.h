@@ -36,14 +36,20 @@ typedef enum {
    * later than the stored one, ctime stays, and so does the timestamp (of equal ones the later atime wins), so
    * that reading a key supersedes nothing. */
   QFS_REQUEST_SETATTR,
-  /* Tombstone over `key`, checked as QFS_REMOVE_* flags say. */
+  /* Tombstone over `key`, checked as QFS_REMOVE_* flags say. Output: `record`, the tombstone; or the file, if it has
+   * other names or was kept (see `keep`). */
   QFS_REQUEST_REMOVE,
   /* Moves `key` to `key2` in one step: all or nothing, also across a crash. A directory goes with all that is
    * below it, up to 100,000 keys and 32 MiB of records (chunks do not count): beyond, QFS_CROSS, and nothing
    * happens. Replaces an existing target as rename(2) does (QFS_RENAME_NOREPLACE: QFS_EXISTS).
    * QFS_RENAME_EXCHANGE: each takes the other's name. Output: `record` under its new key, `replaced` (the
-   * target's former record or NULL; exchanged: under its new key). */
+   * target's former record, or as it is kept; exchanged: under its new key; or NULL). Of a link they are the file. */
   QFS_REQUEST_RENAME,
+  /* Makes `key2` another name of the file `key` (anything but a directory), which may also be given as the key that
+   * answers name for a file with several names. QFS_EXISTS, QFS_IS_DIRECTORY, QFS_TOO_MANY_LINKS. Output: `record`,
+   * the file; its key stays while it has names. From then on a GET of any of its names answers with it, WRITE and
+   * SETATTR change it, REMOVE and a RENAME over a name take one name away, and the file goes with the last one. */
+  QFS_REQUEST_LINK,
   /* Everything acknowledged so far for `key` (NULL: for all keys) is on stable storage on W replicas. */
   QFS_REQUEST_SYNC,
   /* Applies `action` to node `node`. QFS_NODE_DOWN settles first. Ends when done (UP: when opened; it
@@ -121,6 +127,8 @@ struct QfsRequest {
   char *key;
   char *key2;
   char *after;
+  char *keep;           /* REMOVE, RENAME: a key of the store's own, not used before: what loses its last name, and is no
+                         * directory, goes there, in the same step */
   guint flags;
   gboolean follow;      /* if `key` or `key2` lies in a directory that is being renamed, its new name is meant */
   guint mask;

@@ -38,6 +38,8 @@ const char *qfs_status_name(QfsStatus status) {
     return "canceled";
   case QFS_BUSY:
     return "busy";
+  case QFS_TOO_MANY_LINKS:
+    return "too-many-links";
   }
   return "?";
 }

@@ -23,6 +23,7 @@ typedef enum {
   QFS_CROSS,          /* rename that must be done by copying (EXDEV) */
   QFS_CANCELED,
   QFS_BUSY,           /* a node that is in use cannot be evicted */
+  QFS_TOO_MANY_LINKS, /* a file can't have more names */
 } QfsStatus;
 
 const char *qfs_status_name(QfsStatus status); /* "no-quorum"; static */

@@ -40,6 +40,8 @@ int qfs_status_to_errno(QfsStatus status) {
     return EINTR;
   case QFS_BUSY:
     return EBUSY;
+  case QFS_TOO_MANY_LINKS:
+    return EMLINK;
   }
   return EIO;
 }

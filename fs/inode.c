@@ -57,6 +57,7 @@ static mode_t kind_type(const QfsRecord *record) {
   case QFS_KIND_DIRECTORY:
     return S_IFDIR;
   case QFS_KIND_SYMLINK:
+  case QFS_KIND_LINK: /* as one replica has it: it may lack the file */
     return S_IFLNK;
   case QFS_KIND_SPECIAL:
     return record->attr.mode & S_IFMT;

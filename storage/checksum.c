@@ -2,7 +2,7 @@
  *
  * Canonical encoding of a record, all numbers big-endian:
  *
- *   head  kind u8, mode u32, uid u32, gid u32, rdev u64, size u64,
+ *   head  kind u8 (its top bit set: number of names u32 follows), mode u32, uid u32, gid u32, rdev u64, size u64,
  *         atime, mtime, ctime, btime (64-bit two's complement each), digest u64,
  *         length of xattrs u32 (its top bit set: spans follow), xattrs,
  *         object placement u64, object unique u64, tail_offset u64,
@@ -27,12 +27,14 @@
  */
 #define HEAD_FIXED_BYTES (1 + 3 * 4 + 2 * 8 + 4 * 8 + 8 + 4 + 2 * 8 + 8)
 #define SPANS_FOLLOW (1u << 31)
+#define LINKS_FOLLOW (1u << 7)
 /* Up to this much is gathered on the stack and hashed in one call. */
 #define STACK_BYTES 1024
 
 gsize qfs_record_head_size(const QfsRecord *record) {
   gsize spans = g_bytes_get_size(record->spans);
-  return HEAD_FIXED_BYTES + g_bytes_get_size(record->xattrs) + (spans > 0 ? 4 + spans : 0);
+  return HEAD_FIXED_BYTES + g_bytes_get_size(record->xattrs) + (spans > 0 ? 4 + spans : 0) +
+         (record->attr.nlink > 0 ? 4 : 0);
 }
 
 guint8 *qfs_record_encode_head(const QfsRecord *record, guint8 *out) {
@@ -42,7 +44,9 @@ guint8 *qfs_record_encode_head(const QfsRecord *record, guint8 *out) {
   const guint8 *spans = g_bytes_get_data(record->spans, &spans_len);
 
   g_assert(xattrs_len < SPANS_FOLLOW);
-  *out++ = (guint8)record->kind;
+  *out++ = (guint8)(record->kind | (attr->nlink > 0 ? LINKS_FOLLOW : 0));
+  if (attr->nlink > 0)
+    out = qfs_put_u32(out, attr->nlink);
   out = qfs_put_u32(out, attr->mode);
   out = qfs_put_u32(out, attr->uid);
   out = qfs_put_u32(out, attr->gid);

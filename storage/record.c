@@ -29,6 +29,25 @@ QfsRecord *qfs_record_new_tombstone(const char *key, guint64 timestamp) {
   return record;
 }
 
+QfsRecord *qfs_record_new_link(const char *key, const QfsRecord *file, guint64 timestamp) {
+  QfsRecord *link = qfs_record_new(key);
+  const gsize len = strlen(file->key);
+  link->kind = QFS_KIND_LINK;
+  link->timestamp = timestamp;
+  link->attr.mode = file->attr.mode;
+  link->attr.btime_ns = file->attr.btime_ns;
+  g_bytes_unref(link->tail);
+  link->tail = g_bytes_new(file->key, len);
+  link->digest = qfs_digest(file->key, len);
+  return link;
+}
+
+char *qfs_record_link_target(const QfsRecord *link) {
+  gsize len;
+  const char *key = g_bytes_get_data(link->tail, &len);
+  return g_strndup(key, len);
+}
+
 QfsRecord *qfs_record_copy(const QfsRecord *record) {
   QfsRecord *copy = g_new(QfsRecord, 1);
   *copy = *record;

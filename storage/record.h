@@ -51,16 +51,24 @@ typedef enum {
   QFS_KIND_DIRECTORY = 2,
   QFS_KIND_SYMLINK = 3,   /* the target is the tail */
   QFS_KIND_SPECIAL = 4,   /* fifo, socket, device: type in mode, device number in rdev */
+  QFS_KIND_LINK = 5,      /* one of the names of a file: the tail is the key (below QFS_LINK_DIR) that the file has; its
+                           * own mode and birth time are the file's, for listings */
 } QfsKind;
 
 typedef struct {
   guint32 mode;  /* st_mode: file type and permissions */
   guint32 uid;
   guint32 gid;
+  guint32 nlink; /* LINKs that name it; 0: it is no such file */
   guint64 rdev;
   guint64 size;  /* bytes; 0 for directories and tombstones */
   gint64 atime_ns, mtime_ns, ctime_ns, btime_ns; /* nanoseconds since 1970, may be negative */
 } QfsAttr;
+
+/* Files that have, or had, several names are at keys of their own below this. */
+#define QFS_LINK_DIR "/link"
+/* As many names as ext4 gives a file. */
+#define QFS_LINKS_MAX 65000
 
 /* Names a value's chunk rows. `placement` decides the nodes (it is the hash of the key for which the
  * object was made, so at first chunks lie beside their record, and a rename leaves them alone);
@@ -103,6 +111,13 @@ static inline gboolean qfs_record_exists(const QfsRecord *record) {
   return record != NULL && record->kind != QFS_KIND_TOMBSTONE;
 }
 
+static inline gboolean qfs_record_is_link(const QfsRecord *record) {
+  return record != NULL && record->kind == QFS_KIND_LINK;
+}
+/* A LINK at `key` that names `file`, which is at its key already. */
+QfsRecord *qfs_record_new_link(const char *key, const QfsRecord *file, guint64 timestamp);
+char *qfs_record_link_target(const QfsRecord *link); /* newly allocated */
+
 /* The numbers of the chunk rows that belong to the version; records of before there were spans own what is not
  * above their timestamp. A new reference. */
 GBytes *qfs_record_spans(const QfsRecord *record);
@@ -118,7 +133,7 @@ gboolean qfs_record_owns(const QfsRecord *record, guint64 number);
 int qfs_record_compare(const QfsRecord *a, const QfsRecord *b);
 
 /* Canonical encoding used by the tie rule and by checksums: fixed-width big-endian fields in the order
- * kind, attributes, digest, xattrs, object, tail_offset, spans, tail. Timestamp, seq and key are not in it. */
+ * kind, number of names, attributes, digest, xattrs, object, tail_offset, spans, tail. Timestamp, seq and key are not in it. */
 GBytes *qfs_record_canonical(const QfsRecord *record);
 
 /* XXH3 over key, timestamp, seq and canonical encoding: what the replica stores and verifies. */

@@ -59,7 +59,7 @@ void qfs_row_bind(sqlite3_stmt *statement, int first, const QfsRecord *record) {
   qfs_row_bind_key(statement, first, record->key);
   qfs_bind_u64(statement, base + COLUMN_TIMESTAMP, record->timestamp);
   qfs_bind_u64(statement, base + COLUMN_SEQ, record->seq);
-  sqlite3_bind_int(statement, base + COLUMN_KIND, (int)record->kind);
+  sqlite3_bind_int64(statement, base + COLUMN_KIND, (gint64)record->kind | (gint64)attr->nlink << 8);
   sqlite3_bind_int64(statement, base + COLUMN_MODE, attr->mode);
   sqlite3_bind_int64(statement, base + COLUMN_UID, attr->uid);
   sqlite3_bind_int64(statement, base + COLUMN_GID, attr->gid);
@@ -107,7 +107,9 @@ static QfsRecord *read_columns(sqlite3_stmt *row, gboolean with_tail) {
   record->key = key != NULL ? g_steal_pointer(&key) : g_strdup("");
   record->timestamp = qfs_column_u64(row, COLUMN_TIMESTAMP);
   record->seq = qfs_column_u64(row, COLUMN_SEQ);
-  record->kind = (QfsKind)sqlite3_column_int(row, COLUMN_KIND);
+  gint64 kind = sqlite3_column_int64(row, COLUMN_KIND);
+  record->kind = QFS_ROW_KIND(kind);
+  attr->nlink = QFS_ROW_NLINK(kind);
   attr->mode = (guint32)sqlite3_column_int64(row, COLUMN_MODE);
   attr->uid = (guint32)sqlite3_column_int64(row, COLUMN_UID);
   attr->gid = (guint32)sqlite3_column_int64(row, COLUMN_GID);
@@ -129,14 +131,14 @@ static QfsRecord *read_columns(sqlite3_stmt *row, gboolean with_tail) {
 
 QfsRecord *qfs_row_read(QfsConnection *connection, sqlite3_stmt *row, QfsRowShape shape,
                         GError **error) {
-  gboolean with_tail =
-      shape == QFS_ROW_WHOLE ||
-      (shape == QFS_ROW_LISTED && sqlite3_column_int(row, COLUMN_KIND) == QFS_KIND_SYMLINK);
+  QfsKind kind = QFS_ROW_KIND(sqlite3_column_int64(row, COLUMN_KIND));
+  gboolean with_tail = shape == QFS_ROW_WHOLE ||
+                       (shape == QFS_ROW_LISTED && (kind == QFS_KIND_SYMLINK || kind == QFS_KIND_LINK));
   gint64 hint = sqlite3_column_int64(row, COLUMN_HINT);
   guint64 checksum = qfs_column_u64(row, COLUMN_CHECKSUM);
   g_autoptr(QfsRecord) record = read_columns(row, with_tail);
 
-  gboolean is_intact = (hint == 0 || hint == 1) && (guint)record->kind <= QFS_KIND_SPECIAL &&
+  gboolean is_intact = (hint == 0 || hint == 1) && (guint)record->kind <= QFS_KIND_LINK &&
                        g_bytes_get_size(record->spans) % sizeof(QfsSpan) == 0 &&
                        qfs_column_u64(row, COLUMN_HEAD_CHECKSUM) ==
                            qfs_record_head_checksum(record, checksum, hint != 0) &&

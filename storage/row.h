@@ -11,9 +11,13 @@ G_BEGIN_DECLS
 /* What a row carries of the tail. */
 typedef enum {
   QFS_ROW_WHOLE,  /* column `data` */
-  QFS_ROW_LISTED, /* column `data` only for symlinks, NULL for others */
+  QFS_ROW_LISTED, /* column `data` only for symlinks and links, NULL for others */
   QFS_ROW_HEAD,   /* no such column */
 } QfsRowShape;
+
+/* Column `kind`: the kind, and the number of names above it. */
+#define QFS_ROW_KIND(column) ((QfsKind)((column) & 255))
+#define QFS_ROW_NLINK(column) ((guint32)((column) >> 8))
 
 #define QFS_ROW_HEAD_COLUMNS 23
 /* Columns of a whole row; what a statement selects beside it comes after. */

@@ -40,7 +40,8 @@
   "  name TEXT NOT NULL,              -- what follows; '' in '' is the root\n"                     \
   "  timestamp INTEGER NOT NULL,      -- unsigned, the greatest wins\n"                            \
   "  seq INTEGER NOT NULL,            -- operation that wrote it: epoch << 35 | counter\n"         \
-  "  kind INTEGER NOT NULL,           -- 0 tombstone 1 value 2 directory 3 symlink 4 special\n"    \
+  "  kind INTEGER NOT NULL,           -- 0 tombstone 1 value 2 directory 3 symlink 4 special 5 link\n" \
+  "                                   -- + 256 * number of links that name it\n"                    \
   "  mode INTEGER NOT NULL,\n"                                                                     \
   "  uid INTEGER NOT NULL,\n"                                                                      \
   "  gid INTEGER NOT NULL,\n"                                                                      \
@@ -60,8 +61,8 @@
   "  spans BLOB NOT NULL,             -- numbers of the writes whose chunks it has: pairs (from, to)\n"
 
 #define KIND_WORD                                                                                  \
-  "CASE kind WHEN 0 THEN 'tombstone' WHEN 1 THEN 'value' WHEN 2 THEN 'directory'"                  \
-  " WHEN 3 THEN 'symlink' WHEN 4 THEN 'special' ELSE kind END"
+  "CASE kind & 255 WHEN 0 THEN 'tombstone' WHEN 1 THEN 'value' WHEN 2 THEN 'directory'"            \
+  " WHEN 3 THEN 'symlink' WHEN 4 THEN 'special' WHEN 5 THEN 'link' ELSE kind END"
 
 /* Flips the sign bit back and prints unsigned. */
 #define PLAIN(column)                                                                              \
@@ -87,7 +88,7 @@
   "CREATE TABLE record (\n"                                                                        \
   "  hint INTEGER NOT NULL,           -- 0; of an earlier design, and verified like the others\n"   \
   RECORD_COLUMNS                                                                                   \
-  "  data BLOB NOT NULL,              -- the value from tail_offset on; a symlink's target\n"      \
+  "  data BLOB NOT NULL,              -- the value from tail_offset on; a symlink's target; a link's file\n"\
   "  PRIMARY KEY (dir, name)\n"                                                                    \
   ");\n"                                                                                           \
   "CREATE INDEX record_seq ON record (seq, " QFS_SCHEMA_KEY ");\n"                                 \
@@ -109,7 +110,7 @@
   "  " KIND_WORD " AS kind,\n"                                                                     \
   "  printf('%u', timestamp) AS timestamp,\n"                                                      \
   "  size,\n"                                                                                      \
-  "  CASE WHEN kind IN (1, 3) AND tail_offset = 0 THEN data END AS value -- NULL: in chunks\n"     \
+  "  CASE WHEN kind & 255 IN (1, 3, 5) AND tail_offset = 0 THEN data END AS value -- NULL: in chunks\n"     \
   "FROM record;\n"
 
 /* N and K may change. Since version 3; 0: from before, the store's own. */
@@ -181,6 +182,8 @@ static const char *const migrations[QFS_SCHEMA_VERSION - 1] = {
     "ALTER TABLE intent RENAME TO intent_3;\n" INTENT_TABLE
     "INSERT INTO intent SELECT id, pos, total, " COLUMNS_3 ", x'', data FROM intent_3;\n"
     "DROP TABLE intent_3;\n" KEYS_VIEW,
+    /* Links, which older programs would take for damage. */
+    "DROP VIEW keys;\n" KEYS_VIEW,
 };
 
 gboolean qfs_schema_inspect(QfsConnection *connection, QfsSchemaState *out_state, GError **error) {

@@ -10,8 +10,8 @@
   "hint, dir, name, timestamp, seq, kind, mode, uid, gid, rdev, size, atime_ns, mtime_ns,"         \
   " ctime_ns, btime_ns, digest, object_placement, object_unique, tail_offset, checksum,"           \
   " head_checksum, xattrs, spans"
-/* A listing shows where a symlink points to, and reads no other data. */
-#define HEAD_AND_TARGET HEAD ", CASE WHEN kind = 3 THEN data END"
+/* A listing shows where a symlink points to and which file a link names, and reads no other data. */
+#define HEAD_AND_TARGET HEAD ", CASE WHEN kind & 255 IN (3, 5) THEN data END"
 #define BODY                                                                                       \
   "dir, name, timestamp, seq, kind, mode, uid, gid, rdev, size, atime_ns, mtime_ns, ctime_ns,"     \
   " btime_ns, digest, object_placement, object_unique, tail_offset, checksum, head_checksum,"      \

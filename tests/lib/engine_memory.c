@@ -390,6 +390,16 @@ static QfsStatus do_setattr(Memory *m, QfsRequest *r) {
   return QFS_OK;
 }
 
+/* What loses its only name goes to a key of its own. */
+static void keep(Memory *m, const QfsRequest *r, const QfsRecord *old, QfsRecord **out_kept) {
+  g_autoptr(QfsRecord) kept = next_version(m, old, r->keep);
+  kept->attr.ctime_ns = r->now_ns;
+  if (!qfs_object_is_none(kept->object))
+    object_of(m, kept->object)->version = kept->timestamp;
+  store(m, kept);
+  *out_kept = g_steal_pointer(&kept);
+}
+
 static QfsStatus do_remove(Memory *m, QfsRequest *r) {
   QfsRecord *old = find(m, r->key);
   if (old == NULL)
@@ -402,8 +412,12 @@ static QfsStatus do_remove(Memory *m, QfsRequest *r) {
   if (directory && has_children(m, r->key))
     return QFS_NOT_EMPTY;
   m->clock = MAX(m->clock, old->timestamp) + 1;
-  r->record = qfs_record_new_tombstone(r->key, m->clock);
-  object_release(m, old->object);
+  if (r->keep != NULL && !directory)
+    keep(m, r, old, &r->record);
+  else
+    object_release(m, old->object);
+  if (r->record == NULL)
+    r->record = qfs_record_new_tombstone(r->key, m->clock);
   erase(m, r->key);
   return QFS_OK;
 }
@@ -438,8 +452,12 @@ static QfsStatus do_rename(Memory *m, QfsRequest *r) {
   g_autoptr(QfsRecord) record = next_version(m, from, r->key2);
   if (to != NULL) {
     record->timestamp = m->clock = MAX(m->clock, to->timestamp + 1);
-    r->replaced = qfs_record_ref(to);
-    object_release(m, to->object);
+    if (r->keep != NULL && to->kind != QFS_KIND_DIRECTORY) {
+      keep(m, r, to, &r->replaced);
+    } else {
+      r->replaced = qfs_record_ref(to);
+      object_release(m, to->object);
+    }
   }
   record->attr.ctime_ns = r->now_ns;
   if (!qfs_object_is_none(record->object))
@@ -473,6 +491,7 @@ static QfsStatus carry_out(Memory *m, QfsRequest *r) {
     return do_rename(m, r);
   case QFS_REQUEST_SYNC:
     return QFS_OK;
+  case QFS_REQUEST_LINK: /* nor several names */
   case QFS_REQUEST_GC: /* tombstones are not kept here */
   case QFS_REQUEST_SCRUB: /* nor copies */
   case QFS_REQUEST_NODE:

@@ -389,6 +389,7 @@ void sim_check_refused(Sim *sim, SimOp *op) {
   case QFS_NO_SPACE:
   case QFS_CANCELED:
   case QFS_BUSY:
+  case QFS_TOO_MANY_LINKS:
     break;
   }
 }

@@ -229,6 +229,7 @@ static SimOutcome outcome_of(const QfsRequest *request) {
   case QFS_INVALID:
   case QFS_CROSS:
   case QFS_BUSY:
+  case QFS_TOO_MANY_LINKS:
     return SIM_REFUSED;
   case QFS_UNKNOWN:
   case QFS_IO:

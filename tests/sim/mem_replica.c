@@ -163,7 +163,7 @@ static gboolean is_in(const char *key, const char *dir) {
 
 /* The record as listings return it: a long tail is of no use there. */
 static QfsRecord *listed(const QfsRecord *record) {
-  if (record->kind == QFS_KIND_SYMLINK || g_bytes_get_size(record->tail) == 0)
+  if (record->kind == QFS_KIND_SYMLINK || record->kind == QFS_KIND_LINK || g_bytes_get_size(record->tail) == 0)
     return qfs_record_ref(record);
   QfsRecord *copy = qfs_record_copy(record);
   g_bytes_unref(copy->tail);

@@ -86,10 +86,10 @@ static void second_writer_is_refused(Fixture *fixture, gconstpointer data) {
 /* A file of a newer format, or of another program, is refused and not changed. */
 static void foreign_files_are_refused(Fixture *fixture, gconstpointer data) {
   fixture_close(fixture);
-  raw_sql(fixture, "PRAGMA user_version = 5");
-  assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FORMAT, "has schema version 5");
+  raw_sql(fixture, "PRAGMA user_version = 6");
+  assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FORMAT, "has schema version 6");
   g_autofree char *version = raw_text(fixture, "PRAGMA user_version");
-  g_assert_cmpstr(version, ==, "5");
+  g_assert_cmpstr(version, ==, "6");
 
   raw_sql(fixture, "PRAGMA user_version = 1; PRAGMA application_id = 77");
   assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FOREIGN, "another program");
