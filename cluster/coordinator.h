@@ -78,6 +78,13 @@ gboolean qfs_coordinator_is_serving(const QfsCoordinator *coordinator);  /* star
 gboolean qfs_coordinator_is_stuck(const QfsCoordinator *coordinator);
 gboolean qfs_coordinator_is_quiet(const QfsCoordinator *coordinator);    /* nothing in flight or unsettled, all owed work done */
 void qfs_coordinator_status(const QfsCoordinator *coordinator, QfsEngineStatus *out);
+/* Single answers of it, without its cost: of one node (DOWN where the store has no such node), the nodes in sync, N in
+ * force, whether start is not finished, and scrubs that came to their end. */
+QfsNodeState qfs_coordinator_node_state(const QfsCoordinator *coordinator, guint node);
+QfsNodeSet qfs_coordinator_in_sync(const QfsCoordinator *coordinator);
+guint qfs_coordinator_nodes(const QfsCoordinator *coordinator);
+gboolean qfs_coordinator_is_recovering(const QfsCoordinator *coordinator);
+guint64 qfs_coordinator_scrubs(const QfsCoordinator *coordinator);
 /* The nodes that must hold `key` now: H(key, S). For tests and xattrs. */
 QfsNodeSet qfs_coordinator_holders(const QfsCoordinator *coordinator, const char *key);
 /* The K nodes that own it when all are up. */

@@ -211,14 +211,12 @@ static QfsNodeSet incomplete_nodes(Sim *sim) {
   QfsNodeSet set = 0;
   if (sim->coordinator == NULL)
     return 0;
-  QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
-  qfs_coordinator_status(sim->coordinator, status);
   /* When all begin anew together, what they had counted a moment ago. */
-  for (guint i = 1; i <= sim->nodes_all && !status->recovering; i++)
-    if (status->node[i - 1].state == QFS_NODE_STATE_CATCHING_UP ||
-        status->node[i - 1].state == QFS_NODE_STATE_REBUILDING)
+  for (guint i = 1; i <= sim->nodes_all && !qfs_coordinator_is_recovering(sim->coordinator); i++) {
+    QfsNodeState state = qfs_coordinator_node_state(sim->coordinator, i);
+    if (state == QFS_NODE_STATE_CATCHING_UP || state == QFS_NODE_STATE_REBUILDING)
       set |= QFS_NODE_BIT(i);
-  qfs_engine_status_free(status);
+  }
   return set;
 }
 
@@ -414,35 +412,12 @@ void sim_check_get(Sim *sim, SimOp *op, gboolean found, GBytes *data) {
 
 /* ---- nodes' steps ---- */
 
-typedef gboolean (*NodeQuestion)(const QfsNodeStatus *node);
-static gboolean in_sync(const QfsNodeStatus *node) {
-  return node->in_sync;
-}
-static gboolean evicted(const QfsNodeStatus *node) {
-  return node->state == QFS_NODE_STATE_EVICTED;
+static gboolean is_in_sync(const Sim *sim, guint node) {
+  return sim->coordinator != NULL && qfs_set_has(qfs_coordinator_in_sync(sim->coordinator), node);
 }
 
-static gboolean node_is(Sim *sim, guint node, NodeQuestion question) {
-  if (sim->coordinator == NULL)
-    return FALSE;
-  QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
-  qfs_coordinator_status(sim->coordinator, status);
-  gboolean answer = question(&status->node[node - 1]);
-  qfs_engine_status_free(status);
-  return answer;
-}
-
-/* Who is not a member is emptied before he becomes one. */
-static guint members(Sim *sim) {
-  QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
-  qfs_coordinator_status(sim->coordinator, status);
-  guint n = status->nodes_in_force;
-  qfs_engine_status_free(status);
-  return n;
-}
-
-static gboolean is_in_sync(Sim *sim, guint node) {
-  return node_is(sim, node, in_sync);
+static gboolean is_evicted(const Sim *sim, guint node) {
+  return sim->coordinator != NULL && qfs_coordinator_node_state(sim->coordinator, node) == QFS_NODE_STATE_EVICTED;
 }
 
 /* Not before its time; and a copy of any node's files as they are now must show, when it is restored, that it is
@@ -453,10 +428,11 @@ static void check_purge_time(Sim *sim, guint node, const QfsRecord *tombstone) {
             "node %u collected the tombstone %s@%" G_GUINT64_FORMAT " after %" G_GINT64_FORMAT
             " ms, before its grace of %u s was over",
             node, tombstone->key, tombstone->timestamp, age_ms, sim->config.tombstone_grace_s);
-  for (guint i = 1, n = members(sim); i <= n; i++) {
+  /* Who is not a member is emptied before he becomes one. */
+  for (guint i = 1, n = qfs_coordinator_nodes(sim->coordinator); i <= n; i++) {
     g_autofree QfsNodeMeta *meta = g_new0(QfsNodeMeta, 1);
     /* Whose files are damaged is wiped when it is met. */
-    if (!node_is(sim, i, evicted) && !sim->disk[i].lost && sim_disk_meta(&sim->disk[i], meta))
+    if (!is_evicted(sim, i) && !sim->disk[i].lost && sim_disk_meta(&sim->disk[i], meta))
       SIM_CHECK(sim, meta->settled >= tombstone->seq,
                 "node %u collected the tombstone %s@%" G_GUINT64_FORMAT
                 ", which node %u does not know to be settled",
@@ -470,7 +446,7 @@ static gboolean is_older_left(const QfsRecord *left, const QfsRecord *tombstone)
 
 static gboolean anything_older(Sim *sim, const SimKey *key, const QfsRecord *tombstone) {
   for (guint i = 1; i <= sim->nodes_all; i++) {
-    if (node_is(sim, i, evicted))
+    if (is_evicted(sim, i))
       continue;
     g_autoptr(QfsRecord) now = sim_disk_record(&sim->disk[i], key->name);
     g_autoptr(QfsRecord) durable = sim_disk_durable_record(&sim->disk[i], key->name);
@@ -488,7 +464,7 @@ static void check_purge(Sim *sim, guint node, SimKey *key, const QfsRecord *tomb
   check_purge_time(sim, node, tombstone);
   for (guint i = 1; i <= sim->nodes_all; i++) {
     /* What was planted came out of nothing, perhaps since the node was asked: a comparison removes it. */
-    if (node_is(sim, i, evicted) || g_hash_table_contains(sim->disk[i].planted, key->name))
+    if (is_evicted(sim, i) || g_hash_table_contains(sim->disk[i].planted, key->name))
       continue;
     g_autoptr(QfsRecord) now = sim_disk_record(&sim->disk[i], key->name);
     g_autoptr(QfsRecord) durable = sim_disk_durable_record(&sim->disk[i], key->name);

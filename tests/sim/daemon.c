@@ -280,11 +280,5 @@ void sim_daemon_scrub(Sim *sim) {
 }
 
 guint64 sim_daemon_scrubs(Sim *sim) {
-  if (sim->coordinator == NULL)
-    return 0;
-  QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
-  qfs_coordinator_status(sim->coordinator, status);
-  guint64 runs = status->scrub_runs;
-  qfs_engine_status_free(status);
-  return runs;
+  return sim->coordinator != NULL ? qfs_coordinator_scrubs(sim->coordinator) : 0;
 }

@@ -155,12 +155,6 @@ guint sim_faults_survivable(const Sim *sim) {
 
 /* ---- looking after broken nodes ---- */
 
-static QfsEngineStatus *status_new(Sim *sim) {
-  QfsEngineStatus *status = g_new0(QfsEngineStatus, 1);
-  qfs_coordinator_status(sim->coordinator, status);
-  return status;
-}
-
 static void request_over(QfsRequest *request, gpointer unused) {
   qfs_request_free(request);
 }
@@ -179,16 +173,22 @@ static void ask_node(Sim *sim, guint node, QfsNodeAction action) {
   ask_node_then(sim, node, action, request_over, NULL);
 }
 
-static gboolean is_closed(const QfsNodeStatus *node) {
-  return node->state == QFS_NODE_STATE_DOWN || node->state == QFS_NODE_STATE_CRASHED ||
-         node->state == QFS_NODE_STATE_FAILED || node->state == QFS_NODE_STATE_EVICTED;
+static QfsNodeSet closed_nodes(const Sim *sim) {
+  QfsNodeSet closed = 0;
+  for (guint i = 1; i <= sim->config.nodes; i++) {
+    QfsNodeState state = qfs_coordinator_node_state(sim->coordinator, i);
+    if (state == QFS_NODE_STATE_DOWN || state == QFS_NODE_STATE_CRASHED || state == QFS_NODE_STATE_FAILED ||
+        state == QFS_NODE_STATE_EVICTED)
+      closed |= QFS_NODE_BIT(i);
+  }
+  return closed;
 }
 
 /* A node on a bad link may be given what it lacks much later. */
-static void look_whether_whole(Sim *sim, guint node, const QfsNodeStatus *status) {
+static void look_whether_whole(Sim *sim, guint node, gboolean is_in_sync) {
   const SimLink *to = &sim->node[node].to;
   gboolean good = !to->cut && to->loss_percent == 0 && to->delay_us == 0;
-  gboolean in_sync = status->in_sync && sim->node[node].node != NULL && sim_daemon_is_up(sim);
+  gboolean in_sync = is_in_sync && sim->node[node].node != NULL && sim_daemon_is_up(sim);
   if (in_sync && !sim->faults->was_in_sync[node] && good)
     sim_check_whole(sim, node);
   sim->faults->was_in_sync[node] = in_sync;
@@ -197,15 +197,15 @@ static void look_whether_whole(Sim *sim, guint node, const QfsNodeStatus *status
 static void on_care(Sim *sim, gpointer unused) {
   SimFaults *faults = sim->faults;
   if (sim->coordinator != NULL && !sim->closing) {
-    QfsEngineStatus *status = status_new(sim);
+    const QfsNodeSet in_sync = qfs_coordinator_in_sync(sim->coordinator), closed = closed_nodes(sim);
     faults->broken &= qfs_set_all(sim->config.nodes);
     for (guint i = 1; i <= sim->config.nodes; i++) {
-      look_whether_whole(sim, i, &status->node[i - 1]);
+      look_whether_whole(sim, i, qfs_set_has(in_sync, i));
       if (qfs_set_has(faults->held, i))
         continue;
-      if (is_closed(&status->node[i - 1]))
+      if (qfs_set_has(closed, i))
         ask_node(sim, i, QFS_NODE_UP);
-      else if (status->node[i - 1].in_sync && sim->node[i].node != NULL && !sim->disk[i].rotten &&
+      else if (qfs_set_has(in_sync, i) && sim->node[i].node != NULL && !sim->disk[i].rotten &&
                !sim_disk_has_bad_rows(&sim->disk[i]) &&
                g_hash_table_size(sim->disk[i].planted) == 0) {
         faults->broken &= ~QFS_NODE_BIT(i);
@@ -214,7 +214,6 @@ static void on_care(Sim *sim, gpointer unused) {
       if (faults->active && sim_random_percent(dice(sim), 4))
         sim_disk_keep_copy(&sim->disk[i]);
     }
-    qfs_engine_status_free(status);
   }
   sim_after(sim, CARE_US, on_care, NULL);
 }
@@ -442,12 +441,11 @@ static gboolean may_lose(Sim *sim, guint number) {
   guint lost = 1, behind = 1;
   if (sim->coordinator == NULL)
     return FALSE;
-  QfsEngineStatus *status = status_new(sim);
+  const QfsNodeSet in_sync = qfs_coordinator_in_sync(sim->coordinator);
   for (guint i = 1; i <= sim->config.nodes; i++) {
     lost += i != number && sim->disk[i].lost;
-    behind += i != number && !status->node[i - 1].in_sync;
+    behind += i != number && !qfs_set_has(in_sync, i);
   }
-  qfs_engine_status_free(status);
   return lost < sim_write_quorum(sim) &&
          (sim->options.unlimited || behind <= sim_faults_survivable(sim));
 }
@@ -806,13 +804,11 @@ static gboolean are_well(Sim *sim, QfsNodeSet nodes) {
   /* A life that was not yet told what N and K are to be may be quiet with those that were in force before. */
   if (!sim_daemon_is_up(sim) || sim->asked_in != sim->run || !qfs_coordinator_is_quiet(sim->coordinator))
     return FALSE;
-  QfsEngineStatus *status = status_new(sim);
-  gboolean well = TRUE;
+  const QfsNodeSet in_sync = qfs_coordinator_in_sync(sim->coordinator);
   for (guint i = 1; i <= sim->config.nodes; i++)
-    well = well && (!qfs_set_has(nodes, i) ||
-                    (status->node[i - 1].in_sync && !sim->disk[i].lost));
-  qfs_engine_status_free(status);
-  return well;
+    if (qfs_set_has(nodes, i) && (!qfs_set_has(in_sync, i) || sim->disk[i].lost))
+      return FALSE;
+  return TRUE;
 }
 
 gboolean sim_all_is_well(Sim *sim) {
