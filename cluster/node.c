@@ -27,7 +27,7 @@ QfsNode *qfs_node_new(QfsEnv *env, guint number, guint64 incarnation, QfsReplica
   node->number = number;
   node->incarnation = incarnation;
   node->replica = g_steal_pointer(&owned);
-  node->meta = *meta;
+  node->meta = node->next = *meta;
   node->drops = g_array_new(FALSE, FALSE, sizeof(QfsObjectId));
   node->watch = node->replica->ops->watch(node->replica);
   return node;
@@ -166,14 +166,17 @@ static gboolean serve_one(QfsNode *node, const QfsMessage *request, QfsMessage *
 }
 
 static gboolean commit(QfsNode *node, GError **error) {
-  if (!node->in_transaction)
+  if (!node->in_transaction) {
+    g_assert(!node->meta_changed);
     return TRUE;
+  }
   if (node->meta_changed && !node->replica->ops->meta_store(node->replica, &node->next, error))
     return FALSE;
   if (!node->replica->ops->commit(node->replica, node->durable, error))
     return FALSE;
   node->in_transaction = FALSE;
-  node->meta = node->next;
+  if (node->meta_changed)
+    node->meta = node->next;
   node->wiped_incarnation = node->next_wiped;
   return TRUE;
 }
@@ -183,7 +186,6 @@ static gboolean commit(QfsNode *node, GError **error) {
 static gboolean attempt(QfsNode *node, QfsMessage **requests, guint n, GPtrArray *replies,
                         GError **error) {
   const guint replies_before = replies->len, drops_before = node->drops->len;
-  node->next = node->meta;
   node->next_wiped = node->wiped_incarnation;
   node->meta_changed = FALSE;
   node->durable = FALSE;
@@ -198,6 +200,8 @@ static gboolean attempt(QfsNode *node, QfsMessage **requests, guint n, GPtrArray
   if (node->in_transaction)
     node->replica->ops->rollback(node->replica);
   node->in_transaction = FALSE;
+  if (node->meta_changed)
+    node->next = node->meta;
   g_array_set_size(node->drops, drops_before);
   g_ptr_array_set_size(replies, (int)replies_before);
   return FALSE;

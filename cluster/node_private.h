@@ -36,7 +36,7 @@ struct QfsNode {
   /* of the attempt in progress */
   gboolean in_transaction;
   gboolean durable; /* some request wants the commit on stable storage */
-  gboolean meta_changed;
+  gboolean meta_changed; /* by this batch: `next` is not `meta` */
   QfsNodeMeta next;
   guint64 next_wiped;
 };

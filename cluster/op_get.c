@@ -47,13 +47,39 @@ void qfs_op_get(QfsCoordinator *c, QfsRequest *request) {
 
 /* ---- READ ---- */
 
-/* Puts bytes that begin at `at` of the value into the answer, as far as they overlap it. */
-static void put_bytes(guint8 *buffer, guint64 from, guint64 to, guint64 at, GBytes *bytes) {
+/* The bytes `from` to `to` of a value, put together in ascending order; where nothing is put there are zeros. */
+typedef struct {
+  guint8 *bytes;
+  guint64 from, to;
+  guint64 at; /* all before is done */
+} Window;
+
+static Window window_new(const QfsRequest *request) {
+  const guint64 from = request->offset;
+  return (Window){.bytes = g_malloc(MAX(request->length, 1)), .from = from, .to = from + request->length, .at = from};
+}
+
+static void window_zero_up_to(Window *window, guint64 end) {
+  memset(window->bytes + (window->at - window->from), 0, end - window->at);
+  window->at = end;
+}
+
+/* Bytes that begin at `at` of the value, as far as they are in the window. */
+static void window_put(Window *window, guint64 at, const guint8 *data, gsize len) {
+  guint64 start = MAX(window->at, at), end = MIN(window->to, at + len);
+  if (start >= end)
+    return;
+  window_zero_up_to(window, start);
+  memcpy(window->bytes + (start - window->from), data + (start - at), end - start);
+  window->at = end;
+}
+
+static GBytes *window_end(Window *window, const QfsRecord *record) {
   gsize len;
-  const guint8 *data = g_bytes_get_data(bytes, &len);
-  guint64 start = MAX(from, at), end = MIN(to, at + len);
-  if (start < end)
-    memcpy(buffer + (start - from), data + (start - at), end - start);
+  const guint8 *tail = g_bytes_get_data(record->tail, &len);
+  window_put(window, record->tail_offset, tail, len);
+  window_zero_up_to(window, window->to);
+  return g_bytes_new_take(window->bytes, window->to - window->from);
 }
 
 static void read_step(QfsCoordinator *c, QfsOp *op);
@@ -95,18 +121,16 @@ static void chunks_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
     else
       read_step(c, op);
   } else {
-    guint64 from = request->offset, to = from + request->length;
-    guint8 *buffer = g_malloc0(request->length);
+    Window window = window_new(request);
     for (guint i = 0; i < read->count; i++) {
       if (read->chunks[i] == NULL)
         continue;
       guint64 at = (read->index + i) * QFS_CHUNK_SIZE;
-      gsize len = MIN(g_bytes_get_size(read->chunks[i]->data), record->tail_offset - at);
-      g_autoptr(GBytes) bytes = g_bytes_new_from_bytes(read->chunks[i]->data, 0, len);
-      put_bytes(buffer, from, to, at, bytes);
+      gsize len;
+      const guint8 *bytes = g_bytes_get_data(read->chunks[i]->data, &len);
+      window_put(&window, at, bytes, MIN(len, record->tail_offset - at));
     }
-    put_bytes(buffer, from, to, record->tail_offset, record->tail);
-    request->data = g_bytes_new_take(buffer, request->length);
+    request->data = window_end(&window, record);
     if (read->newer)
       qfs_fetch(c, record->key, hole_compared, qfs_op_ref(op));
     else
@@ -148,10 +172,8 @@ void qfs_op_read(QfsCoordinator *c, QfsRequest *request) {
   request->offset = MIN(request->offset, size);
   request->length = MIN(request->length, size - request->offset);
   if (request->offset >= record->tail_offset || request->length == 0) {
-    guint8 *buffer = g_malloc0(MAX(request->length, 1));
-    put_bytes(buffer, request->offset, request->offset + request->length, record->tail_offset,
-              record->tail);
-    request->data = g_bytes_new_take(buffer, request->length);
+    Window window = window_new(request);
+    request->data = window_end(&window, record);
     qfs_op_finish(c, op, QFS_OK);
     return;
   }

@@ -131,7 +131,7 @@ void qfs_key_split(const char *key, gsize *out_dir_len, const char **out_name) {
     return;
   }
   gsize dir_len = (gsize)(slash - key);
-  if (leading_slashes(key) == dir_len + 1)
+  if (*key == '/' && leading_slashes(key) == dir_len + 1)
     dir_len++; /* nothing but slashes before the name: "/x" */
   *out_dir_len = dir_len;
   *out_name = slash + 1;

@@ -94,7 +94,7 @@ static void read_more(SimClient *client) {
     return;
   }
   if (done == record->attr.size) {
-    g_autoptr(GBytes) data = g_bytes_new(client->bytes->data, client->bytes->len);
+    g_autoptr(GBytes) data = g_bytes_new_static(client->bytes->data, client->bytes->len); /* nobody keeps it */
     end(client, g_steal_pointer(&client->got), data);
     return;
   }

@@ -13,35 +13,82 @@ static void fill(guint8 *out, gsize len, guint64 key) {
   }
 }
 
+/* Is it what fill() makes? */
+static gboolean is_filled(const guint8 *data, gsize len, guint64 key) {
+  SimRandom random = {.state = key};
+  for (gsize at = 0; at < len; at += 8) {
+    guint64 word = sim_random_u64(&random);
+    if (memcmp(data + at, &word, MIN(len - at, 8)) != 0)
+      return FALSE;
+  }
+  return TRUE;
+}
+
+/* ---- values ---- */
+
+/* Returns how much of the value it is. */
+static gsize value_head(char head[SIM_VALUE_MIN + 1], guint op, gsize size) {
+  int len = g_snprintf(head, SIM_VALUE_MIN + 1, "v%u:%" G_GSIZE_FORMAT ":", op, size);
+  return MIN(size, (gsize)len);
+}
+
 GBytes *sim_value_bytes(guint op, gsize size) {
   char head[SIM_VALUE_MIN + 1];
-  int head_len = g_snprintf(head, sizeof head, "v%u:%" G_GSIZE_FORMAT ":", op, size);
+  gsize head_len = value_head(head, op, size);
   guint8 *bytes = g_malloc(MAX(size, 1));
-  memcpy(bytes, head, MIN(size, (gsize)head_len));
-  if (size > (gsize)head_len)
-    fill(bytes + head_len, size - (gsize)head_len, op);
+  memcpy(bytes, head, head_len);
+  fill(bytes + head_len, size - head_len, op);
   return g_bytes_new_take(bytes, size);
 }
 
 gboolean sim_value_is(GBytes *data, guint op, gsize size) {
-  if (g_bytes_get_size(data) != size)
-    return FALSE;
-  g_autoptr(GBytes) wanted = sim_value_bytes(op, size);
-  return g_bytes_equal(data, wanted);
+  char head[SIM_VALUE_MIN + 1];
+  gsize head_len = value_head(head, op, size), len;
+  const guint8 *bytes = g_bytes_get_data(data, &len);
+  if (len != size || size == 0)
+    return len == size;
+  return memcmp(bytes, head, head_len) == 0 && is_filled(bytes + head_len, size - head_len, op);
 }
 
-static char letter(guint op, gsize at) {
-  return (char)('a' + (op * 7 + at) % 26);
+/* ---- lines ---- */
+
+#define LETTERS 26
+
+/* The letters at `at` and behind it, at most LETTERS and up to the end. */
+static gsize letters(guint op, gsize at, gsize end, const char **out) {
+  static const char alphabet[] = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";
+  *out = alphabet + (op * 7 + at) % LETTERS;
+  return MIN(end - at, LETTERS);
+}
+
+/* The head is shorter than any line. */
+static gsize line_head(char head[24], guint op, gsize size) {
+  return (gsize)g_snprintf(head, 24, "%u:%" G_GSIZE_FORMAT " ", op, size);
 }
 
 GBytes *sim_line_bytes(guint op, gsize size) {
   g_assert(size >= 24);
-  char *line = g_malloc(size + 1);
-  int head_len = g_snprintf(line, size, "%u:%" G_GSIZE_FORMAT " ", op, size);
-  for (gsize at = (gsize)head_len; at < size - 1; at++)
-    line[at] = letter(op, at);
+  char head[24];
+  char *line = g_malloc(size);
+  gsize at = line_head(head, op, size);
+  memcpy(line, head, at);
+  const char *piece;
+  for (gsize len; (len = letters(op, at, size - 1, &piece)) > 0; at += len)
+    memcpy(line + at, piece, len);
   line[size - 1] = '\n';
   return g_bytes_new_take(line, size);
+}
+
+static gboolean is_line(const char *line, guint op, gsize size) {
+  char head[24];
+  const char *piece;
+  gsize at = line_head(head, op, size);
+  if (memcmp(line, head, at) != 0)
+    return FALSE;
+  for (gsize len; (len = letters(op, at, size - 1, &piece)) > 0; at += len)
+    if (memcmp(line + at, piece, len) != 0)
+      return FALSE;
+  return line[size - 1] == '\n';
 }
 
 gboolean sim_line_parse(const guint8 *data, gsize len, gsize *at, guint *out_op) {
@@ -52,35 +99,36 @@ gboolean sim_line_parse(const guint8 *data, gsize len, gsize *at, guint *out_op)
     return FALSE;
   guint op = (guint)strtoul(line, NULL, 10);
   gsize size = (gsize)strtoul(colon + 1, NULL, 10);
-  if (size < 24 || size > left)
-    return FALSE;
-  g_autoptr(GBytes) wanted = sim_line_bytes(op, size);
-  if (memcmp(g_bytes_get_data(wanted, NULL), line, size) != 0)
+  if (size < 24 || size > left || !is_line(line, op, size))
     return FALSE;
   *at += size;
   *out_op = op;
   return TRUE;
 }
 
-static void fill_cell(guint8 *out, guint op, guint cell) {
-  guint32 head[2] = {op, cell};
-  memcpy(out, head, sizeof head);
-  fill(out + sizeof head, SIM_CELL - sizeof head, ((guint64)op << 32) | cell);
+/* ---- cells ---- */
+
+static guint64 cell_key(guint op, guint cell) {
+  return ((guint64)op << 32) | cell;
 }
 
 GBytes *sim_cell_bytes(guint op, guint first, guint count) {
   guint8 *bytes = g_malloc((gsize)count * SIM_CELL);
-  for (guint i = 0; i < count; i++)
-    fill_cell(bytes + (gsize)i * SIM_CELL, op, first + i);
+  for (guint i = 0; i < count; i++) {
+    guint8 *cell = bytes + (gsize)i * SIM_CELL;
+    guint32 head[2] = {op, first + i};
+    memcpy(cell, head, sizeof head);
+    fill(cell + sizeof head, SIM_CELL - sizeof head, cell_key(op, first + i));
+  }
   return g_bytes_new_take(bytes, (gsize)count * SIM_CELL);
 }
 
 gboolean sim_cell_parse(const guint8 *data, guint cell, guint *out_op) {
-  guint8 wanted[SIM_CELL] = {0};
+  static const guint8 zeros[SIM_CELL];
   guint32 head[2];
   memcpy(head, data, sizeof head);
-  if (head[0] != 0)
-    fill_cell(wanted, head[0], cell);
   *out_op = head[0];
-  return memcmp(data, wanted, SIM_CELL) == 0;
+  if (head[0] == 0)
+    return memcmp(data, zeros, SIM_CELL) == 0;
+  return head[1] == cell && is_filled(data + sizeof head, SIM_CELL - sizeof head, cell_key(head[0], cell));
 }

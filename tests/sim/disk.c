@@ -230,11 +230,11 @@ static gboolean fault_wipe(QfsReplica *self, GError **error) {
 static gboolean fault_meta_store(QfsReplica *self, const QfsNodeMeta *meta, GError **error) {
   SimDisk *disk = fault(self)->disk;
   QfsReplica *real = inner(self);
-  g_autofree QfsNodeMeta *old = g_new0(QfsNodeMeta, 1);
+  QfsNodeMeta old;
   if (!space(self, "meta_store", error))
     return FALSE;
-  if (real->ops->meta_load(real, old, NULL))
-    sim_check_promises(disk->sim, disk->node, old, meta);
+  if (real->ops->meta_load(real, &old, NULL))
+    sim_check_promises(disk->sim, disk->node, &old, meta);
   return real->ops->meta_store(real, meta, error);
 }
 

@@ -74,6 +74,7 @@ static int compare_intents(gconstpointer a, gconstpointer b, gpointer unused) {
 MemDisk *mem_disk_new(guint32 node) {
   MemDisk *disk = g_new0(MemDisk, 1);
   disk->meta.node = node;
+  disk->row_of = g_hash_table_new(g_str_hash, g_str_equal);
   disk->rows = g_tree_new_full(compare_rows, NULL, NULL, NULL);
   disk->rows_by_seq = g_tree_new_full(compare_rows_by_seq, NULL, NULL, NULL);
   disk->chunks = g_tree_new_full(compare_chunks, NULL, NULL, NULL);
@@ -95,6 +96,7 @@ void mem_disk_free(MemDisk *disk) {
     g_ptr_array_unref(intent->records);
     g_free(intent);
   }
+  g_hash_table_unref(disk->row_of);
   g_tree_unref(disk->rows);
   g_tree_unref(disk->rows_by_seq);
   g_tree_unref(disk->chunks);
@@ -109,18 +111,23 @@ void mem_disk_free(MemDisk *disk) {
 /* ---- placing rows, without undo: the old one is returned ---- */
 
 static MemRow *find_row(const MemDisk *disk, const char *key) {
-  QfsRecord probe_record = {.key = (char *)key};
-  MemRow probe = {.record = &probe_record};
-  return g_tree_lookup(disk->rows, &probe);
+  return g_hash_table_lookup(disk->row_of, key);
+}
+
+static void take_row(MemDisk *disk, MemRow *row) {
+  disk->tombstones -= row->record->kind == QFS_KIND_TOMBSTONE;
+  g_hash_table_remove(disk->row_of, row->record->key);
+  g_tree_remove(disk->rows, row);
+  g_tree_remove(disk->rows_by_seq, row);
 }
 
 static MemRow *place_row(MemDisk *disk, const char *key, MemRow *row) {
   MemRow *old = find_row(disk, key);
-  if (old != NULL) {
-    g_tree_remove(disk->rows, old);
-    g_tree_remove(disk->rows_by_seq, old);
-  }
+  if (old != NULL)
+    take_row(disk, old);
   if (row != NULL) {
+    disk->tombstones += row->record->kind == QFS_KIND_TOMBSTONE;
+    g_hash_table_insert(disk->row_of, row->record->key, row);
     g_tree_insert(disk->rows, row, row);
     g_tree_insert(disk->rows_by_seq, row, row);
   }

@@ -26,7 +26,9 @@ typedef struct {
 
 typedef struct {
   QfsNodeMeta meta;
-  GTree *rows;        /* MemRow by (directory, name) */
+  GHashTable *row_of; /* key -> MemRow; looked up, never walked */
+  GTree *rows;        /* the same by (directory, name) */
+  guint tombstones;   /* of them */
   GTree *rows_by_seq; /* the same by (seq, key) */
   GTree *chunks;      /* QfsChunk by (object, index, version) */
   GTree *chunks_by_seq;

@@ -469,14 +469,12 @@ static gboolean mem_checkpoint(QfsReplica *self, gboolean everything, GError **e
 
 static gboolean mem_stats(QfsReplica *self, QfsReplicaStats *out_stats, GError **error) {
   const MemDisk *disk = disk_of(self);
-  QfsReplicaStats stats = {
-      .chunks = (guint64)g_tree_nnodes(disk->chunks), .disk_total = 1 << 30, .disk_free = 1 << 29};
-  for (GTreeNode *n = g_tree_node_first(disk->rows); n != NULL; n = g_tree_node_next(n))
-    if (((const MemRow *)g_tree_node_value(n))->record->kind == QFS_KIND_TOMBSTONE)
-      stats.tombstones++;
-    else
-      stats.records++;
-  *out_stats = stats;
+  const guint rows = g_hash_table_size(disk->row_of);
+  *out_stats = (QfsReplicaStats){.records = rows - disk->tombstones,
+                                 .tombstones = disk->tombstones,
+                                 .chunks = (guint64)g_tree_nnodes(disk->chunks),
+                                 .disk_total = 1 << 30,
+                                 .disk_free = 1 << 29};
   return TRUE;
 }
 
