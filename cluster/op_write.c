@@ -269,6 +269,8 @@ static void plan_write(QfsCoordinator *c, QfsOp *op) {
   if (!qfs_record_exists(base)) {
     record->kind = QFS_KIND_VALUE;
     set_created(record, request);
+    if (request->data != NULL && g_bytes_get_size(request->data) > 0)
+      touch(record, request, TRUE); /* it was created, by open(2), some time before */
   } else {
     touch(record, request, TRUE);
     if (!(request->flags & QFS_WRITE_KEEP_SETID))
@@ -308,7 +310,8 @@ static void plan_setattr(QfsCoordinator *c, QfsOp *op) {
     guint64 chain[2] = {op->base->digest, wish->size};
     op->result->digest = qfs_digest(chain, sizeof chain);
   }
-  if (!is_note_of_reading(request))
+  const gboolean implied = (request->flags & QFS_SETATTR_IMPLIED) != 0;
+  if (!is_note_of_reading(request) && !implied)
     touch(op->result, request, (mask & QFS_ATTR_SIZE) != 0);
   if (mask & QFS_ATTR_MODE)
     attr->mode = (attr->mode & S_IFMT) | (wish->mode & ~(guint32)S_IFMT);
@@ -321,7 +324,7 @@ static void plan_setattr(QfsCoordinator *c, QfsOp *op) {
   if (mask & QFS_ATTR_MTIME)
     attr->mtime_ns = wish->mtime_ns;
   if (mask & QFS_ATTR_CTIME)
-    attr->ctime_ns = wish->ctime_ns;
+    attr->ctime_ns = implied ? MAX(attr->ctime_ns, wish->ctime_ns) : wish->ctime_ns;
   if ((mask & QFS_ATTR_XATTRS) && request->data != NULL) {
     g_bytes_unref(op->result->xattrs);
     op->result->xattrs = g_bytes_ref(request->data);

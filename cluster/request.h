@@ -87,7 +87,8 @@ enum {
   QFS_WRITE_PARENTS = 1 << 10,  /* make missing parent directories (mode 0755, owner as `attr`) */
 };
 
-/* SETATTR: it follows from a change of another key (a directory's times): watchers are not told. */
+/* SETATTR: it follows from a change of another key (a directory's times): watchers are not told, and a later ctime that is
+ * there already stays. */
 enum { QFS_SETATTR_IMPLIED = 1 << 0 };
 
 enum {

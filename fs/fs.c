@@ -200,6 +200,7 @@ static void dir_times_stored(QfsRequest *request, gpointer user_data) {
   QfsInode *dir = times->dir;
   g_mutex_lock(&fs->lock);
   qfs_inode_mutated_locked(fs, dir, request, times->doubts);
+  dir->times_storing = FALSE;
   if (request->status == QFS_OK && dir->times_ns <= times->times_ns)
     dir->times_ns = 0;
   if (request->status == QFS_NO_QUORUM && dir->named && !g_atomic_int_get(&fs->closing))
@@ -220,10 +221,14 @@ void qfs_fs_store_dir_times(QfsFs *fs) {
   QfsInode *dir;
   while ((dir = g_queue_pop_head(&dirs)) != NULL) {
     dir->times_dirty = FALSE;
-    if (!dir->named || dir->times_ns == 0) {
+    gboolean later = dir->mutations > 0 || dir->blocked > 0; /* an explicit time must not be overtaken */
+    if (later && !g_atomic_int_get(&fs->closing))
+      qfs_inode_times_dirty_locked(fs, dir);
+    if (!dir->named || dir->times_ns == 0 || dir->times_dirty) {
       qfs_inode_unref_locked(fs, dir);
       continue;
     }
+    dir->times_storing = TRUE;
     DirTimes *times = g_slice_new(DirTimes);
     *times = (DirTimes){fs, dir, dir->times_ns, fs->doubts};
     QfsRequest *request = qfs_request_new(QFS_REQUEST_SETATTR, dir->key, dir_times_stored, times);

@@ -286,6 +286,16 @@ static void publication_done(QfsRequest *request, gpointer user_data) {
   qfs_fs_request_end(fs, request);
 }
 
+/* All who truncated were root. */
+static gboolean keeps_setid_locked(const QfsInode *inode) {
+  for (const GList *l = inode->handles.head; l != NULL; l = l->next) {
+    const QfsHandle *handle = l->data;
+    if (handle->owes && !handle->keeps_setid)
+      return FALSE;
+  }
+  return TRUE;
+}
+
 static void publication_submit_unlock(Publication *pub) {
   QfsFs *fs = pub->fs;
   QfsInode *inode = pub->inode;
@@ -298,6 +308,8 @@ static void publication_submit_unlock(Publication *pub) {
   QfsRequest *request = qfs_request_new(QFS_REQUEST_WRITE, inode->key, publication_done, pub);
   request->data = g_bytes_new_static("", 0);
   request->flags = QFS_WRITE_REPLACE;
+  if (keeps_setid_locked(inode))
+    request->flags |= QFS_WRITE_KEEP_SETID;
   if (own) {
     request->flags |= QFS_WRITE_IF_TIMESTAMP;
     request->if_timestamp = pub->closing->if_timestamp;

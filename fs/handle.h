@@ -48,6 +48,7 @@ struct QfsHandle {
   GList link;              /* in inode->handles until closed */
 
   gboolean owes;        /* H1 */
+  gboolean keeps_setid; /* ... which leaves set-id bits alone: root opened it */
   gboolean replacing;   /* H2 */
   gboolean first_write; /* the REPLACE is under way */
   gboolean failed;      /* the last REPLACE failed: the old value stays */

@@ -398,6 +398,10 @@ static void dir_times_due(gpointer data) {
 void qfs_inode_touch_dir_locked(QfsFs *fs, QfsInode *dir, gint64 now_ns) {
   dir->changes++;
   dir->times_ns = MAX(dir->times_ns, now_ns);
+  qfs_inode_times_dirty_locked(fs, dir);
+}
+
+void qfs_inode_times_dirty_locked(QfsFs *fs, QfsInode *dir) {
   if (dir->times_dirty)
     return;
   dir->times_dirty = TRUE;
@@ -496,7 +500,7 @@ gboolean qfs_inode_attr_locked(QfsFs *fs, QfsInode *inode, struct stat *st) {
   st->st_size = inode->mode == S_IFDIR ? 0 : (off_t)attr->size;
   st->st_blocks = (st->st_size + 511) / 512;
   st->st_atim = to_timespec(inode->atime_ns != 0 ? inode->atime_ns : attr->atime_ns);
-  st->st_mtim = to_timespec(inode->times_ns != 0 ? MAX(attr->mtime_ns, inode->times_ns) : attr->mtime_ns);
+  st->st_mtim = to_timespec(inode->times_ns != 0 ? inode->times_ns : attr->mtime_ns);
   st->st_ctim = to_timespec(inode->times_ns != 0 ? MAX(attr->ctime_ns, inode->times_ns) : attr->ctime_ns);
   return TRUE;
 }

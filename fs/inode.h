@@ -74,7 +74,8 @@ struct QfsInode {
   guint64 changes; /* raised by each change of a child: a listing page fetched before is outdated */
   guint pending_children;
   gint64 times_ns;      /* mtime and ctime that are newer than the record's; 0: none */
-  gboolean times_dirty; /* in fs->dirty_dirs */
+  gboolean times_dirty;   /* in fs->dirty_dirs */
+  gboolean times_storing; /* they are being stored: times that are set explicitly wait */
 };
 
 void qfs_inode_table_init(QfsFs *fs);
@@ -129,6 +130,8 @@ GSList *qfs_inode_wake_locked(QfsInode *inode);
 
 /* A name in this directory changed at `now_ns`. */
 void qfs_inode_touch_dir_locked(QfsFs *fs, QfsInode *dir, gint64 now_ns);
+/* Its times are to be stored within a second. */
+void qfs_inode_times_dirty_locked(QfsFs *fs, QfsInode *dir);
 /* A child of the directory of `key` changed. */
 void qfs_inode_child_changed_locked(QfsFs *fs, const char *key);
 

@@ -5,9 +5,9 @@
  *       cached WRITEs under way. `names` drops directory entries and attributes: that waits for
  *       directory locks, thus for any name operation, which may in turn wait for a file's
  *       writer. `polls` wakes who polls a control file: that waits for nothing.
- *   N2. Only the WRITE of a direct (O_WRONLY) handle waits for `pages`, and only the answer of
- *       rpc, which holds no kernel lock, for both. No READ, cached WRITE or name operation waits
- *       for either: no cycle.
+ *   N2. Only the WRITE of a direct (O_WRONLY) handle and an LSEEK, which lock no page, wait for `pages`, and only
+ *       the answer of rpc, which holds no kernel lock, for both. No READ, cached WRITE or name
+ *       operation waits for either: no cycle.
  *
  * Threading: any thread, fs->lock may be held.
  */

@@ -213,7 +213,7 @@ static void setattr_done(QfsCall *call, QfsRequest *request) {
     inode->blocked--;
   qfs_inode_mutated_locked(fs, inode, request, call->doubts);
   if (request->status == QFS_OK) {
-    if (request->mask & QFS_ATTR_MTIME)
+    if ((request->mask & QFS_ATTR_MTIME) && inode->times_ns <= request->attr.ctime_ns)
       inode->times_ns = 0; /* a directory's remembered times give way */
     if (request->mask & QFS_ATTR_ATIME)
       inode->atime_ns = 0;
@@ -267,6 +267,11 @@ static void run_setattr(QfsCall *call) {
   if (inode->key == NULL) {
     g_mutex_unlock(&fs->lock);
     qfs_call_reply_errno(call, ESTALE);
+    return;
+  }
+  if ((call->mask & QFS_ATTR_MTIME) && inode->times_storing) {
+    qfs_call_park_locked(call, inode, 0);
+    g_mutex_unlock(&fs->lock);
     return;
   }
   if (get_acl_first_unlock(call))

@@ -152,21 +152,20 @@ static void truncated(QfsCall *call, QfsRequest *request) {
   run_open(call);
 }
 
-/* A handle that reads through the cache (O_RDWR) truncates at once: an ordinary SETATTR. */
+/* A handle that reads through the cache (O_RDWR) truncates at once. */
 static gboolean truncate_first_unlock(QfsCall *call) {
   QfsInode *inode = call->inode;
   if ((call->fi.flags & O_TRUNC) == 0 || inode->key == NULL)
     return FALSE;
-  gint64 now = qfs_fs_now_ns();
-  QfsRequest *request = qfs_request_new(call->conditional ? QFS_REQUEST_WRITE : QFS_REQUEST_SETATTR, inode->key,
-                                        NULL, NULL);
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_WRITE, inode->key, NULL, NULL);
+  request->data = g_bytes_new_static("", 0);
+  request->flags = QFS_WRITE_REPLACE;
+  if (call->uid == 0)
+    request->flags |= QFS_WRITE_KEEP_SETID;
   if (call->conditional) { /* this is the write that was meant */
-    request->data = g_bytes_new_static("", 0);
-    request->flags = QFS_WRITE_REPLACE | QFS_WRITE_IF_TIMESTAMP;
+    request->flags |= QFS_WRITE_IF_TIMESTAMP;
     request->if_timestamp = call->if_timestamp;
   }
-  request->mask = QFS_ATTR_SIZE | QFS_ATTR_MTIME | QFS_ATTR_CTIME;
-  request->attr.mtime_ns = request->attr.ctime_ns = now;
   qfs_call_submit_mutation_unlock(call, inode, request, truncated);
   return TRUE;
 }
@@ -216,6 +215,9 @@ static void open_writer_unlock(QfsCall *call) {
     return;
   QfsHandle *handle = qfs_handle_new_locked(call->fs, inode, QFS_HANDLE_WRITER, call->fi.flags);
   handle->truncates = handle->replacing = handle->owes = truncates;
+  handle->keeps_setid = call->uid == 0;
+  if (truncates && inode->pending)
+    inode->attr.mtime_ns = inode->attr.ctime_ns = qfs_fs_now_ns();
   hand_condition_over(call, handle);
   if (truncates)
     qfs_pages_truncating_open_locked(handle);

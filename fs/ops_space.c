@@ -5,6 +5,7 @@
  */
 #include "fs/handle.h"
 #include "fs/ops_control.h"
+#include "fs/pages.h"
 
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -84,10 +85,29 @@ static void seek_done(QfsCall *call, QfsRequest *request) {
     qfs_call_reply_status(call, "seek", request->status);
 }
 
+static void seek_on(gpointer data) {
+  qfs_call_run(data);
+}
+
+/* What was stored through a shared mapping is known to the kernel alone until its pages are written back, which
+ * dropping them does; the kernel does not do it before it asks for holes. Lock held; TRUE: released, and it runs again. */
+static gboolean write_back_first_unlock(QfsCall *call) {
+  gboolean mappable = FALSE;
+  for (const GList *at = call->inode->handles.head; at != NULL && !mappable; at = at->next)
+    mappable = ((const QfsHandle *)at->data)->kind == QFS_HANDLE_BOTH;
+  if (!mappable || call->got)
+    return FALSE;
+  call->got = TRUE;
+  qfs_pages_drop_locked(call->fs, call->inode, seek_on, call);
+  g_mutex_unlock(&call->fs->lock);
+  return TRUE;
+}
+
 static void run_seek(QfsCall *call) {
   QfsFs *fs = call->fs;
   g_mutex_lock(&fs->lock);
-  if (qfs_call_settle_first_unlock(call, call->inode, TRUE) || get_first_unlock(call, record_got))
+  if (qfs_call_settle_first_unlock(call, call->inode, TRUE) || write_back_first_unlock(call) ||
+      get_first_unlock(call, record_got))
     return;
   QfsRecord *record = call->inode->record;
   guint64 size = record != NULL ? record->attr.size : 0;

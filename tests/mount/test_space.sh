@@ -131,6 +131,12 @@ view = mmap.mmap(map_fd, 200000)
 seen = view[70000] == ord("m")
 fallocate(map_fd, KEEP | PUNCH, 65536, 65536)
 point(seen and view[70000] == 0 and view[131072] == ord("m"), "a hole is seen through a mapping")
+stored = os.open("stored", os.O_RDWR | os.O_CREAT, 0o644)
+os.ftruncate(stored, 200000)
+pages = mmap.mmap(stored, 200000)
+pages[100000] = 1
+point(error_of(os.lseek, stored, 0, os.SEEK_DATA) == "none" and os.lseek(stored, 0, os.SEEK_DATA) <= 100000,
+      "what was stored through a mapping is no hole, though nothing was synced")
 os.chmod("f", 0o4755)
 fallocate(fd, 0, 0, 400000)
 point(os.fstat(fd).st_size == 400000, "posix_fallocate extends")

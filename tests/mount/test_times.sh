@@ -29,6 +29,27 @@ mount_store || exit 1
 is "$(times "$mnt/old") $(times "$mnt/new")" \
   "-5000000001 -7123456789 4102444800000000001 9000000000000000002" "they are there at the next mount"
 
+# Times that the store chooses.
+exec 7>"$mnt/late"
+opened=$(date +%s%N)
+echo x >&7
+exec 7>&-
+written=$(python3 -c 'import os, sys; print(os.stat(sys.argv[1]).st_mtime_ns)' "$mnt/late")
+is "$(python3 -c "print($written >= $opened)")" True "the time of a first write is when it is written, not when it is opened"
+mkdir "$mnt/changed"
+mkdir "$mnt/changed/in"
+changed_ns=$(times "$mnt/changed" | cut -d ' ' -f 2)
+chmod 700 "$mnt/changed"
+ctime_ns() { python3 -c 'import os, sys; print(os.stat(sys.argv[1]).st_ctime_ns)' "$1"; }
+ctime=$(ctime_ns "$mnt/changed")
+is_stored() { [ "$(sql 1 "select mtime_ns from record where name = 'changed'")" = "$changed_ns" ]; }
+if within 10 is_stored; then ok "a directory's time of change is stored"; else not_ok "a directory's time of change is stored"; fi
+is "$(ctime_ns "$mnt/changed")" "$ctime" "which sets no later ctime back"
+utime "$mnt/changed" 0 7000000000000000000
+mkdir "$mnt/changed/more"
+is "$(python3 -c "import os; print(os.stat('$mnt/changed').st_mtime_ns < 7000000000000000000)")" True \
+  "what is made in a directory sets its time, also from one in the future"
+
 # relatime
 echo one >"$mnt/k"
 mtime=$(stat -c %.9Y "$mnt/k")
