@@ -16,7 +16,8 @@ G_BEGIN_DECLS
 
 typedef enum {
   QFS_MESSAGE_HELLO,        /* -> meta: what the node is and remembers; aside; more: that is new */
-  QFS_MESSAGE_PROMISE,      /* id: an epoch; older ones are refused from now on, durably */
+  QFS_MESSAGE_PROMISE,      /* id: an epoch; older ones are refused from now on, durably. With `force` it is the
+                             * replica's generation, too: what it holds is believed */
   QFS_MESSAGE_VIEW,         /* view; mark, settled, ceiling as SYNC: durable before the reply */
   QFS_MESSAGE_APPLY,        /* records (LWW; `force` replaces whatever is there) */
   QFS_MESSAGE_CHUNKS,       /* chunks */

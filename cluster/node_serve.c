@@ -36,7 +36,8 @@ static gboolean serve_ping(QfsNode *node, const QfsMessage *request, QfsMessage 
 
 static gboolean serve_promise(QfsNode *node, const QfsMessage *request, QfsMessage *reply,
                               GError **error) {
-  if (qfs_raise_to(&node->next.promised_epoch, request->id))
+  if (qfs_raise_to(&node->next.promised_epoch, request->id) |
+      (request->force && qfs_raise_to(&node->next.generation, request->id)))
     node->meta_changed = TRUE;
   node->durable = TRUE;
   return TRUE;

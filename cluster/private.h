@@ -494,6 +494,7 @@ void qfs_recovery_peer_changed(QfsCoordinator *c, QfsPeer *peer);
 void qfs_recovery_view_done(QfsCoordinator *c);
 void qfs_recovery_free(QfsCoordinator *c);
 gboolean qfs_recovery_unites(const QfsCoordinator *c);
+guint64 qfs_recovery_intents_from(const QfsCoordinator *c); /* for the next view: QfsView.intents_from */
 /* While keys are blocked, a node whose unsettled operations were not seen yet is a reason to begin again. */
 gboolean qfs_recovery_somebody_unseen(const QfsCoordinator *c);
 
@@ -701,6 +702,7 @@ struct QfsCoordinator {
   gboolean quorum;                /* a majority of the nodes answers and S may be changed at will */
   QfsView proposal;
   QfsNodeSet proposal_promised, proposal_acked, proposal_sent;
+  QfsNodeSet proposal_believed;   /* whose replicas take its epoch as their generation when they promise */
   guint64 proposal_id;
   guint64 proposal_ceiling;
   gboolean view_stale;            /* nodes may have promised an epoch newer than the view's */

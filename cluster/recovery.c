@@ -31,7 +31,9 @@ typedef struct {
 
 struct QfsRecovery {
   guint64 generation;      /* callbacks of an earlier attempt are ignored */
-  gboolean writing, removing_intents;
+  gboolean removing_intents;
+  gboolean marking;        /* the view that says which intents are void is under way */
+  guint64 intents_from;    /* what the view said of that when it began */
   gboolean unites;         /* with what nodes that left S have: unite.c */
   QfsNodeSet relied;       /* unites: it began because these are there, and ends with any of them */
   guint64 from;            /* operations above this are looked at */
@@ -197,11 +199,14 @@ static gboolean was_passed_over(const QfsRecovery *r, const FoundIntent *found, 
 
 /* Would enough holders of all keys have been seen also without the nodes that have the intent? Then, if no
  * member of S has it, an earlier recovery saw that it never reached its quorum and took it for nothing; the
- * keys have gone their own ways since, and rolling it forward now would move only one of them. */
+ * keys have gone their own ways since, and rolling it forward now would move only one of them. The view says of
+ * which intents that was seen for good (mark_intents); while keys are blocked it cannot be. */
 static gboolean is_abandoned(QfsCoordinator *c, const FoundIntent *found) {
   QfsRecovery *r = c->recovery;
   if ((found->at & r->members) != 0)
     return FALSE;
+  if (found->id < r->intents_from)
+    return TRUE;
   for (guint i = 0; i < found->records->len; i++)
     if (was_passed_over(r, found, found->records->pdata[i]))
       return TRUE;
@@ -286,9 +291,26 @@ typedef struct {
   guint node;
 } Spread;
 
-static void write_all(QfsCoordinator *c) {
-  c->recovery->writing = TRUE;
-  write_more(c);
+/* May a node that was not seen have an intent of an earlier life? Removing one is not durable at once. */
+static gboolean may_return(const QfsCoordinator *c) {
+  const QfsRecovery *r = c->recovery;
+  return g_hash_table_size(r->intents) > 0 || (qfs_set_all(c->n_peers) & ~r->scanned) != 0;
+}
+
+guint64 qfs_recovery_intents_from(const QfsCoordinator *c) {
+  return MAX(c->view.intents_from,
+             c->recovery != NULL && c->recovery->marking ? QFS_SEQ(c->first_epoch, 0) : 0);
+}
+
+/* Whatever reached its quorum before this life was seen, and all members have it now: what else may come to light
+ * is void, whether its keys are written again before that or not. Remembered before anything builds on it. */
+static void mark_intents(QfsCoordinator *c) {
+  QfsRecovery *r = c->recovery;
+  r->marking = !c->blocked && may_return(c) && c->view.intents_from < QFS_SEQ(c->first_epoch, 0);
+  if (r->marking)
+    qfs_view_propose(c, r->members, c->view.base);
+  else
+    write_more(c);
 }
 
 static void intent_spread(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
@@ -297,7 +319,7 @@ static void intent_spread(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
     return;
   spread->found->at |= QFS_NODE_BIT(spread->node);
   if (--c->recovery->left == 0)
-    write_all(c);
+    mark_intents(c);
 }
 
 /* A start that is cut off in the middle of rolling a batch forward may be followed by one that meets other nodes: it
@@ -324,7 +346,7 @@ static void spread_intents(QfsCoordinator *c) {
     }
   }
   if (--r->left == 0)
-    write_all(c);
+    mark_intents(c);
 }
 
 static void everything_found(QfsCoordinator *c) {
@@ -589,6 +611,11 @@ static void write_more(QfsCoordinator *c) {
 
 void qfs_recovery_view_done(QfsCoordinator *c) {
   QfsRecovery *r = c->recovery;
+  if (r->marking) {
+    r->marking = FALSE;
+    write_more(c);
+    return;
+  }
   for (guint i = 1; i <= c->n_peers; i++)
     if (qfs_set_has(r->members, i))
       c->peer[i].state = PEER_JOINING;
@@ -633,6 +660,7 @@ static void recovery_start(QfsCoordinator *c, QfsNodeSet members, guint64 from) 
   r->generation = ++generations;
   r->members = members;
   r->from = from;
+  r->intents_from = c->view.intents_from;
   r->seen_before = c->seen;
   r->records = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)qfs_record_unref);
   r->winners = g_hash_table_new(qfs_object_id_hash, qfs_object_id_equal);

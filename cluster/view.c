@@ -314,19 +314,35 @@ static void send_view(QfsCoordinator *c, QfsPeer *peer) {
   qfs_rpc_send(c, peer, message, proposal_reply, proposal_ticket(c));
 }
 
+/* By a majority and by all members of S. */
+static gboolean is_promised(const QfsCoordinator *c) {
+  return has_proposal_majority(c, c->proposal_promised) && (c->proposal.in_sync & ~c->proposal_promised) == 0;
+}
+
+/* What the files of those show who have promised this epoch, before anybody is told of it: whoever finds the view
+ * knows that a file with less is an older copy. A replica that was opened counts by a new view only, so a copy of it
+ * from before is known as one from then on. */
+static void remember_generations(QfsCoordinator *c) {
+  for (QfsNodeSet rest = c->proposal_promised & c->proposal_believed; rest != 0; rest &= rest - 1) {
+    guint i = (guint)__builtin_ctzll(rest);
+    c->proposal.generation[i] = c->peer[i + 1].meta.generation = c->proposal.epoch;
+  }
+}
+
 static void promise_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
   if (!of_proposal(c, peer, reply, data))
     return;
-  gboolean promised = has_proposal_majority(c, c->proposal_promised);
+  gboolean promised = is_promised(c);
   c->proposal_promised |= QFS_NODE_BIT(peer->index);
-  if (promised || !has_proposal_majority(c, c->proposal_promised))
+  if (promised || !is_promised(c))
     return;
+  remember_generations(c);
   for (QfsNodeSet rest = c->proposal_sent; rest != 0; rest &= rest - 1)
     send_view(c, &c->peer[__builtin_ctzll(rest) + 1]);
 }
 
-/* A node's generation is the epoch of the last view that it stored: it only grows, so what a majority
- * remembers is a lower bound, and a file that shows less is an older copy. */
+/* A node's generation is the last epoch that it promised: it only grows, so what a majority remembers is a lower
+ * bound, and a file that shows less is an older copy. */
 static void set_generations(QfsCoordinator *c, QfsView *view) {
   QfsNodeSet alive = qfs_peers_alive(c);
   for (guint i = 1; i <= c->n_peers; i++) {
@@ -424,6 +440,7 @@ void qfs_view_propose_layout(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet b
     view->former_nodes = 0;
   view->in_sync = in_sync;
   view->base = base;
+  view->intents_from = qfs_recovery_intents_from(c);
   set_left_marks(c, view);
   set_tidy(c, view);
   drop_sets(c, view);
@@ -440,10 +457,14 @@ void qfs_view_propose_layout(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet b
       qfs_clock_wanted_ceiling(&c->clock, c->env->wall_ms(c->env), QFS_CEILING_AHEAD_MS);
   c->proposal_promised = 0;
   c->proposal_sent = qfs_peers_alive(c);
+  c->proposal_believed = 0;
   for (QfsNodeSet rest = c->proposal_sent; rest != 0; rest &= rest - 1) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(rest) + 1];
     QfsMessage *message = qfs_message_new(QFS_MESSAGE_PROMISE, peer->index);
     message->id = view->epoch;
+    message->force = !peer->rebuild; /* or an older copy would look like the newest, should the view not come through */
+    if (message->force)
+      c->proposal_believed |= QFS_NODE_BIT(peer->index);
     qfs_rpc_send(c, peer, message, promise_reply, proposal_ticket(c));
   }
 }

@@ -2,15 +2,15 @@
  *
  *   meta            name, value: node, generation, promised_epoch, mark, settled, ceiling, wiped; with a
  *                   view also view_store, view_nodes, view_replicas, view_epoch, view_former_nodes,
- *                   view_tidy; checksum; and count_records, count_tombstones, count_chunks, which are
+ *                   view_tidy, view_intents_from; checksum; and count_records, count_tombstones, count_chunks, which are
  *                   not summed
  *   view_node       a row for each node of the view that has anything to say
  *   view_unsettled  the sets of unsettled epochs, in order
  *
  * The checksum is XXH3 over a flat encoding of everything (encode() below), so a row that was lost,
  * added or changed is found at loading. The encoding that is in the file is kept in memory, and a
- * store writes only what differs: marks move often, the view hardly ever. What files of schema version
- * 2 do not have is encoded only where it says something, so that their checksums hold.
+ * store writes only what differs: marks move often, the view hardly ever. What files of schema versions
+ * 2 and 5 do not have is encoded only where it says something, so that their checksums hold.
  *
  * One thread at a time, like the connection.
  */
@@ -20,14 +20,14 @@
 
 #include <string.h>
 
-/* Encoding: the scalars, then the view if there is one, then what came with schema version 3. */
+/* Encoding: the scalars, then the view if there is one, then what came with schema version 3, then with 6. */
 #define SCALAR_COUNT 6
 static const char *const scalar_names[SCALAR_COUNT] = {"node", "generation", "promised_epoch",
                                                        "mark", "settled",    "ceiling"};
 #define SCALAR_BYTES (SCALAR_COUNT * 8)
 #define ENCODING_MAX_BYTES                                                                         \
   (SCALAR_BYTES + 37 + 2 * 4 + 3 * 8 + QFS_NODES_MAX * 3 * 8 + 4 + QFS_VIEW_SETS_MAX * 8 +       \
-   2 * 8 + 4 + QFS_VIEW_SETS_MAX * 4)
+   2 * 8 + 4 + QFS_VIEW_SETS_MAX * 4 + 8)
 
 static void scalars_of(const QfsNodeMeta *meta, guint64 out[SCALAR_COUNT]) {
   out[0] = meta->node;
@@ -38,9 +38,10 @@ static void scalars_of(const QfsNodeMeta *meta, guint64 out[SCALAR_COUNT]) {
   out[5] = meta->ceiling;
 }
 
-/* Does the metadata say what schema version 2 could not? */
+/* Does the metadata say what an older schema version could not? */
 static gboolean has_later_facts(const QfsNodeMeta *meta) {
-  gboolean later = meta->wiped != 0 || meta->view.former_nodes != 0 || meta->view.tidy != 0;
+  gboolean later = meta->wiped != 0 || meta->view.former_nodes != 0 || meta->view.tidy != 0 ||
+                   meta->view.intents_from != 0;
 
   for (guint i = 0; i < meta->view.n_unsettled; i++)
     later = later || meta->view.unsettled[i].replicas != meta->view.replicas;
@@ -53,6 +54,8 @@ static guint8 *encode_later_facts(guint8 *out, const QfsNodeMeta *meta) {
   out = qfs_put_u32(out, meta->view.former_nodes);
   for (guint i = 0; i < meta->view.n_unsettled; i++)
     out = qfs_put_u32(out, meta->view.unsettled[i].replicas);
+  if (meta->view.intents_from != 0)
+    out = qfs_put_u64(out, meta->view.intents_from);
   return out;
 }
 
@@ -146,6 +149,7 @@ static gboolean store_view(QfsConnection *connection, const QfsView *view, GErro
       !set_number(connection, "view_replicas", view->replicas, error) ||
       !set_number(connection, "view_former_nodes", view->former_nodes, error) ||
       !set_number(connection, "view_tidy", view->tidy, error) ||
+      !set_number(connection, "view_intents_from", view->intents_from, error) ||
       !set_number(connection, "view_epoch", view->epoch, error) ||
       !clear_table(connection, QFS_SQL_VIEW_NODE_CLEAR, error) ||
       !clear_table(connection, QFS_SQL_VIEW_UNSETTLED_CLEAR, error))
@@ -242,6 +246,8 @@ static void take_row(QfsNodeMeta *meta, guint64 *checksum, sqlite3_stmt *row) {
     meta->view.former_nodes = (guint32)number;
   else if (g_strcmp0(name, "view_tidy") == 0)
     meta->view.tidy = number;
+  else if (g_strcmp0(name, "view_intents_from") == 0)
+    meta->view.intents_from = number;
   else if (g_strcmp0(name, "wiped") == 0)
     meta->wiped = number;
   else if (g_strcmp0(name, "view_store") == 0) {

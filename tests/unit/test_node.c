@@ -296,7 +296,8 @@ static void test_epochs(Fixture *f, gconstpointer data) {
 }
 
 static void test_promise(Fixture *f, gconstpointer data) {
-  /* A promise is durable, leaves the view and the generation alone, and refuses what is older, views and promises too. */
+  /* A promise is durable, leaves the view alone, and refuses what is older, views and promises too. It raises the
+   * generation if the replica is believed. */
   f->epoch = 5;
   add_view(f, 5);
   add(f, QFS_MESSAGE_PROMISE)->id = 7;
@@ -323,6 +324,13 @@ static void test_promise(Fixture *f, gconstpointer data) {
   run(f);
   g_assert_cmpint(reply(f, 0)->status, ==, QFS_OK);
   g_assert_cmpint(reply(f, 1)->status, ==, QFS_OK);
+  QfsMessage *believed = add(f, QFS_MESSAGE_PROMISE);
+  believed->id = 8;
+  believed->force = TRUE;
+  run(f);
+  reopen_node(f);
+  g_assert_cmpuint(meta_of(f).generation, ==, 8);
+  g_assert_cmpuint(meta_of(f).view.epoch, ==, 7);
 }
 
 static void test_newest(Fixture *f, gconstpointer data) {

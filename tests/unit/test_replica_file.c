@@ -86,10 +86,10 @@ static void second_writer_is_refused(Fixture *fixture, gconstpointer data) {
 /* A file of a newer format, or of another program, is refused and not changed. */
 static void foreign_files_are_refused(Fixture *fixture, gconstpointer data) {
   fixture_close(fixture);
-  raw_sql(fixture, "PRAGMA user_version = 6");
-  assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FORMAT, "has schema version 6");
+  raw_sql(fixture, "PRAGMA user_version = 7");
+  assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FORMAT, "has schema version 7");
   g_autofree char *version = raw_text(fixture, "PRAGMA user_version");
-  g_assert_cmpstr(version, ==, "6");
+  g_assert_cmpstr(version, ==, "7");
 
   raw_sql(fixture, "PRAGMA user_version = 1; PRAGMA application_id = 77");
   assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FOREIGN, "another program");
@@ -145,7 +145,7 @@ static void old_schema_is_migrated(Fixture *fixture, gconstpointer data) {
   store_meta(fixture->replica, &meta);
   fixture_close(fixture);
   raw_sql(fixture, TO_SCHEMA_3 "ALTER TABLE view_unsettled DROP COLUMN replicas;"
-                   "DELETE FROM meta WHERE name IN ('wiped', 'view_tidy', 'view_former_nodes');"
+                   "DELETE FROM meta WHERE name IN ('wiped', 'view_tidy', 'view_former_nodes', 'view_intents_from');"
                    "PRAGMA user_version = 2");
   fixture_open(fixture);
   QfsNodeMeta found;
