@@ -100,11 +100,11 @@ void qfs_call_end(QfsCall *call) {
     qfs_fs_drop_pins(fs, g_slist_prepend(NULL, g_steal_pointer(&call->pin)));
   qfs_dir_handle_unref(fs, call->dir_handle);
   if (call->inode != NULL || call->dir != NULL) {
-    GSList *woken = NULL;
     g_mutex_lock(&fs->lock);
+    GSList *woken = qfs_call_let_go_locked(call);
     if (call->queued) {
       g_queue_unlink(&call->inode->openers, &call->opener_link);
-      woken = qfs_inode_wake_locked(call->inode);
+      woken = g_slist_concat(woken, qfs_inode_wake_locked(call->inode));
     }
     if (call->handle != NULL)
       qfs_handle_unref_locked(fs, call->handle);
@@ -247,6 +247,41 @@ void qfs_call_park_locked(QfsCall *call, QfsInode *inode, gint64 limit_us) {
     qfs_call_ref(call);
     qfs_timer_add(call->fs->timer, g_get_monotonic_time() + limit_us, limit_due, call);
   }
+}
+
+gboolean qfs_call_hold_unlock(QfsCall *call, QfsInode *inode, QfsInode *target) {
+  if (!call->holding) {
+    if (call->inode == NULL)
+      call->inode = qfs_inode_ref_locked(inode);
+    if (target != NULL)
+      call->target = qfs_inode_ref_locked(target);
+    inode->blocked++;
+    if (target != NULL)
+      target->blocked++;
+    call->holding = TRUE;
+  }
+  g_assert(call->inode == inode && call->target == target);
+  QfsInode *busy = inode->mutations > 0 ? inode : target != NULL && target->mutations > 0 ? target : NULL;
+  if (busy != NULL) {
+    qfs_call_park_locked(call, busy, 0);
+    g_mutex_unlock(&call->fs->lock);
+    return TRUE;
+  }
+  call->holding = FALSE;
+  return FALSE;
+}
+
+GSList *qfs_call_let_go_locked(QfsCall *call) {
+  if (!call->holding)
+    return NULL;
+  call->holding = FALSE;
+  call->inode->blocked--;
+  GSList *woken = qfs_inode_wake_locked(call->inode);
+  if (call->target != NULL) {
+    call->target->blocked--;
+    woken = g_slist_concat(woken, qfs_inode_wake_locked(call->target));
+  }
+  return woken;
 }
 
 void qfs_calls_cut_off(QfsFs *fs) {

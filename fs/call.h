@@ -49,6 +49,7 @@ struct QfsCall {
   gboolean timed;    /* a timer runs */
   gboolean waited;   /* ... and ended: don't wait again */
   gint64 queued_us;  /* since when it waits in inode->openers */
+  gboolean holding;  /* inode->blocked, and target's, are raised: qfs_call_hold_unlock */
   QfsStatus failure; /* what a publication on behalf of this call came to */
 
   /* Arguments and progress of the operation; owned by the call. */
@@ -114,6 +115,13 @@ void qfs_call_submit_mutation_unlock(QfsCall *call, QfsInode *inode, QfsRequest 
 /* Parks until `inode` changes, or with a limit (once per call; `waited` is then set). Lock held;
  * the caller unlocks and returns. */
 void qfs_call_park_locked(QfsCall *call, QfsInode *inode, gint64 limit_us);
+
+/* `inode`, and `target` if it is not NULL, become the call's and blocked (inode.h I4), and the call waits until what is
+ * under way there has ended: then what it asks of the engine comes after all that. Lock held. FALSE: held still; the
+ * answer of what is submitted now is to lower `blocked` again. TRUE: released, the call is parked and runs again. */
+gboolean qfs_call_hold_unlock(QfsCall *call, QfsInode *inode, QfsInode *target);
+/* Gives up, or takes back what qfs_call_hold_unlock did. The lock is held; run the result after unlocking. */
+GSList *qfs_call_let_go_locked(QfsCall *call);
 
 /* Answers every call alive with ENOTCONN (unmount). */
 void qfs_calls_cut_off(QfsFs *fs);

@@ -51,8 +51,40 @@ static void events_wake(gpointer token, gboolean readable, gpointer user_data) {
   control->wake(token, readable, control->user_data);
 }
 
+static gboolean is_own_key(const char *key) { return key != NULL && *key == '/'; }
+
+/* Of a file with several names: told under each that is known, and the one that was given. */
+static void told_by_names(QfsControl *control, const QfsChange *change) {
+  g_auto(GStrv) names = control->names != NULL ? control->names(change->record->key, control->user_data) : NULL;
+  const char *given = change->former_key;
+  for (char **name = names; name != NULL && *name != NULL; name++) {
+    qfs_events_add_as(control->events, change, *name, NULL);
+    if (g_strcmp0(*name, given) == 0)
+      given = NULL;
+  }
+  if (given != NULL)
+    qfs_events_add_as(control->events, change, given, NULL);
+}
+
+/* A further name: told with a former one. */
+static void told_of_link(QfsControl *control, const QfsChange *change) {
+  g_auto(GStrv) names = control->names != NULL ? control->names(change->former_key, control->user_data) : NULL;
+  gboolean known = names != NULL && names[0] != NULL;
+  qfs_events_add_as(control->events, change, change->record->key, known ? names[0] : change->record->key);
+}
+
 static void engine_changed(const QfsChange *change, gpointer user_data) {
-  qfs_events_add(user_data, change);
+  QfsControl *control = user_data;
+  if (is_own_key(change->record->key))
+    told_by_names(control, change);
+  else if (change->kind == QFS_CHANGE_LINK && is_own_key(change->former_key))
+    told_of_link(control, change);
+  else
+    qfs_events_add(control->events, change);
+}
+
+void qfs_control_on_names(QfsControl *control, char **(*names)(const char *key, gpointer user_data)) {
+  control->names = names;
 }
 
 QfsControl *qfs_control_new(QfsEngine *engine, void (*changed)(const char *key, gpointer user_data),
@@ -63,7 +95,7 @@ QfsControl *qfs_control_new(QfsEngine *engine, void (*changed)(const char *key, 
   control->user_data = user_data;
   control->events = qfs_events_new(QFS_EVENTS_BYTES_MAX, events_wake, control);
   if (engine->ops->watch != NULL)
-    engine->ops->watch(engine, engine_changed, control->events);
+    engine->ops->watch(engine, engine_changed, control);
   return control;
 }
 

@@ -43,6 +43,10 @@ void qfs_control_free(QfsControl *control);
 void qfs_control_on_wake(QfsControl *control,
                          void (*wake)(gpointer token, gboolean readable, gpointer user_data));
 
+/* Who knows which names lead to a file with several names, by its own key: NULL-terminated, newly allocated. Before the
+ * first change. */
+void qfs_control_on_names(QfsControl *control, char **(*names)(const char *key, gpointer user_data));
+
 /* What `error` (an errno) means for the value that was asked for, in a few words; NULL: it speaks for
  * itself. Static. */
 const char *qfs_control_explain(int error);

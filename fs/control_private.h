@@ -12,6 +12,7 @@ struct QfsControl {
   gpointer user_data;
   QfsEvents *events;
   void (*wake)(gpointer token, gboolean readable, gpointer user_data);
+  char **(*names)(const char *key, gpointer user_data);
 };
 
 /* control_status.c, control_metrics.c: the texts. `status` is borrowed. */

@@ -230,6 +230,8 @@ static void published(QfsRequest *request, gpointer user_data) {
     for (guint i = rpc->missing->len; i-- > 0;)
       control->changed(g_ptr_array_index(rpc->missing, i), control->user_data);
     control->changed(rpc->key, control->user_data);
+    if (request->record != NULL && strcmp(request->record->key, rpc->key) != 0)
+      control->changed(request->record->key, control->user_data); /* the file that it names */
   }
   guint64 timestamp = request->superseded       ? request->superseded_by
                       : request->record != NULL ? request->record->timestamp

@@ -62,15 +62,15 @@ char *qfs_events_unescape(const char *text, gsize len) {
   return g_string_free(out, FALSE);
 }
 
-static GString *line_of(const QfsChange *change) {
+static GString *line_of(const QfsChange *change, const char *key, const char *former_key) {
   GString *line = g_string_new(NULL);
   g_string_append_printf(line, "%" G_GUINT64_FORMAT " %s ", change->record->timestamp,
                          qfs_change_kind_name(change->kind));
-  if (change->kind == QFS_CHANGE_RENAME) {
-    qfs_events_escape(line, change->former_key);
+  if (change->kind == QFS_CHANGE_RENAME || change->kind == QFS_CHANGE_LINK) {
+    qfs_events_escape(line, former_key);
     g_string_append_c(line, '\t');
   }
-  qfs_events_escape(line, *change->record->key != '\0' ? change->record->key : ".");
+  qfs_events_escape(line, *key != '\0' ? key : ".");
   g_string_append_c(line, '\n');
   return line;
 }
@@ -134,7 +134,11 @@ static gpointer take_waiting_locked(QfsEvents *events) {
 }
 
 void qfs_events_add(QfsEvents *events, const QfsChange *change) {
-  GString *line = line_of(change);
+  qfs_events_add_as(events, change, change->record->key, change->former_key);
+}
+
+void qfs_events_add_as(QfsEvents *events, const QfsChange *change, const char *key, const char *former_key) {
+  GString *line = line_of(change, key, former_key);
   g_assert(line->len <= events->bytes_max);
   GSList *woken = NULL;
   g_mutex_lock(&events->lock);

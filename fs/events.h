@@ -1,7 +1,7 @@
 /* events.h - the latest acknowledged changes as text, one line each: what .quorumfs/events reads.
  *
  *     TIMESTAMP put|attr|mkdir|symlink|mknod|delete KEY
- *     TIMESTAMP rename KEY<TAB>NEW-KEY
+ *     TIMESTAMP rename|link KEY<TAB>NEW-KEY
  *
  * Keys are escaped so that a change is one line (qfs_events_escape); the root is ".".
  *
@@ -33,6 +33,8 @@ QfsEvents *qfs_events_new(gsize bytes_max, QfsEventsWake wake, gpointer user_dat
 void qfs_events_free(QfsEvents *events); /* accepts NULL; after its readers were closed */
 
 void qfs_events_add(QfsEvents *events, const QfsChange *change);
+/* The same of something that has this name, instead of the record's key; and this former one. */
+void qfs_events_add_as(QfsEvents *events, const QfsChange *change, const char *key, const char *former_key);
 guint64 qfs_events_size(QfsEvents *events); /* bytes of all lines so far */
 
 QfsEventsReader *qfs_events_open(QfsEvents *events);

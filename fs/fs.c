@@ -2,6 +2,7 @@
 #include "fs/atime.h"
 #include "fs/handle.h"
 #include "fs/move.h"
+#include "fs/names.h"
 #include "fs/notify.h"
 
 #include <fcntl.h>
@@ -292,6 +293,7 @@ static struct fuse_session *session_new(const QfsFsConfig *config, QfsFs *fs) {
   qfs_ops_file_init(&ops);
   qfs_ops_space_init(&ops);
   qfs_ops_name_init(&ops);
+  qfs_ops_link_init(&ops);
   qfs_ops_dir_init(&ops);
   qfs_ops_attr_init(&ops);
   qfs_ops_xattr_init(&ops);
@@ -346,6 +348,7 @@ QfsFs *qfs_fs_mount(const QfsFsConfig *config, GError **error) {
   fs->session = qfs_session_new(fs);
   fs->control = qfs_control_new(fs->engine, qfs_fs_key_changed, fs);
   qfs_control_on_wake(fs->control, poll_wake);
+  qfs_control_on_names(fs->control, qfs_names_known);
   load_root(fs);
   remove_orphans(fs);
   if (fuse_session_mount(fs->se, fs->mountpoint) != 0) {

@@ -73,6 +73,7 @@ struct QfsFs {
   GMutex lock;
   GHashTable *by_ino;    /* lock: fuse_ino_t -> QfsInode */
   GHashTable *by_key;    /* lock: key -> QfsInode that has that name now */
+  GHashTable *by_link;   /* lock: name -> QfsInode with a key of its own to which it leads: names.h */
   GHashTable *by_st_ino; /* lock: st_ino -> QfsInode, so that no two known inodes share one */
   guint64 next_ino;      /* lock */
   guint64 next_orphan;   /* lock */
@@ -133,6 +134,7 @@ void qfs_ops_open_init(struct fuse_lowlevel_ops *ops);
 void qfs_ops_file_init(struct fuse_lowlevel_ops *ops);
 void qfs_ops_space_init(struct fuse_lowlevel_ops *ops);
 void qfs_ops_name_init(struct fuse_lowlevel_ops *ops);
+void qfs_ops_link_init(struct fuse_lowlevel_ops *ops);
 void qfs_ops_dir_init(struct fuse_lowlevel_ops *ops);
 void qfs_ops_attr_init(struct fuse_lowlevel_ops *ops);
 void qfs_ops_xattr_init(struct fuse_lowlevel_ops *ops);

@@ -82,10 +82,6 @@ char *qfs_inode_abandoned_locked(QfsFs *fs, QfsInode *inode) {
 static void finish_unlock(QfsFs *fs, QfsHandle *handle, GSList *pins) {
   QfsInode *inode = handle->inode;
   g_queue_unlink(&inode->handles, &handle->link);
-  if (g_queue_is_empty(&inode->handles) && inode->object_pinned) {
-    inode->object_pinned = FALSE;
-    pins = g_slist_prepend(pins, qfs_record_ref(inode->record));
-  }
   char *orphan = qfs_inode_abandoned_locked(fs, inode);
   qfs_inode_trim_locked(inode);
   GSList *woken = qfs_inode_wake_locked(inode);

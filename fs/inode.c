@@ -2,6 +2,7 @@
 #include "fs/inode.h"
 #include "fs/acl.h"
 #include "fs/handle.h"
+#include "fs/names.h"
 
 #include <string.h>
 
@@ -30,7 +31,9 @@ static guint64 free_number_locked(QfsFs *fs, const char *key, gint64 birth_ns) {
 }
 
 guint64 qfs_inode_number_locked(QfsFs *fs, const QfsRecord *record) {
-  QfsInode *inode = g_hash_table_lookup(fs->by_key, record->key);
+  QfsInode *inode = qfs_record_is_link(record) ? qfs_names_of_link_locked(fs, record) : NULL;
+  if (inode == NULL)
+    inode = qfs_inode_by_key_locked(fs, record->key);
   if (inode != NULL)
     return inode->st_ino;
   return free_number_locked(fs, record->key, record->attr.btime_ns);
@@ -72,6 +75,7 @@ void qfs_inode_table_init(QfsFs *fs) {
   fs->by_ino = g_hash_table_new(g_direct_hash, g_direct_equal);
   fs->by_st_ino = g_hash_table_new(g_direct_hash, g_direct_equal);
   fs->by_key = g_hash_table_new(g_str_hash, g_str_equal);
+  qfs_names_init(fs);
   g_queue_init(&fs->dirty_dirs);
   fs->next_ino = FUSE_ROOT_ID + 1;
   fs->root = inode_new_locked(fs, "", FUSE_ROOT_ID, FUSE_ROOT_ID);
@@ -87,7 +91,8 @@ void qfs_inode_table_init(QfsFs *fs) {
 
 static void inode_free(QfsInode *inode) {
   g_assert(g_queue_is_empty(&inode->parked) && g_queue_is_empty(&inode->handles));
-  g_assert(!inode->object_pinned && inode->parent == NULL);
+  g_assert(inode->parent == NULL);
+  g_clear_pointer(&inode->links, g_hash_table_unref);
   qfs_record_unref(inode->record);
   g_clear_pointer(&inode->xattrs, g_bytes_unref);
   g_free(inode->key);
@@ -103,6 +108,7 @@ void qfs_inode_table_free(QfsFs *fs) {
   g_hash_table_unref(fs->by_ino);
   g_hash_table_unref(fs->by_st_ino);
   g_hash_table_unref(fs->by_key);
+  qfs_names_free(fs);
 }
 
 QfsInode *qfs_inode_ref_locked(QfsInode *inode) {
@@ -120,6 +126,7 @@ void qfs_inode_unref_locked(QfsFs *fs, QfsInode *inode) {
   g_hash_table_remove(fs->by_st_ino, number_key(inode->st_ino));
   if (inode->named)
     g_hash_table_remove(fs->by_key, inode->key);
+  qfs_inode_drop_links_locked(fs, inode);
   inode_free(inode);
 }
 
@@ -155,7 +162,8 @@ void qfs_inode_forget(QfsFs *fs, fuse_ino_t ino, guint64 nlookup) {
 }
 
 QfsInode *qfs_inode_by_key_locked(QfsFs *fs, const char *key) {
-  return g_hash_table_lookup(fs->by_key, key);
+  QfsInode *inode = g_hash_table_lookup(fs->by_key, key);
+  return inode != NULL ? inode : g_hash_table_lookup(fs->by_link, key);
 }
 
 QfsInode *qfs_inode_of_record_locked(QfsFs *fs, QfsRecord *record, QfsKnown known, guint64 doubts,
@@ -347,6 +355,7 @@ void qfs_inode_unname_locked(QfsFs *fs, QfsInode *inode, char *key) {
     qfs_inode_child_changed_locked(fs, inode->key);
     g_hash_table_remove(fs->by_key, inode->key);
   }
+  qfs_inode_drop_links_locked(fs, inode);
   inode->named = FALSE;
   g_free(inode->key);
   inode->key = key;
@@ -357,17 +366,10 @@ void qfs_inode_rename_locked(QfsFs *fs, QfsInode *inode, const char *key) {
   QfsInode *old = g_hash_table_lookup(fs->by_key, key);
   if (old != NULL)
     qfs_inode_unname_locked(fs, old, NULL);
+  qfs_names_drop_link_locked(fs, key);
   inode->named = TRUE;
   g_hash_table_replace(fs->by_key, inode->key, inode);
   qfs_inode_child_changed_locked(fs, inode->key);
-}
-
-void qfs_inode_exchange_locked(QfsFs *fs, QfsInode *a, QfsInode *b) {
-  g_autofree char *a_key = g_strdup(a->key), *b_key = g_strdup(b->key);
-  qfs_inode_unname_locked(fs, a, NULL);
-  qfs_inode_unname_locked(fs, b, NULL);
-  qfs_inode_rename_locked(fs, a, b_key);
-  qfs_inode_rename_locked(fs, b, a_key);
 }
 
 void qfs_inode_settle_pending_locked(QfsFs *fs, QfsInode *inode) {
@@ -480,7 +482,7 @@ static void fill_control(QfsFs *fs, const QfsInode *inode, struct stat *st) {
 gboolean qfs_inode_attr_locked(QfsFs *fs, QfsInode *inode, struct stat *st) {
   memset(st, 0, sizeof *st);
   st->st_ino = inode->st_ino;
-  st->st_nlink = inode->named ? 1 : 0; /* directories too: 1 says "links are not counted" */
+  st->st_nlink = qfs_inode_nlink_locked(inode);
   st->st_blksize = QFS_MAX_WRITE;
   if (inode->control && !inode->replica) {
     fill_control(fs, inode, st);

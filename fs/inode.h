@@ -5,10 +5,10 @@
  * (handle.h), replies.
  *
  * Invariants
- *   I1. At most one inode has a given key as its name; one that lost its name (unlink, rename
- *       over it) is not in by_key. It stays usable through its handles: under "/orphan/N" after
- *       unlink, from the pinned last record after a rename over it (key NULL: reads go on,
- *       writes fail with ESTALE).
+ *   I1. At most one inode has a given key as its name; one that lost its last name (unlink, rename
+ *       over it) is not in by_key. It stays usable through its handles, under "/orphan/N". If
+ *       it was lost behind the kernel's back its key is NULL: reads go on from the last record,
+ *       writes fail with ESTALE. Files with several names: names.h.
  *   I2. `record` is an acknowledged version, never one in flight: size and times change after W
  *       acknowledgements. It only moves to newer versions while `known` says so.
  *   I3. The nodeid is a counter, never used twice. st_ino is made from the birth time and kept
@@ -43,6 +43,7 @@ struct QfsInode {
   guint refs; /* handles, calls, table entries of others; one for nlookup > 0 */
   guint64 nlookup;
   char *key;      /* NULL: I1 */
+  GHashTable *links; /* names.h: set of names that lead to it, besides its key; NULL: none */
   gboolean named; /* in by_key */
   QfsRecord *record;
   QfsKnown known;
@@ -64,7 +65,6 @@ struct QfsInode {
   gint64 contended_until_us; /* until then readers are direct (handle.h) */
   GQueue openers;         /* of QfsCall: opens that wait for handles or for each other, by arrival
                              (handle.h) */
-  gboolean object_pinned; /* I1: the last record's chunks are kept for the open handles */
 
   guint64 pages_of;    /* version that every cached page belongs to; 0: unknown */
   guint64 fills;       /* READs that may have put pages into the cache; pages.h P1, P2 */
@@ -89,7 +89,7 @@ void qfs_inode_unref_locked(QfsFs *fs, QfsInode *inode); /* accepts NULL */
 void qfs_inode_unref(QfsFs *fs, QfsInode *inode);        /* accepts NULL */
 void qfs_inode_forget(QfsFs *fs, fuse_ino_t ino, guint64 nlookup);
 
-/* The inode that has this name, or NULL; not referenced. */
+/* The inode that has this name, as its key or as a link, or NULL; not referenced. */
 QfsInode *qfs_inode_by_key_locked(QfsFs *fs, const char *key);
 /* The inode of an existing record: found or made, and told what the record says (I2). `doubts` is
  * fs->doubts as it was when the record was asked for. keep: it is about to be opened, its bytes are
@@ -119,8 +119,6 @@ void qfs_inode_doubt_locked(QfsFs *fs, QfsInode *inode);
 
 /* The name is gone; key becomes `key` (taken over, may be NULL). */
 void qfs_inode_unname_locked(QfsFs *fs, QfsInode *inode, char *key);
-/* Each takes the other's name. Both are named. */
-void qfs_inode_exchange_locked(QfsFs *fs, QfsInode *a, QfsInode *b);
 void qfs_inode_rename_locked(QfsFs *fs, QfsInode *inode, const char *key);
 /* The file was published or given up (I5). */
 void qfs_inode_settle_pending_locked(QfsFs *fs, QfsInode *inode);

@@ -1,5 +1,6 @@
 /* notify.c - see notify.h. Thread-safe: one lock per queue, a leaf. */
 #include "fs/notify.h"
+#include "fs/names.h"
 #include "fs/pages.h"
 
 #include <string.h>
@@ -213,14 +214,16 @@ static void forget_name_locked(QfsFs *fs, const char *key, gboolean gentle) {
 
 void qfs_fs_key_changed(const char *key, gpointer data) {
   QfsFs *fs = data;
-  if (fs == NULL || *key == '/')
+  gboolean own = *key == '/'; /* the file's, of a file with several names */
+  if (fs == NULL || (own && qfs_key_below(QFS_LINK_DIR, key) == NULL))
     return;
   GSList *pins = NULL;
   g_mutex_lock(&fs->lock);
   fs->doubts++;
   QfsInode *inode = qfs_inode_by_key_locked(fs, key);
   gboolean gentle = inode != NULL && qfs_inode_is_dir(inode);
-  forget_name_locked(fs, key, gentle);
+  if (!own)
+    forget_name_locked(fs, key, gentle);
   if (inode != NULL) {
     inode->known = QFS_KNOWN_NOTHING;
     inode->changes++;
@@ -229,6 +232,7 @@ void qfs_fs_key_changed(const char *key, gpointer data) {
       qfs_inode_settle_pending_locked(fs, inode);
     pins = qfs_inode_unpin_all_locked(inode, NULL);
     qfs_pages_drop_locked(fs, inode, NULL, NULL);
+    qfs_names_drop_link_locked(fs, key); /* it may not be a link any more */
   }
   g_mutex_unlock(&fs->lock);
   qfs_fs_drop_pins(fs, pins);

@@ -6,6 +6,7 @@
 #include "fs/acl.h"
 #include "fs/atime.h"
 #include "fs/handle.h"
+#include "fs/names.h"
 #include "fs/ops_control.h"
 
 #include <string.h>
@@ -40,7 +41,7 @@ static void lookup_done(QfsCall *call, QfsRequest *request) {
     QfsInode *inode = qfs_inode_by_key_locked(fs, request->key);
     gboolean pending = inode != NULL && inode->pending;
     if (inode != NULL && !pending && inode->mutations == 0 && call->doubts == fs->doubts)
-      qfs_inode_unname_locked(fs, inode, NULL); /* deleted behind the kernel's back */
+      qfs_inode_lose_name_locked(fs, inode, request->key); /* deleted behind the kernel's back */
     g_mutex_unlock(&fs->lock);
     if (pending && call->attempts++ < 8)
       qfs_call_run(call);
@@ -54,8 +55,12 @@ static void lookup_done(QfsCall *call, QfsRequest *request) {
   }
   struct fuse_entry_param entry;
   g_mutex_lock(&fs->lock);
-  QfsInode *inode =
-      qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts, FALSE);
+  if (qfs_names_outran_locked(fs, request->key, request->record) && call->attempts++ < 8) {
+    g_mutex_unlock(&fs->lock);
+    qfs_call_run(call);
+    return;
+  }
+  QfsInode *inode = qfs_names_inode_locked(fs, request->key, request->record, call->doubts, FALSE);
   qfs_inode_entry_locked(fs, inode, &entry);
   qfs_inode_unref_locked(fs, inode);
   g_mutex_unlock(&fs->lock);

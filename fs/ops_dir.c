@@ -14,6 +14,7 @@
  */
 #include "fs/atime.h"
 #include "fs/handle.h"
+#include "fs/names.h"
 #include "fs/ops_control.h"
 
 #include <string.h>
@@ -178,19 +179,24 @@ static void fill_entry(QfsFs *fs, QfsDirHandle *dir, QfsRecord *record, gboolean
   g_mutex_lock(&fs->lock);
   QfsInode *known = qfs_inode_by_key_locked(fs, record->key);
   gboolean current = dir->changes == dir->inode->changes && dir->doubts == fs->doubts;
+  if (known == NULL && current && link && !dir->inode->control && qfs_record_is_link(record)) {
+    known = qfs_names_of_link_locked(fs, record);
+    if (known != NULL)
+      qfs_inode_add_link_locked(fs, known, record->key);
+  }
   memset(entry, 0, sizeof *entry);
   entry->attr.st_ino = known != NULL ? known->st_ino : qfs_inode_number_locked(fs, record);
   entry->attr.st_mode = record->attr.mode;
   if (record->kind == QFS_KIND_DIRECTORY)
     entry->attr.st_mode = S_IFDIR | (record->attr.mode & 07777);
-  else if (record->kind == QFS_KIND_SYMLINK)
+  else if (record->kind == QFS_KIND_SYMLINK || (record->kind == QFS_KIND_LINK && dir->inode->control))
     entry->attr.st_mode = S_IFLNK | 0777;
   else if (record->kind == QFS_KIND_VALUE)
     entry->attr.st_mode = S_IFREG | (record->attr.mode & 07777);
   if (link && !dir->inode->control) {
     if (known != NULL && (known->pending || known->known != QFS_KNOWN_NOTHING)) {
       qfs_inode_entry_locked(fs, known, entry);
-    } else if (current) {
+    } else if (current && !qfs_record_is_link(record)) {
       QfsInode *inode = qfs_inode_of_record_locked(fs, record, QFS_KNOWN_ATTRS, dir->doubts, FALSE);
       qfs_inode_entry_locked(fs, inode, entry);
       qfs_inode_unref_locked(fs, inode);

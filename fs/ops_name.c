@@ -1,15 +1,13 @@
-/* ops_name.c - names: mkdir, mknod, symlink, unlink, rmdir, rename.
+/* ops_name.c - names: mkdir, mknod, symlink, unlink, rmdir, rename; link: ops_link.c.
  *
- * What loses its last name while it is open stays readable and, after unlink, writable: unlink
- * moves its record to a hidden key "/orphan/N", removed at the last release (or the next mount). A
- * file that another one was renamed over can't be moved first, or readers would miss the name for
- * a moment: its last version stays pinned and readable for its open handles, and writes to it fail
- * with ESTALE.
+ * What loses its last name while it is open, be it by unlink or by a rename over it, stays readable and writable: in the
+ * same step its record goes to a hidden key "/orphan/N", removed at the last release (or the next mount).
  */
 #include "fs/handle.h"
+#include "fs/move.h"
+#include "fs/names.h"
 #include "fs/notify.h"
 #include "fs/ops_control.h"
-#include "fs/move.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -106,16 +104,16 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
   make(req, parent, name, S_IFLNK | 0777, 0, target);
 }
 
-static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name) {
-  fuse_reply_err(req, EPERM);
-}
-
 /* --- removing --- */
+
+/* Where the file goes that loses its last name while it is open. */
+static char *orphan_name_locked(QfsFs *fs) {
+  return g_strdup_printf(QFS_ORPHAN_DIR "/%016" G_GINT64_MODIFIER "x", fs->next_orphan++);
+}
 
 static void remove_done(QfsCall *call, QfsRequest *request) {
   QfsFs *fs = call->fs;
   QfsInode *inode = call->inode;
-  gboolean orphaned = request->type == QFS_REQUEST_RENAME;
   char *orphan = NULL;
   GSList *woken = NULL;
   g_mutex_lock(&fs->lock);
@@ -124,7 +122,7 @@ static void remove_done(QfsCall *call, QfsRequest *request) {
   if (inode != NULL) {
     inode->blocked--;
     if (request->status == QFS_OK && inode->named)
-      qfs_inode_unname_locked(fs, inode, orphaned ? g_strdup(request->key2) : NULL);
+      qfs_inode_name_taken_locked(fs, inode, request->key, request->keep, request->record, call->doubts);
     qfs_inode_mutated_locked(fs, inode, request, call->doubts);
     orphan = qfs_inode_abandoned_locked(fs, inode);
     woken = qfs_inode_wake_locked(inode);
@@ -137,38 +135,26 @@ static void remove_done(QfsCall *call, QfsRequest *request) {
 
 static void run_remove(QfsCall *call) {
   QfsFs *fs = call->fs;
-  gboolean directory = call->flags == QFS_REMOVE_DIRECTORY;
-  char *key = NULL;
+  g_autofree char *key = NULL;
   g_mutex_lock(&fs->lock);
   int error = qfs_inode_child_key_locked(call->dir, call->name, &key);
   QfsInode *inode = error == 0 ? qfs_inode_by_key_locked(fs, key) : NULL;
   if (error == 0 && inode != NULL && inode->pending_children > 0)
     error = ENOTEMPTY;
+  if (error == 0 && call->holding && inode != call->inode)
+    error = ESTALE; /* removed behind the kernel's back */
   if (error != 0) {
     g_mutex_unlock(&fs->lock);
-    g_free(key);
     qfs_call_reply_errno(call, error);
     return;
   }
-  if (inode != NULL && qfs_call_settle_first_unlock(call, inode, TRUE)) {
-    g_free(key);
+  if (inode != NULL && ((!call->holding && qfs_call_settle_first_unlock(call, inode, TRUE)) ||
+                        qfs_call_hold_unlock(call, inode, NULL)))
     return;
-  }
-  QfsRequest *request;
-  if (inode != NULL && !g_queue_is_empty(&inode->handles)) {
-    request = qfs_request_new(QFS_REQUEST_RENAME, NULL, NULL, NULL);
-    request->key2 =
-        g_strdup_printf(QFS_ORPHAN_DIR "/%016" G_GINT64_MODIFIER "x", fs->next_orphan++);
-  } else {
-    request = qfs_request_new(QFS_REQUEST_REMOVE, NULL, NULL, NULL);
-    request->flags = call->flags | QFS_REMOVE_MUST_EXIST;
-  }
-  g_assert(!directory || request->type == QFS_REQUEST_REMOVE);
-  request->key = key;
-  if (inode != NULL) {
-    call->inode = qfs_inode_ref_locked(inode);
-    inode->blocked++;
-  }
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_REMOVE, key, NULL, NULL);
+  request->flags = call->flags | QFS_REMOVE_MUST_EXIST;
+  if (inode != NULL && !g_queue_is_empty(&inode->handles))
+    request->keep = orphan_name_locked(fs);
   qfs_call_submit_mutation_unlock(call, inode, request, remove_done);
 }
 
@@ -193,49 +179,41 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name) {
 
 /* --- rename --- */
 
-/* The target's last version, for the handles that it has open. Lock held. Its pin was taken before.
- */
-static void bury_locked(QfsCall *call, QfsInode *target, QfsRecord *replaced) {
-  QfsFs *fs = call->fs;
-  if (replaced != NULL && qfs_record_exists(replaced)) {
-    qfs_record_unref(target->record);
-    target->record = qfs_record_ref(replaced);
-    target->known = QFS_KNOWN_ALL;
-  }
-  qfs_inode_unname_locked(fs, target, NULL);
-  qfs_inode_clear_debts_locked(target);
-}
-
 static gboolean is_tree(const QfsCall *call) {
   return qfs_inode_is_dir(call->inode) ||
          ((call->flags & QFS_RENAME_EXCHANGE) != 0 && call->target != NULL && qfs_inode_is_dir(call->target));
+}
+
+/* The names after a rename. Lock held. */
+static void renamed_locked(QfsCall *call, const QfsRequest *request) {
+  QfsFs *fs = call->fs;
+  QfsInode *source = call->inode, *target = call->target;
+  qfs_inode_touch_dir_locked(fs, call->dir, request->now_ns);
+  qfs_inode_touch_dir_locked(fs, call->dir2, request->now_ns);
+  if (!(call->flags & QFS_RENAME_EXCHANGE)) {
+    if (target != NULL && target->named)
+      qfs_inode_name_taken_locked(fs, target, request->key2, request->keep, request->replaced, call->doubts);
+    qfs_inode_lose_name_locked(fs, source, request->key);
+    qfs_inode_take_name_locked(fs, source, request->key2);
+  } else if (target->named && source->named) {
+    qfs_inode_lose_name_locked(fs, source, request->key);
+    qfs_inode_lose_name_locked(fs, target, request->key2);
+    qfs_inode_take_name_locked(fs, source, request->key2);
+    qfs_inode_take_name_locked(fs, target, request->key);
+    if (request->replaced != NULL)
+      qfs_inode_learn_locked(fs, target, request->replaced, QFS_KNOWN_ALL, call->doubts);
+  }
 }
 
 static void rename_done(QfsCall *call, QfsRequest *request) {
   QfsFs *fs = call->fs;
   QfsInode *source = call->inode;
   QfsInode *target = call->target;
-  const gboolean exchange = (call->flags & QFS_RENAME_EXCHANGE) != 0;
-  GSList *woken = NULL, *woken2 = NULL, *held = NULL;
+  char *orphan = NULL;
+  GSList *woken = NULL, *held = NULL;
   g_mutex_lock(&fs->lock);
-  if (request->status == QFS_OK) {
-    qfs_inode_touch_dir_locked(fs, call->dir, request->now_ns);
-    qfs_inode_touch_dir_locked(fs, call->dir2, request->now_ns);
-    if (target != NULL && !exchange) {
-      bury_locked(call, target, request->replaced);
-      if (call->pin != NULL && !g_queue_is_empty(&target->handles) && target->record != NULL &&
-          qfs_object_equal(target->record->object, call->pin->object)) {
-        target->object_pinned = TRUE; /* the call's pin becomes the inode's */
-        g_clear_pointer(&call->pin, qfs_record_unref);
-      }
-    }
-    if (!exchange)
-      qfs_inode_rename_locked(fs, source, request->key2);
-    else if (target->named && source->named)
-      qfs_inode_exchange_locked(fs, source, target);
-    if (exchange)
-      qfs_inode_learn_locked(fs, target, request->replaced, QFS_KNOWN_ALL, call->doubts);
-  }
+  if (request->status == QFS_OK)
+    renamed_locked(call, request);
   if (is_tree(call))
     held = qfs_move_end_locked(fs, source, request->status == QFS_OK);
   source->blocked--;
@@ -245,38 +223,14 @@ static void rename_done(QfsCall *call, QfsRequest *request) {
     target->blocked--;
     if (request->status != QFS_OK)
       qfs_inode_doubt_locked(fs, target);
-    woken2 = qfs_inode_wake_locked(target);
+    orphan = qfs_inode_abandoned_locked(fs, target);
+    woken = g_slist_concat(woken, qfs_inode_wake_locked(target));
   }
   g_mutex_unlock(&fs->lock);
   qfs_move_send(fs, held);
+  qfs_handle_remove_orphan(fs, orphan);
   qfs_call_reply_status(call, "rename", request->status);
   qfs_calls_run(woken);
-  qfs_calls_run(woken2);
-}
-
-static void run_rename(QfsCall *call);
-
-/* An open target: its version must not change any more, and its chunks must stay. Lock held. TRUE:
- * released, the call runs again. */
-static gboolean keep_target_unlock(QfsCall *call, QfsInode *target) {
-  QfsFs *fs = call->fs;
-  if (g_queue_is_empty(&target->handles))
-    return FALSE;
-  if (target->mutations > 0) {
-    qfs_call_park_locked(call, target, 0);
-    g_mutex_unlock(&fs->lock);
-    return TRUE;
-  }
-  if (target->record == NULL || call->pin == target->record)
-    return FALSE;
-  QfsRecord *old = call->pin;
-  call->pin = qfs_record_ref(target->record);
-  g_mutex_unlock(&fs->lock);
-  qfs_engine_pin(fs->engine, call->pin->object);
-  if (old != NULL)
-    qfs_fs_drop_pins(fs, g_slist_prepend(NULL, old));
-  run_rename(call);
-  return TRUE;
 }
 
 /* Source and target as they are now, or the errno. Lock held. */
@@ -290,7 +244,7 @@ static int rename_inodes_locked(QfsCall *call, char **key, char **key2, QfsInode
     return error;
   *source = qfs_inode_by_key_locked(fs, *key);
   *target = qfs_inode_by_key_locked(fs, *key2);
-  if (*source == NULL)
+  if (*source == NULL || (call->holding && (*source != call->inode || *target != call->target)))
     return ESTALE; /* the kernel names what it looked up */
   if (*target == *source)
     return 0;
@@ -301,36 +255,36 @@ static int rename_inodes_locked(QfsCall *call, char **key, char **key2, QfsInode
   return 0;
 }
 
+/* TRUE: released, the call is parked or answered. */
+static gboolean settle_names_unlock(QfsCall *call, const char *key, const char *key2, QfsInode *source, QfsInode *target) {
+  QfsFs *fs = call->fs;
+  return qfs_call_settle_first_unlock(call, qfs_move_pending_locked(fs, key), TRUE) ||
+         qfs_call_settle_first_unlock(call, qfs_move_pending_locked(fs, key2), TRUE) ||
+         (!call->holding && (qfs_call_settle_first_unlock(call, source, TRUE) ||
+                             qfs_call_settle_first_unlock(call, target, TRUE)));
+}
+
 static void run_rename(QfsCall *call) {
   QfsFs *fs = call->fs;
-  char *key = NULL, *key2 = NULL;
+  g_autofree char *key = NULL, *key2 = NULL;
   QfsInode *source = NULL, *target = NULL;
   g_mutex_lock(&fs->lock);
   int error = rename_inodes_locked(call, &key, &key2, &source, &target);
   if (error != 0 || source == target) {
     g_mutex_unlock(&fs->lock);
     qfs_call_reply_errno(call, error);
-  } else if (!qfs_call_settle_first_unlock(call, qfs_move_pending_locked(fs, key), TRUE) &&
-             !qfs_call_settle_first_unlock(call, qfs_move_pending_locked(fs, key2), TRUE) &&
-             !qfs_call_settle_first_unlock(call, source, TRUE) &&
-             !qfs_call_settle_first_unlock(call, target, TRUE) &&
-             (target == NULL || (call->flags & QFS_RENAME_EXCHANGE) || !keep_target_unlock(call, target))) {
-    QfsRequest *request = qfs_request_new(QFS_REQUEST_RENAME, NULL, NULL, NULL);
-    request->key = g_steal_pointer(&key);
-    request->key2 = g_steal_pointer(&key2);
-    request->flags = call->flags;
-    call->inode = qfs_inode_ref_locked(source);
-    source->blocked++;
-    if (target != NULL) {
-      call->target = qfs_inode_ref_locked(target);
-      target->blocked++;
-    }
-    if (is_tree(call))
-      qfs_move_begin_locked(fs, source, request->key, request->key2, (call->flags & QFS_RENAME_EXCHANGE) != 0);
-    qfs_call_submit_mutation_unlock(call, source, request, rename_done);
+    return;
   }
-  g_free(key);
-  g_free(key2);
+  if (settle_names_unlock(call, key, key2, source, target) || qfs_call_hold_unlock(call, source, target))
+    return;
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_RENAME, key, NULL, NULL);
+  request->key2 = g_steal_pointer(&key2);
+  request->flags = call->flags;
+  if (target != NULL && !(call->flags & QFS_RENAME_EXCHANGE) && !g_queue_is_empty(&target->handles))
+    request->keep = orphan_name_locked(fs);
+  if (is_tree(call))
+    qfs_move_begin_locked(fs, source, request->key, request->key2, (call->flags & QFS_RENAME_EXCHANGE) != 0);
+  qfs_call_submit_mutation_unlock(call, source, request, rename_done);
 }
 
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
@@ -353,7 +307,6 @@ void qfs_ops_name_init(struct fuse_lowlevel_ops *ops) {
   ops->mknod = op_mknod;
   ops->mkdir = op_mkdir;
   ops->symlink = op_symlink;
-  ops->link = op_link;
   ops->unlink = op_unlink;
   ops->rmdir = op_rmdir;
   ops->rename = op_rename;

@@ -1,6 +1,7 @@
 /* ops_open.c - create, open, release: how a file's handle comes to be and what it owes (handle.h).
  */
 #include "fs/atime.h"
+#include "fs/names.h"
 #include "fs/ops_control.h"
 #include "fs/pages.h"
 
@@ -337,7 +338,12 @@ static void create_found(QfsCall *call, QfsRequest *request) {
     return;
   }
   g_mutex_lock(&fs->lock);
-  call->inode = qfs_inode_of_record_locked(fs, request->record, QFS_KNOWN_ALL, call->doubts, TRUE);
+  if (qfs_names_outran_locked(fs, request->key, request->record) && call->attempts++ < 8) {
+    g_mutex_unlock(&fs->lock);
+    run_create(call);
+    return;
+  }
+  call->inode = qfs_names_inode_locked(fs, request->key, request->record, call->doubts, TRUE);
   gboolean file = S_ISREG(call->inode->mode);
   g_mutex_unlock(&fs->lock);
   call->run = run_open;
