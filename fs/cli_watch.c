@@ -159,7 +159,7 @@ int cli_watch(int argc, char **argv) {
       .summary =
           "Waits, and prints changes of PATH and of everything below it, one line each, as they are acknowledged:\n"
           "  TIMESTAMP put|attr|mkdir|symlink|mknod|delete KEY\n"
-          "  TIMESTAMP rename KEY<tab>NEW-KEY\n"
+          "  TIMESTAMP rename|link KEY<tab>NEW-KEY\n"
           "Keys are relative to the mount; backslash and control characters are escaped as printf %b undoes it.\n"
           "'0 lost N': the reader of the output was too slow, and N changes of the store are missing here.\n"
           "Exit status: 0 after N changes, 1 the store was unmounted or cannot be watched, 2 wrong usage.",
