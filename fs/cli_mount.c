@@ -28,6 +28,7 @@ static const char description[] =
     "  tombstone_grace=SECONDS\n"
     "                        how long deletes are remembered at least (default: 86400)\n"
     "  scrub_period=SECONDS  how often everything is read and compared (default: 86400; 0: never)\n"
+    "  cached_names=N        files that the kernel may keep known at once (default: 131072)\n"
     "  ephemeral             a store in a temporary directory, deleted at unmount\n"
     "  faults                allow fault injection\n"
     "  engine=embedded       the engine\n"

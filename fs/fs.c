@@ -1,5 +1,6 @@
 /* fs.c - see fs.h: mounting, unmounting, and what all operations share. */
 #include "fs/atime.h"
+#include "fs/crowd.h"
 #include "fs/handle.h"
 #include "fs/move.h"
 #include "fs/names.h"
@@ -317,6 +318,7 @@ QfsFs *qfs_fs_mount(const QfsFsConfig *config, GError **error) {
   QfsFs *fs = g_new0(QfsFs, 1);
   fs->engine = config->engine;
   fs->threads = config->threads > 0 ? config->threads : 3;
+  fs->cached_names = config->cached_names > 0 ? config->cached_names : QFS_CACHED_NAMES_DEFAULT;
   fs->uid = config->uid;
   fs->gid = config->gid;
   fs->ready = config->ready;

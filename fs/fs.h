@@ -31,6 +31,7 @@ typedef struct {
   gboolean noatime, nodiratime; /* times of last reading are not kept: at all, of directories (atime.h) */
   gboolean debug;     /* libfuse prints every request */
   guint threads;      /* session threads; 0: 3 */
+  guint cached_names; /* files that the kernel may know at once (crowd.h); 0: the default */
   uid_t uid;          /* owner of the root directory when it has to be created */
   gid_t gid;
   const char *const *fuse_options; /* NULL-terminated values for libfuse's -o ("noexec",

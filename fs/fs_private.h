@@ -85,6 +85,8 @@ struct QfsFs {
   guint64 moves_done;   /* lock: how many succeeded */
   GSList *held;         /* lock: of QfsRequest: wait for the end of moves */
   GQueue dirty_dirs; /* lock: directories whose times are not yet stored; each holds a reference */
+  GQueue crowd;         /* lock: of QfsInode: files that the kernel knows, by age (crowd.h) */
+  guint cached_names;   /* constant: how many of them it may know */
   gboolean flush_armed; /* lock: the timer that stores them runs */
   gboolean root_stored; /* lock */
   GQueue read_inodes;   /* lock: of QfsInode whose atime is not yet stored (atime.h); each holds a reference */

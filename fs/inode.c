@@ -1,6 +1,7 @@
 /* inode.c - see inode.h. Thread-safe by fs->lock, as named. */
 #include "fs/inode.h"
 #include "fs/acl.h"
+#include "fs/crowd.h"
 #include "fs/handle.h"
 #include "fs/names.h"
 
@@ -77,6 +78,7 @@ void qfs_inode_table_init(QfsFs *fs) {
   fs->by_key = g_hash_table_new(g_str_hash, g_str_equal);
   qfs_names_init(fs);
   g_queue_init(&fs->dirty_dirs);
+  g_queue_init(&fs->crowd);
   fs->next_ino = FUSE_ROOT_ID + 1;
   fs->root = inode_new_locked(fs, "", FUSE_ROOT_ID, FUSE_ROOT_ID);
   fs->root->mode = S_IFDIR;
@@ -155,8 +157,10 @@ void qfs_inode_forget(QfsFs *fs, fuse_ino_t ino, guint64 nlookup) {
   QfsInode *inode = g_hash_table_lookup(fs->by_ino, number_key(ino));
   if (inode != NULL && inode->nlookup > 0) {
     inode->nlookup -= MIN(nlookup, inode->nlookup);
-    if (inode->nlookup == 0)
+    if (inode->nlookup == 0) {
+      qfs_crowd_remove_locked(fs, inode);
       qfs_inode_unref_locked(fs, inode);
+    }
   }
   g_mutex_unlock(&fs->lock);
 }
@@ -526,6 +530,6 @@ gboolean qfs_inode_entry_locked(QfsFs *fs, QfsInode *inode, struct fuse_entry_pa
   out_entry->attr_timeout = qfs_inode_attr_timeout_locked(inode);
   out_entry->entry_timeout = inode->control ? 0 : QFS_CACHE_SECONDS;
   if (inode->nlookup++ == 0)
-    qfs_inode_ref_locked(inode);
+    qfs_crowd_add_locked(fs, qfs_inode_ref_locked(inode));
   return TRUE;
 }

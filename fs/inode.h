@@ -55,6 +55,8 @@ struct QfsInode {
   QfsInode *parent;   /* I5 */
   GList pending_link; /* in fs->pending */
 
+  GList crowd_link; /* in fs->crowd (crowd.h); data is NULL: not */
+
   gint64 atime_ns;       /* later than the record's, and not yet stored (atime.h); 0: none */
   gboolean atime_queued; /* in fs->read_inodes */
 

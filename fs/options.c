@@ -127,6 +127,8 @@ static gboolean add_named(QfsOptions *options, const char *name, const char *val
     return parse_number(name, value, 0, G_MAXINT32, &engine->tombstone_grace_s, error);
   if (strcmp(name, "scrub_period") == 0)
     return parse_number(name, value, 0, G_MAXINT32, &engine->scrub_period_s, error);
+  if (strcmp(name, "cached_names") == 0)
+    return parse_number(name, value, 1, G_MAXINT32, &options->cached_names, error);
   if (strcmp(name, "engine") == 0) {
     if (strcmp(value, "embedded") == 0)
       return TRUE;
@@ -141,7 +143,7 @@ static gboolean add_named(QfsOptions *options, const char *name, const char *val
 
 static gboolean add_flag(QfsOptions *options, const char *name, GError **error) {
   static const char *const need_value[] = {"store",           "nodes",  "replicas", "timeout",
-                                           "tombstone_grace", "scrub_period", "engine", "fsname"};
+                                           "tombstone_grace", "scrub_period", "cached_names", "engine", "fsname"};
   if (strcmp(name, "sync") == 0)
     options->engine.sync = TRUE;
   else if (strcmp(name, "async") == 0)

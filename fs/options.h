@@ -25,6 +25,7 @@ G_BEGIN_DECLS
 
 typedef struct {
   QfsEngineConfig engine; /* nodes, replicas: 0 until given or settled; paths are owned */
+  guint cached_names;     /* 0: the default */
   gboolean ephemeral;     /* `engine.store` is chosen, made and removed by who mounts */
   gboolean allow_other;   /* allow_other or allow_root is among `fuse` */
   gboolean fsname_given;

@@ -1,7 +1,7 @@
 # bash completion for quorumfs                                             -*- shell-script -*-
 # Commands, options, mount options, node numbers and states; paths are completed as files.
 
-_quorumfs_mount_options='store= nodes= replicas= node1= sync async timeout= tombstone_grace= scrub_period= ephemeral
+_quorumfs_mount_options='store= nodes= replicas= node1= sync async timeout= tombstone_grace= scrub_period= cached_names= ephemeral
   faults engine=embedded allow_other allow_root auto_unmount ro rw noexec nosuid nodev noatime fsname='
 
 # The word under the cursor is the last in a list that is separated by commas.

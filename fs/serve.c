@@ -170,6 +170,7 @@ static gboolean mount_store(Serve *serve, GError **error) {
       .uid = geteuid(),
       .gid = getegid(),
       .fuse_options = fuse_options,
+      .cached_names = serve->options->cached_names,
       .noatime = qfs_options_has_fuse(serve->options, "noatime") || qfs_options_has_fuse(serve->options, "ro"),
       .nodiratime = qfs_options_has_fuse(serve->options, "nodiratime"),
       .ready = tell_ready,

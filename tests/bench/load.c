@@ -1,6 +1,6 @@
 /* load.c - fills a store that is not mounted with many small keys, over the engine itself.
  *
- *   load STORE NODES REPLICAS KEYS [SIZE]
+ *   load STORE NODES REPLICAS KEYS [SIZE [PER_DIRECTORY]]
  *
  * Makes the store if there is none; keys load/DDD/N of SIZE bytes (default 40), a thousand in each directory. As many
  * requests are under way as keeps the nodes' transactions full. The last line tells how long it took.
@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 
 #define UNDER_WAY_MAX 512
-#define KEYS_PER_DIRECTORY 1000
 
 typedef struct {
   pthread_mutex_t lock;
@@ -55,7 +54,7 @@ static void put(QfsEngine *engine, Load *load, const char *key, GBytes *value) {
 
 int main(int argc, char **argv) {
   if (argc < 5) {
-    g_printerr("usage: load STORE NODES REPLICAS KEYS [SIZE]\n");
+    g_printerr("usage: load STORE NODES REPLICAS KEYS [SIZE [PER_DIRECTORY]]\n");
     return 2;
   }
   g_autoptr(GError) error = NULL;
@@ -66,6 +65,7 @@ int main(int argc, char **argv) {
                             .tombstone_grace_s = 86400};
   const guint64 keys = g_ascii_strtoull(argv[4], NULL, 10);
   const gsize size = argc > 5 ? (gsize)atol(argv[5]) : 40;
+  const guint64 per_directory = argc > 6 ? MAX(g_ascii_strtoull(argv[6], NULL, 10), 1) : 1000;
   g_autofree char *text = g_malloc(size);
   memset(text, 'v', size);
   g_autoptr(GBytes) value = g_bytes_new(text, size);
@@ -79,7 +79,7 @@ int main(int argc, char **argv) {
   const gint64 started_us = g_get_monotonic_time();
   for (guint64 i = 0; i < keys; i++) {
     g_autofree char *key =
-        g_strdup_printf("load/%03" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT, i / KEYS_PER_DIRECTORY, i);
+        g_strdup_printf("load/%03" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT, i / per_directory, i);
     put(engine, &load, key, value);
     wait_until(&load, UNDER_WAY_MAX);
   }

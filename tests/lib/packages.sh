@@ -37,6 +37,11 @@ setfacl acl
 rsync rsync
 git git
 patch patch
+vim vim
+make make
+ar binutils
+cpio cpio
+perl perl
 python3 python3
 ps procps
 END

@@ -8,7 +8,8 @@ seeds=${EXERCISE_SEEDS:-12}
 seed=${SEED:-$((RANDOM * 32768 + RANDOM))}
 exercise=${QUORUMFS%/*}/tests/mount/exercise/exercise
 chmod 755 "$work"
-mount_store allow_other || exit 1
+# Under load a node may be slow; that is not what is tested here.
+mount_store allow_other,timeout=30000 || exit 1
 
 # report NAME: of what was run with its output in $work/NAME.
 report() {
@@ -39,7 +40,7 @@ if [ "$(id -u)" -eq 0 ]; then report user; else skip user "only root can become 
 # The daemon is another one each time; its process is noted for the trap that ends it.
 cat >"$work/remount" <<END
 #!/usr/bin/env bash
-"$QUORUMFS" umount "$mnt" && "$QUORUMFS" mount -o store="$store" "$mnt" >/dev/null || exit 1
+"$QUORUMFS" umount "$mnt" && "$QUORUMFS" mount -o store="$store",timeout=30000 "$mnt" >/dev/null || exit 1
 sed -n 's/^  "pid" : \([0-9]*\),*$/\1/p' "$mnt/.quorumfs/status.json" >>"$work/pids"
 END
 chmod 755 "$work/remount"

@@ -55,7 +55,7 @@ static void test_replicas_follow_nodes(void) {
 
 static void test_everything(void) {
   g_autoptr(QfsOptions) options = parse(
-      "store=/s,nodes=7,replicas=5,node2=/disk2/q,node7=/disk7,sync,timeout=100,tombstone_grace=0,scrub_period=60,"
+      "store=/s,nodes=7,replicas=5,node2=/disk2/q,node7=/disk7,sync,timeout=100,tombstone_grace=0,scrub_period=60,cached_names=7,"
       "faults,engine=embedded");
   g_assert_true(qfs_options_settle(options, NULL));
   g_assert_cmpstr(options->engine.store, ==, "/s");
@@ -69,6 +69,7 @@ static void test_everything(void) {
   g_assert_cmpuint(options->engine.timeout_ms, ==, 100);
   g_assert_cmpuint(options->engine.tombstone_grace_s, ==, 0);
   g_assert_cmpuint(options->engine.scrub_period_s, ==, 60);
+  g_assert_cmpuint(options->cached_names, ==, 7);
 }
 
 static void test_last_wins(void) {
