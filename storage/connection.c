@@ -140,6 +140,14 @@ static const char *set_up_sql(gboolean is_writer) {
                      "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;";
 }
 
+void qfs_connection_configure(void) {
+  static gsize done = 0;
+  if (!g_once_init_enter(&done))
+    return;
+  sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+  g_once_init_leave(&done, 1);
+}
+
 QfsConnection *qfs_connection_open(const char *dir, gboolean is_writer, gboolean create,
                                    GError **error) {
   g_autoptr(QfsConnection) connection = g_new0(QfsConnection, 1);
@@ -147,6 +155,7 @@ QfsConnection *qfs_connection_open(const char *dir, gboolean is_writer, gboolean
               (is_writer ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY) |
               (create ? SQLITE_OPEN_CREATE : 0);
 
+  qfs_connection_configure();
   connection->lock_fd = -1;
   connection->is_writer = is_writer;
   connection->dir = g_strdup(dir);

@@ -104,6 +104,10 @@ typedef struct {
   guint checkpoint_due; /* when log_frames reaches this, the log is worth moving */
 } QfsConnection;
 
+/* Once per process, before SQLite is used: it keeps no count of all memory, for which every allocation of every thread
+ * would take one lock. Opening does it; who uses SQLite earlier calls it. Any thread. */
+void qfs_connection_configure(void);
+
 /* Opens the file and sets the connection up; looks at no table. Creates the file when asked to. */
 QfsConnection *qfs_connection_open(const char *dir, gboolean is_writer, gboolean create,
                                    GError **error);

@@ -752,11 +752,13 @@ static QfsReplica *peek(SimDisk *disk) {
 static QfsReplica *stable_peek(SimDisk *disk) {
   if (disk->stable != NULL && disk->stable_syncs == disk->volume->syncs)
     return disk->stable_peek;
+  disk->stable_syncs = disk->volume->syncs;
+  if (disk->stable_peek != NULL && !may_be_unreadable(disk) && sim_volume_renew_view(disk->stable))
+    return disk->stable_peek;
   g_clear_pointer(&disk->stable_peek, qfs_replica_close);
   g_clear_pointer(&disk->stable, sim_volume_free);
   g_autofree char *dir = g_strconcat(disk->dir, ".stable", NULL);
-  disk->stable = sim_volume_new_stable(disk->volume, dir);
-  disk->stable_syncs = disk->volume->syncs;
+  disk->stable = sim_volume_new_view(disk->volume, dir);
   return disk->stable_peek = open_peek(disk, dir);
 }
 

@@ -1,12 +1,15 @@
 /* sim_vfs.c - see sim_vfs.h. */
 #include "sim_vfs.h"
 
+#include "storage/connection.h"
+
 #include <sqlite3.h>
 #include <string.h>
 
 #define SECTOR 512
 #define PAGE 4096
 #define SHM_LOCKS SQLITE_SHM_NLOCK
+#define SHM_REGION 32768
 
 /* Something that is not stable yet. */
 typedef struct {
@@ -380,6 +383,7 @@ static int on_shm_map(sqlite3_file *base, int region, int size, int extend, void
   *out = NULL;
   if ((guint)region >= file->shm->len && !extend)
     return SQLITE_OK;
+  g_assert(size == SHM_REGION);
   while (file->shm->len <= (guint)region)
     g_ptr_array_add(file->shm, g_malloc0((gsize)size));
   *out = file->shm->pdata[region];
@@ -462,7 +466,7 @@ static int on_open(sqlite3_vfs *self, const char *path, sqlite3_file *base, int 
     return SQLITE_CANTOPEN;
   File *file = handle->file = volume != NULL ? find(volume, path, TRUE) : file_new("");
   if (volume != NULL && !file->present) {
-    if (!(flags & SQLITE_OPEN_CREATE) || volume->dead)
+    if (!(flags & SQLITE_OPEN_CREATE) || (volume->dead && volume->shown == NULL))
       return SQLITE_CANTOPEN;
     if (volume->full && !vfs.quiet)
       return SQLITE_FULL;
@@ -543,7 +547,10 @@ void sim_vfs_init(void) {
   };
   if (vfs.volumes == NULL) {
     vfs.volumes = g_ptr_array_new();
-    int code = sqlite3_vfs_register(&table, 1);
+    int code = sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
+    g_assert(code == SQLITE_OK);
+    qfs_connection_configure();
+    code = sqlite3_vfs_register(&table, 1);
     g_assert(code == SQLITE_OK);
   }
   if (vfs.volumes->len > 0)
@@ -588,17 +595,50 @@ static void fill(File *file, const GByteArray *bytes) {
   file->present = file->stable_present = TRUE;
 }
 
-SimVolume *sim_volume_new_stable(const SimVolume *volume, const char *dir) {
-  SimVolume *stable = sim_volume_new(dir, 0);
+/* ---- views ---- */
+
+SimVolume *sim_volume_new_view(const SimVolume *volume, const char *dir) {
+  SimVolume *view = sim_volume_new(dir, 0);
+  view->shown = volume;
+  view->dead = TRUE;
   for (guint i = 0; i < volume->files->len; i++) {
     const File *file = volume->files->pdata[i];
     if (!file->stable_present)
       continue;
     g_autofree char *path = g_strconcat(dir, file->path + strlen(volume->dir), NULL);
-    fill(find(stable, path, TRUE), file->stable);
+    File *same = find(view, path, TRUE);
+    g_byte_array_unref(same->now);
+    same->now = g_byte_array_ref(file->stable);
+    same->present = TRUE;
   }
-  return stable;
+  return view;
 }
+
+static const File *file_in_view(const SimVolume *view, const File *file) {
+  const char *name = file->path + strlen(view->shown->dir);
+  const gsize dir_len = strlen(view->dir);
+  for (guint i = 0; i < view->files->len; i++)
+    if (strcmp(((const File *)view->files->pdata[i])->path + dir_len, name) == 0)
+      return view->files->pdata[i];
+  return NULL;
+}
+
+gboolean sim_volume_renew_view(SimVolume *view) {
+  const SimVolume *volume = view->shown;
+  for (guint i = 0; i < volume->files->len; i++) {
+    const File *file = volume->files->pdata[i], *same = file_in_view(view, file);
+    if ((same != NULL && same->now == file->stable) != file->stable_present)
+      return FALSE;
+  }
+  for (guint i = 0; i < view->files->len; i++) {
+    const File *file = view->files->pdata[i];
+    for (guint j = 0; j < file->shm->len; j++) /* who opens a log first makes its index */
+      memset(file->shm->pdata[j], 0, SHM_REGION);
+  }
+  return TRUE;
+}
+
+/* ---- copies and damage ---- */
 
 void sim_volume_keep_copy(SimVolume *volume) {
   g_clear_pointer(&volume->copy, g_ptr_array_unref);

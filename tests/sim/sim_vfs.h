@@ -25,6 +25,7 @@ struct SimVolume {
   GPtrArray *files; /* File */
   GPtrArray *copy;  /* File: an older copy of all of them; NULL: none was taken */
   guint64 syncs;    /* changes whenever stable storage did */
+  const SimVolume *shown; /* this is a view of it; NULL: it is not */
 
   /* faults asked for */
   gboolean dead;
@@ -56,8 +57,12 @@ void sim_vfs_set_quiet(gboolean quiet);
 /* All files whose path begins with `dir`. */
 SimVolume *sim_volume_new(const char *dir, guint64 seed);
 void sim_volume_free(SimVolume *volume); /* no file may be open; accepts NULL */
-/* A volume in directory `dir` with what is certainly stable in `volume`. */
-SimVolume *sim_volume_new_stable(const SimVolume *volume, const char *dir);
+/* A view, under directory `dir`, of what is certainly stable in `volume`, which outlives it. Nothing can be changed
+ * in it (always `dead`). */
+SimVolume *sim_volume_new_view(const SimVolume *volume, const char *dir);
+/* To be called before looking when `syncs` of what is shown changed; files that are open in the view stay open.
+ * FALSE: files came or went: the view is to be made anew. */
+gboolean sim_volume_renew_view(SimVolume *view);
 
 /* No file may be open for these two. FALSE: there is no copy to go back to. */
 void sim_volume_lose_power(SimVolume *volume);
