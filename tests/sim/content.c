@@ -7,21 +7,27 @@
 
 static void fill(guint8 *out, gsize len, guint64 key) {
   SimRandom random = {.state = key};
-  for (gsize at = 0; at < len; at += 8) {
+  gsize at = 0;
+  for (; at + 8 <= len; at += 8) {
     guint64 word = sim_random_u64(&random);
-    memcpy(out + at, &word, MIN(len - at, 8));
+    memcpy(out + at, &word, 8);
   }
+  guint64 last = sim_random_u64(&random);
+  memcpy(out + at, &last, len - at);
 }
 
 /* Is it what fill() makes? */
 static gboolean is_filled(const guint8 *data, gsize len, guint64 key) {
   SimRandom random = {.state = key};
-  for (gsize at = 0; at < len; at += 8) {
-    guint64 word = sim_random_u64(&random);
-    if (memcmp(data + at, &word, MIN(len - at, 8)) != 0)
+  gsize at = 0;
+  for (; at + 8 <= len; at += 8) {
+    guint64 word = sim_random_u64(&random), found;
+    memcpy(&found, data + at, 8);
+    if (found != word)
       return FALSE;
   }
-  return TRUE;
+  guint64 last = sim_random_u64(&random);
+  return memcmp(data + at, &last, len - at) == 0;
 }
 
 /* ---- values ---- */

@@ -1,6 +1,9 @@
 /* queue.c - see queue.h. */
 #include "queue.h"
 
+/* Children of one event: flat heaps move fewer events. */
+#define ARITY 4
+
 static gboolean earlier(const SimEvent *a, const SimEvent *b) {
   return a->at_us != b->at_us ? a->at_us < b->at_us : a->order < b->order;
 }
@@ -13,9 +16,9 @@ void sim_queue_push(SimQueue *queue, const SimEvent *event) {
   SimEvent fresh = *event;
   fresh.order = ++queue->next_order;
   guint at = queue->len++;
-  while (at > 0 && earlier(&fresh, &queue->heap[(at - 1) / 2])) {
-    queue->heap[at] = queue->heap[(at - 1) / 2];
-    at = (at - 1) / 2;
+  while (at > 0 && earlier(&fresh, &queue->heap[(at - 1) / ARITY])) {
+    queue->heap[at] = queue->heap[(at - 1) / ARITY];
+    at = (at - 1) / ARITY;
   }
   queue->heap[at] = fresh;
 }
@@ -27,11 +30,13 @@ gboolean sim_queue_pop(SimQueue *queue, SimEvent *out_event) {
   SimEvent last = queue->heap[--queue->len];
   guint at = 0;
   for (;;) {
-    guint child = 2 * at + 1;
-    if (child >= queue->len)
+    const guint first = ARITY * at + 1, end = MIN(first + ARITY, queue->len);
+    if (first >= end)
       break;
-    if (child + 1 < queue->len && earlier(&queue->heap[child + 1], &queue->heap[child]))
-      child++;
+    guint child = first;
+    for (guint i = first + 1; i < end; i++)
+      if (earlier(&queue->heap[i], &queue->heap[child]))
+        child = i;
     if (!earlier(&queue->heap[child], &last))
       break;
     queue->heap[at] = queue->heap[child];
