@@ -431,6 +431,10 @@ QfsNodeSet qfs_coordinator_holders(const QfsCoordinator *c, const char *key) {
   return qfs_holders(c, qfs_key_hash(key));
 }
 
+QfsNodeSet qfs_coordinator_chunk_holders(const QfsCoordinator *c, QfsObjectId object) {
+  return qfs_holders(c, object.placement);
+}
+
 QfsNodeSet qfs_coordinator_owners(const QfsCoordinator *c, const char *key) {
   return qfs_placement_holders(qfs_key_hash(key), qfs_view_all(c), qfs_replicas(c));
 }

@@ -87,6 +87,7 @@ gboolean qfs_coordinator_is_recovering(const QfsCoordinator *coordinator);
 guint64 qfs_coordinator_scrubs(const QfsCoordinator *coordinator);
 /* The nodes that must hold `key` now: H(key, S). For tests and xattrs. */
 QfsNodeSet qfs_coordinator_holders(const QfsCoordinator *coordinator, const char *key);
+QfsNodeSet qfs_coordinator_chunk_holders(const QfsCoordinator *coordinator, QfsObjectId object);
 /* The K nodes that own it when all are up. */
 QfsNodeSet qfs_coordinator_owners(const QfsCoordinator *coordinator, const char *key);
 /* Was not closed cleanly, and too many of those who may have the newest version of `key` are missing: it is not

@@ -159,18 +159,25 @@ static void check_reported(QfsCoordinator *c, const Work *work) {
 
 static void fix(QfsCoordinator *c, QfsOp *op, QfsRecord *winner) {
   Work *work = op->extra;
+  const QfsNodeSet lack = winner != NULL ? qfs_lack_chunks(c, winner->object, winner->seq) : 0;
   check_reported(c, work);
   for (QfsNodeSet rest = work->asked; rest != 0; rest &= rest - 1) {
     guint node = (guint)__builtin_ctzll(rest) + 1;
     QfsMessage *message = fix_for(c, op, node, winner);
     if (message == NULL)
       continue;
+    if (message->records->len > 0 && message->records->pdata[message->records->len - 1] == winner &&
+        qfs_set_has(lack, node)) {
+      work->failed = TRUE; /* chunks of it are on their way: not before them */
+      qfs_message_free(message);
+      continue;
+    }
     op->sent = TRUE; /* the lock is kept until it was answered */
     work->left++;
     qfs_rpc_send(c, &c->peer[node], message, fixed, qfs_op_ref(op));
   }
   if (work->left == 0)
-    qfs_op_finish(c, op, QFS_OK);
+    qfs_op_finish(c, op, work->failed ? QFS_NO_QUORUM : QFS_OK);
 }
 
 static void all_inspected(QfsCoordinator *c, QfsOp *op) {

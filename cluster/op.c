@@ -251,8 +251,53 @@ gboolean qfs_op_timestamp(QfsCoordinator *c, QfsOp *op, guint64 above) {
   return TRUE;
 }
 
-/* Explicit timestamps: an older version than the stored one is ignored, successfully. TRUE: answered or
- * waiting until the stored one is acknowledged. */
+static gboolean wants_durable(const QfsRequest *request) {
+  return (request->flags & (request->type == QFS_REQUEST_REMOVE ? QFS_REMOVE_DURABLE : QFS_WRITE_DURABLE)) != 0;
+}
+
+/* Is the acknowledged version at W nodes that count, on stable storage if that is asked for? Not where a holder was
+ * lost since, and who stands in for it has not been given the key yet. */
+static gboolean is_on_quorum(QfsCoordinator *c, const QfsOp *op) {
+  const guint64 hash = op->key->hash;
+  return qfs_set_size(qfs_readable(c, hash) & qfs_holders(c, hash)) >= qfs_write_quorum(qfs_replicas(c)) &&
+         (!wants_durable(op->request) || op->key->acked->seq <= c->settled);
+}
+
+static void answer_stored(QfsCoordinator *c, QfsOp *op, QfsRecord *stored) {
+  if (op->request != NULL) {
+    op->request->superseded = qfs_record_compare(op->result, stored) < 0;
+    op->request->superseded_by = stored->timestamp;
+    op->request->record = qfs_record_ref(stored);
+  }
+  qfs_op_finish(c, op, QFS_OK);
+}
+
+static void stored_quorum(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
+  answer_stored(c, data, flight->message->records->pdata[0]);
+}
+
+static void stored_complete(QfsCoordinator *c, QfsFlight *flight, gpointer data) { qfs_op_unref(c, data); }
+
+static void no_step(QfsCoordinator *c, QfsOp *op) {}
+
+/* The stored version goes to its holders once more, and then the op is answered. */
+static void send_stored(QfsCoordinator *c, QfsOp *op) {
+  QfsRecord *record = qfs_record_copy(op->key->acked);
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_APPLY, 0);
+  message->durable = wants_durable(op->request) || c->config.sync;
+  message->first_seq = record->seq;
+  record->seq = qfs_next_seq(c);
+  message->records = qfs_records_new();
+  g_ptr_array_add(message->records, record);
+  op->sent = TRUE;
+  op->step = no_step;
+  qfs_flight_start(c, message, &op->key->hash, 1, FALSE, qfs_op_ref(op), stored_quorum, stored_complete, NULL);
+  qfs_wake_at(c, op->deadline_us);
+  qfs_op_release(c, op);
+}
+
+/* Explicit timestamps: an older version than the stored one is ignored, successfully. TRUE: answered, or
+ * waiting until the stored one is acknowledged, or at W nodes again. */
 gboolean qfs_op_is_superseded(QfsCoordinator *c, QfsOp *op, guint again) {
   QfsRecord *stored = op->key->newest;
   if (qfs_record_compare(op->result, stored) > 0)
@@ -264,10 +309,10 @@ gboolean qfs_op_is_superseded(QfsCoordinator *c, QfsOp *op, guint again) {
     op->stage = again;
     return TRUE;
   }
-  op->request->superseded = qfs_record_compare(op->result, stored) < 0;
-  op->request->superseded_by = stored->timestamp;
-  op->request->record = qfs_record_ref(stored);
-  qfs_op_finish(c, op, QFS_OK);
+  if (is_on_quorum(c, op))
+    answer_stored(c, op, stored);
+  else
+    send_stored(c, op);
   return TRUE;
 }
 

@@ -143,6 +143,7 @@ static void older_removed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
   if (p == NULL || !usable(c, peer, reply) || --p->waiting > 0)
     return;
   QfsMessage *message = qfs_message_new(QFS_MESSAGE_PURGE, 0);
+  message->of_epoch = TRUE;
   message->records = g_ptr_array_ref(p->batch);
   message->after_seq = p->last_seq;
   message->force = TRUE;
@@ -184,6 +185,7 @@ static void found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer 
     return;
   }
   QfsMessage *message = qfs_message_new(QFS_MESSAGE_PURGE, 0);
+  message->of_epoch = TRUE;
   message->records = g_ptr_array_ref(p->batch);
   message->after_seq = p->last_seq = c->last_seq;
   message->durable = TRUE;

@@ -216,6 +216,7 @@ static void discard_page(QfsCoordinator *c, QfsReclaim *r) {
   r->removed += r->garbage->len;
   c->stat.chunks_reclaimed += r->garbage->len;
   QfsMessage *message = qfs_message_new(QFS_MESSAGE_DISCARD, r->node);
+  message->of_epoch = TRUE;
   message->discard = QFS_DISCARD_VERSION;
   message->chunks = g_steal_pointer(&r->garbage);
   qfs_rpc_send(c, &c->peer[r->node], message, discarded, ticket(r));

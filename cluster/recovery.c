@@ -579,8 +579,8 @@ static void write_chunk(QfsCoordinator *c, FoundChunk *found) {
   QfsRecovery *r = c->recovery;
   const QfsRecord *winner = g_hash_table_lookup(r->winners, &found->id.object);
   QfsNodeSet at = found->at & qfs_peers_alive(c);
-  if (winner == NULL || !qfs_record_owns(winner, found->id.version) || at == 0 ||
-      (qfs_holders(c, found->id.object.placement) & ~found->at) == 0)
+  /* Also what is at all holders: the record that follows goes to nodes that become holders before all is settled. */
+  if (winner == NULL || !qfs_record_owns(winner, found->id.version) || at == 0)
     return;
   QfsPeer *peer = &c->peer[__builtin_ctzll(at) + 1];
   QfsMessage *message = qfs_message_new(QFS_MESSAGE_CHUNK_GET, peer->index);

@@ -48,7 +48,7 @@ void qfs_rpc_send(QfsCoordinator *c, QfsPeer *peer, QfsMessage *message, QfsRpcD
   message->node = peer->index;
   message->incarnation = peer->incarnation;
   /* The newest epoch ever proposed: a node that promised it must not refuse what is sent beside it. */
-  message->epoch = c->epoch_seen;
+  message->epoch = message->of_epoch ? c->view.epoch : c->epoch_seen;
   if (done != NULL) {
     QfsRpc *rpc = g_slice_new0(QfsRpc);
     rpc->cookie = message->cookie = ++c->next_cookie;
@@ -127,7 +127,8 @@ static void repeat_lost(QfsCoordinator *c, gint64 now_us) {
       if (now_us >= rpc->sent_us + repeat_pause_us(peer, rpc)) {
         rpc->sent_us = now_us;
         rpc->tries++;
-        rpc->message->epoch = MAX(rpc->message->epoch, c->epoch_seen); /* still this coordinator's */
+        if (!rpc->message->of_epoch)
+          rpc->message->epoch = MAX(rpc->message->epoch, c->epoch_seen); /* still this coordinator's */
         send_counted(c, qfs_message_copy(rpc->message, rpc->node));
       }
       next_us = MIN(next_us, rpc->sent_us + repeat_pause_us(peer, rpc));

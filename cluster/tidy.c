@@ -77,6 +77,7 @@ static void records_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
   if (t == NULL || !usable(c, peer, reply))
     return;
   QfsMessage *message = qfs_message_new(QFS_MESSAGE_PURGE, t->node);
+  message->of_epoch = TRUE;
   message->records = qfs_records_new();
   message->after_seq = t->up_to;
   message->force = TRUE;
@@ -101,6 +102,7 @@ static void chunks_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
   if (t == NULL || !usable(c, peer, reply))
     return;
   QfsMessage *message = qfs_message_new(QFS_MESSAGE_DISCARD, t->node);
+  message->of_epoch = TRUE;
   message->discard = QFS_DISCARD_VERSION;
   message->chunks = qfs_chunks_new();
   t->more = reply->more && reply->chunks->len > 0;

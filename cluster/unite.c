@@ -51,11 +51,19 @@ guint64 qfs_unite_from(const QfsCoordinator *c) {
   return from;
 }
 
+/* Nodes that may have what nobody has who is there. Whoever was never in S since B was made has nothing of that. */
+static QfsNodeSet missing_nodes(const QfsCoordinator *c) {
+  QfsNodeSet may_have = c->view.base | c->view.in_sync;
+  for (guint i = 0; i < c->view.n_unsettled; i++)
+    may_have |= qfs_view_unsettled(c, i).nodes;
+  return qfs_view_all(c) & may_have & ~qfs_unite_present(c);
+}
+
 gboolean qfs_unite_may(const QfsCoordinator *c, QfsNodeSet members) {
   gboolean helped = c->serving && !qfs_recovery_somebody_unseen(c) && qfs_catchup_may_complete(c);
   if (helped || !qfs_view_allows(c, members | stragglers(c)))
     return FALSE;
-  QfsNodeSet missing = qfs_view_all(c) & ~qfs_unite_present(c);
+  QfsNodeSet missing = missing_nodes(c);
   guint copies = MIN(qfs_write_quorum(qfs_replicas(c)), qfs_set_size(c->view.in_sync));
   return qfs_set_size(missing) < copies || qfs_is_given_up(c, missing);
 }
@@ -99,18 +107,20 @@ static QfsNodeSet silent_about_view(const QfsCoordinator *c) {
 }
 
 QfsNodeSet qfs_coordinator_waits_for(const QfsCoordinator *c) {
-  QfsNodeSet wanted;
+  QfsNodeSet wanted = 0;
   if (c->closing || c->failure != NULL || c->recovery != NULL || somebody_opens(c))
     return 0;
+  if (c->view_known && c->blocked)
+    wanted = qfs_view_hidden(c) & ~qfs_unite_present(c) & ~qfs_evicted(c);
+  if (wanted != 0)
+    return wanted;
   if (!c->view_known)
     wanted = silent_about_view(c);
-  else if (c->blocked)
-    wanted = qfs_view_hidden(c) & ~qfs_unite_present(c);
   else if (qfs_view_allows(c, qfs_members_present(c)) || qfs_catchup_may_complete(c) ||
            qfs_unite_may(c, qfs_members_present(c)))
     return 0;
   else
-    wanted = qfs_view_all(c) & ~qfs_unite_present(c);
+    wanted = missing_nodes(c);
   return wanted & ~qfs_evicted(c);
 }
 

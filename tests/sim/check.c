@@ -531,7 +531,10 @@ void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsReco
    * acknowledged. */
   if (new == NULL && key != NULL && old->kind == QFS_KIND_TOMBSTONE && sim->disk[node].collecting &&
       !anything_older(sim, key, old)) {
-    check_purge(sim, node, key, old);
+    if (owns(sim, node, key))
+      check_purge(sim, node, key, old);
+    else
+      check_owners_have(sim, node, key, old);
     return;
   }
   SIM_CHECK(sim, force || (!in_sync && old->kind == QFS_KIND_TOMBSTONE && old->seq < new->seq),
@@ -541,6 +544,19 @@ void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsReco
             "node %u is in sync but was forced back from %s@%" G_GUINT64_FORMAT
             " to @%" G_GUINT64_FORMAT,
             node, old->key, old->timestamp, new != NULL ? new->timestamp : 0);
+}
+
+void sim_check_mended(Sim *sim, guint node, const QfsRecord *old, const QfsRecord *new) {
+  const SimKey *key = sim_history_find_key(sim->history, old->key);
+  SIM_TRACE(sim, "node %u has the row of %s@%" G_GUINT64_FORMAT " mended to @%" G_GUINT64_FORMAT, node, old->key,
+            old->timestamp, new != NULL ? new->timestamp : 0);
+  /* What was in flight is sent again. */
+  if (key == NULL || key->acked == NULL || sim->loss_accepted || sim_is_purged(key, key->acked) || sim_is_leftover(key, old))
+    return;
+  SIM_CHECK(sim, !is_in_sync(sim, node) || sim_record_order(new, key->acked) >= 0,
+            "node %u is in sync, and its row of %s@%" G_GUINT64_FORMAT " was mended to @%" G_GUINT64_FORMAT
+            ", but @%" G_GUINT64_FORMAT " was acknowledged",
+            node, old->key, old->timestamp, new != NULL ? new->timestamp : 0, key->acked->timestamp);
 }
 
 void sim_check_merge(Sim *sim, guint node, const QfsRecord *old, const QfsRecord *new,

@@ -35,6 +35,8 @@
  *     nothing that was absent throughout
  *   versions at a replica go down only by force, and  N    sim_check_regress       storage-no-last-writer
  *     only on one that is not in sync
+ *   a record comes to a node after those of its       N    sim_check_has_chunks    record-before-chunks,
+ *     chunks that are not settled                                                  chunks-ack-at-one
  *   merging takes the greater of a total order: it is N    sim_check_merge         ties-reversed, timestamps-signed,
  *     commutative, associative, idempotent                                         tombstone-loses-ties
  *   epochs, views, generations, ceilings that a node  N    sim_check_promises      stale-epoch-accepted
@@ -95,6 +97,10 @@ void sim_check_changes_forget(Sim *sim);
 /* ---- at steps of nodes ---- */
 
 /* A row goes from `old` down to `new` (NULL: goes away). */
+/* The record was stored there. */
+void sim_check_has_chunks(Sim *sim, guint node, const QfsRecord *record);
+/* A bad row that held `old` gave way to `new` (NULL: to none). */
+void sim_check_mended(Sim *sim, guint node, const QfsRecord *old, const QfsRecord *new);
 void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsRecord *new,
                        gboolean force);
 void sim_check_wipe(Sim *sim, guint node);

@@ -171,6 +171,8 @@ static gboolean fault_record_apply(QfsReplica *self, const QfsRecord *record, gb
   if (!space(self, "record_apply", error) || !get_old(disk, real, record->key, &old, error) ||
       !real->ops->record_apply(real, record, force, out_result, error))
     return FALSE;
+  if (*out_result == QFS_APPLY_APPLIED)
+    sim_check_has_chunks(disk->sim, disk->node, record);
   if (!force && !disk->rotten)
     sim_check_merge(disk->sim, disk->node, old, record, *out_result);
   if (*out_result != QFS_APPLY_SUPERSEDED && sim_record_order(record, old) < 0 &&
@@ -212,7 +214,7 @@ static gboolean fault_record_mend(QfsReplica *self, const char *key, guint64 pri
   if (*out_done && truth != NULL && sim_record_order(record, truth) < 0) {
     /* Of a leftover it matters only that the holders have it. */
     if (qfs_set_has(qfs_coordinator_holders(disk->sim->coordinator, key), disk->node))
-      sim_check_regress(disk->sim, disk->node, truth, record, TRUE);
+      sim_check_mended(disk->sim, disk->node, truth, record);
     watch(self, key);
   }
   return TRUE;
