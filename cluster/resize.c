@@ -131,6 +131,8 @@ static void retire_peers(QfsCoordinator *c) {
       return;
     c->n_peers--;
     peer->retired = FALSE;
+    qfs_view_update_blocked(c); /* it hides nothing */
+    c->view_dirty = TRUE;
     qfs_log(c, G_LOG_LEVEL_MESSAGE, "node %u is no longer part of the store: its replica was removed", i);
   }
 }

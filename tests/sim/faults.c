@@ -233,13 +233,19 @@ typedef struct {
   guint64 id;
 } Heal;
 
+/* A start that meets a node again may miss one of those that went on without it; 0: none. */
+static guint another_node(Sim *sim, guint node) {
+  guint other = 1 + sim_random_below(dice(sim), sim->config.nodes);
+  return other != node && sim_random_percent(dice(sim), 50) ? other : 0;
+}
+
 static void on_heal(Sim *sim, gpointer data) {
   Heal *heal = data;
   SimFaults *faults = sim->faults;
   if (faults->heal_id[heal->node] == heal->id) {
     heal_node(sim, heal->node);
     if (faults->active && faults->back_at_a_start[heal->node])
-      sim_faults_end_daemon(sim, 0);
+      sim_faults_end_daemon(sim, another_node(sim, heal->node));
     faults->back_at_a_start[heal->node] = FALSE;
   }
   g_free(heal);
@@ -400,6 +406,8 @@ static void resize(Sim *sim) {
   if (!may_resize(sim, nodes, replicas))
     return;
   sim_daemon_resize(sim, nodes, replicas);
+  if (sim_random_percent(dice(sim), 40))
+    sim_moments_set(sim, sim_random_percent(dice(sim), 50) ? SIM_MOMENT_KILL : SIM_MOMENT_KILL_AND_AWAY);
   if (sim_random_percent(dice(sim), 60))
     kill_daemon(sim);
   else
@@ -676,6 +684,15 @@ static void happen(Sim *sim, FaultKind kind) {
   happen_at(sim, kind, number);
 }
 
+static gboolean collects(const Sim *sim) {
+  return sim->faults->enabled[FAULT_COLLECT] > 0;
+}
+
+static void on_collect(Sim *sim, gpointer unused) {
+  if (sim->faults->active)
+    sim_daemon_collect(sim);
+}
+
 static void happen_at(Sim *sim, FaultKind kind, guint number) {
   SIM_TRACE(sim, "fault: %s%s%.0u", kind_names[kind], number != 0 ? " at node " : "", number);
   count(sim, kind);
@@ -710,6 +727,8 @@ static void happen_at(Sim *sim, FaultKind kind, guint number) {
     break;
   case FAULT_LATE_COPY:
     sim_moments_set(sim, SIM_MOMENT_LATE_COPY);
+    if (collects(sim) && sim_random_percent(dice(sim), 40)) /* what the copy brings may be forgotten before it comes */
+      sim_after(sim, sim_random_spread(dice(sim), 50 * SIM_MS, 2 * SIM_SECOND), on_collect, NULL);
     break;
   case FAULT_COLLECT:
     sim_daemon_collect(sim);
