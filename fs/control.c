@@ -260,7 +260,7 @@ static char *make_text(QfsControl *control, Entry entry, guint node) {
   } else if (entry == ENTRY_STATUS_JSON) {
     text = control_status_json(status, &control->engine->config);
   } else if (entry == ENTRY_METRICS) {
-    text = control_metrics_text(status);
+    text = control_metrics_text(status, control->requests);
   } else if (entry == ENTRY_GC) {
     text = control_gc_text(status);
   } else if (entry == ENTRY_SCRUB || entry == ENTRY_REPAIR) {

@@ -47,6 +47,9 @@ void qfs_control_on_wake(QfsControl *control,
  * first change. */
 void qfs_control_on_names(QfsControl *control, char **(*names)(const char *key, gpointer user_data));
 
+/* The kernel sent a request of this sort (FUSE's opcode): `metrics` counts them. Any thread. */
+void qfs_control_count_request(QfsControl *control, guint opcode);
+
 /* What `error` (an errno) means for the value that was asked for, in a few words; NULL: it speaks for
  * itself. Static. */
 const char *qfs_control_explain(int error);

@@ -29,6 +29,31 @@ static void requests(GString *out, const QfsEngineCounters *count) {
          "Changes that were refused for lack of a quorum, without effect.");
 }
 
+static const char *const opcodes[CONTROL_OPCODES] = {
+    [0] = "other",        [1] = "lookup",     [2] = "forget",      [3] = "getattr",       [4] = "setattr",
+    [5] = "readlink",     [6] = "symlink",    [8] = "mknod",       [9] = "mkdir",         [10] = "unlink",
+    [11] = "rmdir",       [12] = "rename",    [13] = "link",       [14] = "open",         [15] = "read",
+    [16] = "write",       [17] = "statfs",    [18] = "release",    [20] = "fsync",        [21] = "setxattr",
+    [22] = "getxattr",    [23] = "listxattr", [24] = "removexattr", [25] = "flush",       [26] = "init",
+    [27] = "opendir",     [28] = "readdir",   [29] = "releasedir", [30] = "fsyncdir",     [34] = "access",
+    [35] = "create",      [36] = "interrupt", [40] = "poll",       [42] = "batch_forget", [43] = "fallocate",
+    [44] = "readdirplus", [45] = "rename2",   [46] = "lseek",      [47] = "copy_file_range"};
+
+void qfs_control_count_request(QfsControl *control, guint opcode) {
+  const guint at = opcode < CONTROL_OPCODES && opcodes[opcode] != NULL ? opcode : 0;
+  g_atomic_int_inc(&control->requests[at]);
+}
+
+static void kernel(GString *out, gint *requests) {
+  header(out, "fuse_requests_total", "counter", "Requests of the kernel; they wrap at 2^32.");
+  for (guint i = 0; i < CONTROL_OPCODES; i++) {
+    if (opcodes[i] == NULL)
+      continue;
+    g_autofree char *labels = g_strdup_printf("{operation=\"%s\"}", opcodes[i]);
+    sample(out, "fuse_requests_total", labels, (guint)g_atomic_int_get(&requests[i]));
+  }
+}
+
 static void by_type(GString *out, const char *name, const char *help, const guint64 *counts) {
   header(out, name, "counter", help);
   for (guint type = 0; type < QFS_MESSAGE_TYPES; type++) {
@@ -145,7 +170,7 @@ static void nodes(GString *out, const QfsEngineStatus *status) {
   }
 }
 
-char *control_metrics_text(const QfsEngineStatus *status) {
+char *control_metrics_text(const QfsEngineStatus *status, gint *requests_of_kernel) {
   GString *out = g_string_new(NULL);
   header(out, "build_info", "gauge", "1, with the version of the daemon.");
   sample(out, "build_info", "{version=\"" QFS_VERSION "\"}", 1);
@@ -164,6 +189,7 @@ char *control_metrics_text(const QfsEngineStatus *status) {
   single(out, "reclaim_runs_total", "counter", status->reclaim_runs,
          "Searches for chunks that no value has which looked at all chunks.");
   requests(out, &status->count);
+  kernel(out, requests_of_kernel);
   work(out, &status->count);
   nodes(out, status);
   return g_string_free(out, FALSE);

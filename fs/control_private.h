@@ -6,7 +6,10 @@
 
 G_BEGIN_DECLS
 
+#define CONTROL_OPCODES 64 /* of requests; 0: others */
+
 struct QfsControl {
+  gint requests[CONTROL_OPCODES]; /* atomic */
   QfsEngine *engine;
   void (*changed)(const char *key, gpointer user_data);
   gpointer user_data;
@@ -16,7 +19,7 @@ struct QfsControl {
 };
 
 /* control_status.c, control_metrics.c: the texts. `status` is borrowed. */
-char *control_metrics_text(const QfsEngineStatus *status);
+char *control_metrics_text(const QfsEngineStatus *status, gint *requests);
 char *control_status_text(const QfsEngineStatus *status, const QfsEngineConfig *config);
 char *control_gc_text(const QfsEngineStatus *status);
 char *control_scrub_text(const QfsEngineStatus *status, gboolean verify);

@@ -47,7 +47,7 @@ typedef struct QfsMove QfsMove;
 #define QFS_OPEN_WAIT_MAX_US 200000
 #define QFS_ACTIVE_US 100000
 /* How long a direct reader keeps its version without reading on. */
-#define QFS_PIN_US 100000
+#define QFS_PIN_US G_USEC_PER_SEC
 /* Readers and replacing writers met at this inode: for so long its readers are direct and pinned.
  */
 #define QFS_CONTENDED_US G_USEC_PER_SEC

@@ -149,6 +149,8 @@ gboolean qfs_handle_open_waits_locked(QfsCall *call) {
   gint64 now = g_get_monotonic_time();
   for (GList *l = inode->handles.head; l != NULL; l = l->next) {
     QfsHandle *handle = l->data;
+    if (writer && handle->kind == QFS_HANDLE_READER && !handle->cached)
+      inode->contended_until_us = now + QFS_CONTENDED_US; /* they go on meeting */
     if (!opposes(handle, writer))
       continue;
     wait = TRUE;

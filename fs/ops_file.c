@@ -63,7 +63,9 @@ static QfsRecord *choose_locked(QfsHandle *handle, gboolean fill, guint64 offset
   *out_ask = FALSE;
   *out_pinned = FALSE;
   if (handle->pinned && !fill) {
-    if (offset == handle->next_offset && g_get_monotonic_time() < handle->pin_until_us) {
+    /* Who is slow to begin, and could not be given a newer version, still sees that of its open, whole. */
+    gboolean first = offset == 0 && handle->pin != NULL;
+    if (offset == handle->next_offset && (first || g_get_monotonic_time() < handle->pin_until_us)) {
       *out_pinned = TRUE;
       return handle->pin != NULL ? qfs_record_ref(handle->pin) : NULL;
     }

@@ -105,6 +105,7 @@ GBytes *qfs_session_take_bytes(const char *bytes, gsize size) {
 
 static void announce(QfsFs *fs, const struct fuse_buf *buf) {
   const struct fuse_in_header *header = buf->mem;
+  qfs_control_count_request(fs->control, header->opcode);
   if (header->opcode != FUSE_RELEASE || buf->size < sizeof *header + sizeof(struct fuse_release_in))
     return;
   const struct fuse_release_in *release = (const void *)(header + 1);

@@ -390,9 +390,14 @@ static void test_metrics(Fixture *fixture, gconstpointer data) {
       "\nquorumfs_node_state{node=\"2\",state=\"catching-up\"} 1\n",
       "\nquorumfs_node_state{node=\"2\",state=\"up\"} 0\n",
       "\nquorumfs_node_in_sync{node=\"1\"} 1\n",
+      "\nquorumfs_fuse_requests_total{operation=\"open\"} 2\n",
+      "\nquorumfs_fuse_requests_total{operation=\"other\"} 1\n",
       "\n# TYPE quorumfs_puts_total counter\n",
       "\n# TYPE quorumfs_node_bytes gauge\n",
   };
+  qfs_control_count_request(fixture->control, 14);
+  qfs_control_count_request(fixture->control, 14);
+  qfs_control_count_request(fixture->control, 4096);
   QfsControlFile *file = open_root(fixture, "metrics", O_RDONLY);
   g_autofree char *text = read_text(file, 0, 100000, NULL);
   qfs_control_close(file);

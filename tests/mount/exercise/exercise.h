@@ -36,9 +36,7 @@ typedef struct {
   const char *remount; /* a command, or NULL */
   const char *faults;  /* the mount whose nodes fail, or NULL */
   guint64 seed, operations;
-  guint size_max;    /* bytes of a file */
-  gboolean links;    /* hard links */
-  gboolean replaced; /* files that another was renamed over are written to */
+  guint size_max; /* bytes of a file */
   gboolean trace;
 
   SimRandom random;

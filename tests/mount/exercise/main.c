@@ -30,10 +30,6 @@ void operation_begin(Exercise *e, const char *format, ...) {
 static void print_replay(const Exercise *e) {
   g_print("replay with: %s --seed %" G_GUINT64_FORMAT " --operations %" G_GUINT64_FORMAT " --size %u", e->program,
           e->seed, e->operations, e->size_max);
-  if (e->links)
-    g_print(" --links");
-  if (e->replaced)
-    g_print(" --replaced");
   if (e->remount != NULL)
     g_print(" --remount '%s'", e->remount);
   if (e->faults != NULL)
@@ -150,15 +146,13 @@ static void run_seed(Exercise *e, guint64 seed) {
 
 int main(int argc, char **argv) {
   gint64 seed = 1, seeds = 1, operations = 1000, size = 400000;
-  gboolean links = FALSE, replaced = FALSE, trace = FALSE;
+  gboolean trace = FALSE;
   g_autofree char *remount_command = NULL, *faults = NULL;
   const GOptionEntry entries[] = {
       {"seed", 0, 0, G_OPTION_ARG_INT64, &seed, "the first seed (1)", "S"},
       {"seeds", 0, 0, G_OPTION_ARG_INT64, &seeds, "how many, each in a new directory (1)", "M"},
       {"operations", 0, 0, G_OPTION_ARG_INT64, &operations, "of each seed (1000)", "N"},
       {"size", 0, 0, G_OPTION_ARG_INT64, &size, "of files at most, in bytes (400000)", "BYTES"},
-      {"links", 0, 0, G_OPTION_ARG_NONE, &links, "make hard links, too", NULL},
-      {"replaced", 0, 0, G_OPTION_ARG_NONE, &replaced, "write to files that another was renamed over", NULL},
       {"remount", 0, 0, G_OPTION_ARG_STRING, &remount_command, "mounts anew; run within and after each seed",
        "COMMAND"},
       {"faults", 0, 0, G_OPTION_ARG_STRING, &faults, "nodes of this mount fail and return meanwhile", "MOUNT"},
@@ -180,8 +174,6 @@ int main(int argc, char **argv) {
                 .faults = faults,
                 .operations = (guint64)operations,
                 .size_max = (guint)size,
-                .links = links,
-                .replaced = replaced,
                 .trace = trace,
                 .open = g_ptr_array_new(),
                 .maps = g_ptr_array_new()};

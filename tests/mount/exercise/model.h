@@ -49,7 +49,6 @@ struct Node {
   char *target;      /* symlinks */
   GTree *xattrs;     /* name -> GBytes */
   guint subdirs;
-  gboolean buried; /* another file was renamed over its last name */
   gboolean mapped; /* pages of a shared mapping may not be written back: times are anybody's guess */
 };
 

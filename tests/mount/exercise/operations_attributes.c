@@ -21,8 +21,6 @@ static gboolean choose(Exercise *e, Target *out) {
   *out = (Target){.fd = -1};
   if (e->open->len > 0 && percent(e, 40)) {
     const Open *open = g_ptr_array_index(e->open, below(e, e->open->len));
-    if (open->node->buried && !e->replaced)
-      return FALSE;
     out->node = open->node;
     out->fd = open->fd;
     return TRUE;

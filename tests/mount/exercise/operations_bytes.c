@@ -34,9 +34,8 @@ static gboolean reads(const Open *open) {
   return (open->flags & O_ACCMODE) != O_WRONLY;
 }
 
-/* May be changed through its descriptors. */
-static gboolean writes(const Exercise *e, const Open *open) {
-  return (open->flags & O_ACCMODE) != O_RDONLY && (e->replaced || !open->node->buried);
+static gboolean writes(const Open *open) {
+  return (open->flags & O_ACCMODE) != O_RDONLY;
 }
 
 static void keep(Exercise *e, int fd, int flags, Node *node) {
@@ -182,7 +181,7 @@ static void wrote(Exercise *e, Node *node, guint64 offset, const guint8 *bytes, 
 
 static void write_open(Exercise *e) {
   Open *open = any_open(e);
-  if (open == NULL || !writes(e, open))
+  if (open == NULL || !writes(open))
     return;
   Node *node = open->node;
   const gboolean append = (open->flags & O_APPEND) != 0;
@@ -298,7 +297,7 @@ static void seek_open(Exercise *e) {
 
 static void truncate_any(Exercise *e) {
   Open *open = any_open(e);
-  const gboolean by_fd = open != NULL && writes(e, open) && percent(e, 60);
+  const gboolean by_fd = open != NULL && writes(open) && percent(e, 60);
   Node *node = by_fd ? open->node : any_file(e);
   if (node == NULL)
     return;
@@ -326,7 +325,7 @@ static void allocate(Exercise *e) {
                               FALLOC_FL_ZERO_RANGE,
                               FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE};
   Open *open = any_open(e);
-  if (open == NULL || !writes(e, open))
+  if (open == NULL || !writes(open))
     return;
   Node *node = open->node;
   const int mode = modes[below(e, G_N_ELEMENTS(modes))];
@@ -348,7 +347,7 @@ static void allocate(Exercise *e) {
 /* From one descriptor to another, as cp does it. */
 static void copy_range(Exercise *e) {
   Open *from = any_open(e), *to = any_open(e);
-  if (from == NULL || !reads(from) || !writes(e, to) || (to->flags & O_APPEND) || from->node == to->node)
+  if (from == NULL || !reads(from) || !writes(to) || (to->flags & O_APPEND) || from->node == to->node)
     return;
   off_t offset = (off_t)any_offset(e, from->node), offset2 = (off_t)any_offset(e, to->node);
   const guint64 from_offset = (guint64)offset, to_offset = (guint64)offset2;
@@ -372,7 +371,7 @@ static void copy_range(Exercise *e) {
 
 static void sync_open(Exercise *e) {
   Open *open = any_open(e);
-  if (open == NULL || !(writes(e, open) || reads(open)))
+  if (open == NULL || !(writes(open) || reads(open)))
     return;
   operation_begin(e, "fsync node %u", open->node->serial);
   expect(e, percent(e, 50) ? fsync(open->fd) : fdatasync(open->fd), 0);

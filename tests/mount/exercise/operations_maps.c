@@ -19,8 +19,7 @@ static Open *open_for_map(Exercise *e, int access) {
   for (guint i = 0; i < 6 && e->open->len > 0; i++) {
     Open *open = g_ptr_array_index(e->open, below(e, e->open->len));
     const int has = open->flags & O_ACCMODE;
-    if (has != O_WRONLY && (access == O_RDONLY || has == O_RDWR) && open->node->bytes->len > 0 &&
-        (access == O_RDONLY || e->replaced || !open->node->buried))
+    if (has != O_WRONLY && (access == O_RDONLY || has == O_RDWR) && open->node->bytes->len > 0)
       return open;
   }
   return NULL;
@@ -72,7 +71,7 @@ static Map *any_map(Exercise *e) {
 /* What is stored in memory is in the file at once. */
 static void write_map(Exercise *e) {
   Map *map = any_map(e);
-  if (map == NULL || !map->writable || (!e->replaced && map->node->buried))
+  if (map == NULL || !map->writable)
     return;
   Node *node = map->node;
   const guint room = (guint)MIN(map->len, node->bytes->len);
@@ -98,7 +97,7 @@ static void sync_all_of(Exercise *e, const Node *node) {
 /* Afterwards nothing is on its way any more, and times stay. */
 static void sync_map(Exercise *e) {
   Map *map = any_map(e);
-  if (map == NULL || (!e->replaced && map->node->buried))
+  if (map == NULL)
     return;
   Node *node = map->node;
   operation_begin(e, "msync node %u", node->serial);

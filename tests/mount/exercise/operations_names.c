@@ -144,7 +144,7 @@ static void make(Exercise *e) {
     make_symlink(e, dir, text);
   else if (kind < 70)
     make_fifo(e, dir, text);
-  else if (e->links)
+  else
     make_link(e, dir, text);
 }
 
@@ -246,8 +246,6 @@ static void replace(Exercise *e, Name *from, Node *dir, const char *text, Name *
   g_autofree char *old = name_path(from->dir, from->text);
   if (to != NULL)
     model_unlink(e->model, to, e->now_ns);
-  if (victim != NULL && victim->names->len == 0)
-    victim->buried = TRUE;
   stamp_perhaps(&node->ctime, e->now_ns);
   const Stamp ctime = node->ctime;
   model_unlink(e->model, from, e->now_ns);
@@ -273,8 +271,6 @@ static void rename_any(Exercise *e) {
     return;
   if (to != NULL && height(to->node) + node_depth(dir) > DEPTH_MAX)
     return;
-  if (to != NULL && to->node->mapped && !e->replaced)
-    return; /* what is not written back yet would be written to a file that is replaced */
   static const guint all_flags[] = {0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE};
   const guint flags = all_flags[below(e, G_N_ELEMENTS(all_flags))];
   g_autofree char *path = name_path(dir, text);
