@@ -48,9 +48,9 @@ const char *sim_fault_name(guint kind); /* NULL: no such kind */
 gboolean sim_all_is_well(Sim *sim);
 /* The same of those nodes that no fault holds. */
 gboolean sim_all_is_well_but_held(Sim *sim);
-/* Ends the daemon in good order or not, and starts it again a little later. */
 /* By command: what only these nodes may have is given up. They return empty. */
 void sim_faults_evict(Sim *sim, QfsNodeSet nodes);
 /* One node is closed and given up, until sim_faults_stop. */
 void sim_faults_evict_one(Sim *sim);
+/* Ends the daemon in good order or not, and starts it again a little later. */
 void sim_faults_restart(Sim *sim, gboolean in_good_order);

@@ -1,12 +1,15 @@
 /* sim.h - one simulated world: a store, its nodes, links, disks and clients, in virtual time.
  *
  * Owns: the event loop, and the struct that the parts share. Parts:
- *   env_sim.c   QfsEnv: clocks, links between coordinator and nodes, direct reads
- *   daemon.c    lives of the daemon and of node processes: start, kill -9, power loss, crash of a
- * node disk.c      storage with faults                    mem_disk.c, mem_replica.c  the storage
- * model workload.c  clients                                faults.c, moments.c  what goes wrong, and when
- *   history.c   what was asked and answered            check*.c, linear.c  whether that was right
- *   scenario.c  the course of one seed                 main.c, jobs.c, story.c  many seeds
+ *   env_sim.c                 QfsEnv: clocks, links between coordinator and nodes, direct reads
+ *   daemon.c                  lives of the daemon and of node processes: start, kill -9, power loss, crash of a node
+ *   disk*.c, fault_replica.c  storage with faults
+ *   mem_disk.c, mem_replica.c the storage model            sim_vfs.c    files under SQLite
+ *   workload.c, client.c      clients                      content.c    what they write
+ *   faults*.c, moments.c      what goes wrong, and when
+ *   history.c                 what was asked and answered
+ *   check*.c, linear.c        whether that was right
+ *   scenario.c, walk.c        the course of one seed       main.c, jobs.c, story.c  many seeds
  *
  * Invariants
  *  W1. Everything that happens is an event; nothing depends on real time, addresses or hash order,
