@@ -44,32 +44,15 @@ static char *moved_name(const QfsMove *move, const char *key) {
   return NULL;
 }
 
-static void rename_links_below_locked(QfsFs *fs, const QfsMove *move) {
-  g_autoptr(GPtrArray) inodes = g_ptr_array_new();
-  g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-  g_autoptr(GPtrArray) former = g_ptr_array_new_with_free_func(g_free);
-  GHashTableIter iter;
-  gpointer key, value;
-  g_hash_table_iter_init(&iter, fs->by_link);
-  while (g_hash_table_iter_next(&iter, &key, &value)) {
-    char *name = moved_name(move, key);
-    if (name == NULL)
-      continue;
-    g_ptr_array_add(inodes, value);
-    g_ptr_array_add(names, name);
-    g_ptr_array_add(former, g_strdup(key));
-  }
-  for (guint i = 0; i < inodes->len; i++)
-    qfs_names_drop_link_locked(fs, former->pdata[i]);
-  for (guint i = 0; i < inodes->len; i++)
-    qfs_inode_add_link_locked(fs, inodes->pdata[i], names->pdata[i]);
-}
-
+/* Both move together: with two trees that are exchanged a file's new name may be a link's old one. */
 static void rename_below_locked(QfsFs *fs, const QfsMove *move) {
   g_autoptr(GPtrArray) inodes = g_ptr_array_new();
   g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+  g_autoptr(GPtrArray) linked = g_ptr_array_new();
+  g_autoptr(GPtrArray) links = g_ptr_array_new_with_free_func(g_free);
+  g_autoptr(GPtrArray) former = g_ptr_array_new_with_free_func(g_free);
   GHashTableIter iter;
-  gpointer value;
+  gpointer key, value;
   g_hash_table_iter_init(&iter, fs->by_key);
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     char *name = moved_name(move, ((const QfsInode *)value)->key);
@@ -78,12 +61,25 @@ static void rename_below_locked(QfsFs *fs, const QfsMove *move) {
     g_ptr_array_add(inodes, value);
     g_ptr_array_add(names, name);
   }
+  g_hash_table_iter_init(&iter, fs->by_link);
+  while (g_hash_table_iter_next(&iter, &key, &value)) {
+    char *name = moved_name(move, key);
+    if (name == NULL)
+      continue;
+    g_ptr_array_add(linked, value);
+    g_ptr_array_add(links, name);
+    g_ptr_array_add(former, g_strdup(key));
+  }
   for (guint i = 0; i < inodes->len; i++)
     qfs_inode_unname_locked(fs, inodes->pdata[i], NULL);
+  for (guint i = 0; i < linked->len; i++)
+    qfs_names_drop_link_locked(fs, former->pdata[i]);
   for (guint i = 0; i < inodes->len; i++) {
     qfs_inode_rename_locked(fs, inodes->pdata[i], names->pdata[i]);
     qfs_inode_doubt_locked(fs, inodes->pdata[i]); /* its record bears the old name */
   }
+  for (guint i = 0; i < linked->len; i++)
+    qfs_inode_add_link_locked(fs, linked->pdata[i], links->pdata[i]);
 }
 
 GSList *qfs_move_end_locked(QfsFs *fs, QfsInode *dir, gboolean moved) {
@@ -91,7 +87,6 @@ GSList *qfs_move_end_locked(QfsFs *fs, QfsInode *dir, gboolean moved) {
   GSList *free_now = NULL, *still = NULL;
   if (moved) {
     rename_below_locked(fs, move);
-    rename_links_below_locked(fs, move);
     fs->moves_done++;
   }
   for (GSList *l = fs->held; l != NULL; l = l->next) {

@@ -55,6 +55,13 @@ is "$(tree_of "$mnt/one") $(cat "$mnt/full")" "$before two" "too"
 is "$(rename2 exchange "$mnt/one" "$mnt/nowhere" 2>&1)" ENOENT "but not with nothing"
 is "$(rename2 exchange "$mnt/one" "$mnt/one/sub" 2>&1)" EINVAL "nor with what is inside"
 
+mkdir "$mnt/left" "$mnt/right"
+echo linked >"$mnt/other" && ln "$mnt/other" "$mnt/left/same" && echo plain >"$mnt/right/same"
+cat "$mnt/left/same" "$mnt/right/same" >/dev/null
+passes "trees with a link and a file of one name are exchanged" rename2 exchange "$mnt/left" "$mnt/right"
+rm "$mnt/right/same"
+is "$(stat -c %h "$mnt/other") $(cat "$mnt/other" "$mnt/left/same" | xargs)" "1 linked plain" "each is still what it was"
+
 # Open files stay open, and what is written through them goes to the file under its new name.
 exec 7>>"$mnt/one/sub/f1" 8<"$mnt/one/sub/f2"
 mv "$mnt/one" "$mnt/moved"
