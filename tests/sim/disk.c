@@ -97,6 +97,11 @@ static gboolean damage_in_memory(SimDisk *disk, SimDamage damage) {
   return TRUE;
 }
 
+gboolean sim_disk_copy_is_recent(SimDisk *disk) {
+  g_autofree QfsNodeMeta *meta = g_new0(QfsNodeMeta, 1);
+  return sim_disk_meta(disk, meta) && meta->generation == disk->copy_generation;
+}
+
 gboolean sim_disk_damage(SimDisk *disk, SimDamage damage) {
   g_assert(!disk->writer_open);
   sim_disk_close_peeks(disk);
@@ -113,10 +118,14 @@ gboolean sim_disk_damage(SimDisk *disk, SimDamage damage) {
 }
 
 void sim_disk_keep_copy(SimDisk *disk) {
-  if (disk->mem != NULL)
-    mem_disk_keep_copy(disk->mem);
-  else
+  g_autofree QfsNodeMeta *meta = g_new0(QfsNodeMeta, 1);
+  if (!sim_disk_meta(disk, meta))
+    return;
+  if (disk->mem == NULL)
     sim_volume_keep_copy(disk->volume);
+  else if (!mem_disk_keep_copy(disk->mem))
+    return;
+  disk->copy_generation = meta->generation;
 }
 
 void sim_disk_set_aside(SimDisk *disk) {

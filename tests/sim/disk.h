@@ -56,6 +56,7 @@ typedef struct {
   GPtrArray *lost_chunks; /* QfsChunk without data: rows that sim_disk_lose_chunk took */
   GHashTable *bad_rows; /* key -> QfsRecord: records that sim_disk_rot_row made unreadable */
 
+  guint64 copy_generation;   /* of the copy that is kept */
   gboolean collecting;       /* a PURGE is among the requests being handled */
   guint64 wipe_incarnation;  /* of the node: asked for by the WIPE being handled */
   guint64 wiped_incarnation; /* in which it was wiped last */
@@ -87,6 +88,9 @@ gboolean sim_disk_lose_chunk(SimDisk *disk);
 gboolean sim_disk_has_bad_rows(SimDisk *disk);
 /* Keeps a copy of the files as they are now. */
 void sim_disk_keep_copy(SimDisk *disk);
+/* Is the copy from since the latest opening that a majority remembers? Then, with the same settled mark, it looks like the
+ * file itself. */
+gboolean sim_disk_copy_is_recent(SimDisk *disk);
 /* What cannot be opened is set aside, as cluster/node_thread.c does. */
 void sim_disk_set_aside(SimDisk *disk);
 void sim_disk_heal(SimDisk *disk); /* ends the faults asked for */

@@ -284,12 +284,13 @@ void mem_disk_lose_power(MemDisk *disk, guint keep) {
   make_stable(disk); /* what is left was read from the disk: it is on it */
 }
 
-void mem_disk_keep_copy(MemDisk *disk) {
+gboolean mem_disk_keep_copy(MemDisk *disk) {
   g_assert(disk->undo == NULL);
   if (disk->commits->len > 0)
-    return;
+    return FALSE;
   g_clear_pointer(&disk->older, g_ptr_array_unref);
   disk->older = g_ptr_array_new_with_free_func((GDestroyNotify)g_ptr_array_unref);
+  return TRUE;
 }
 
 static void undo_commits(MemDisk *disk, GPtrArray *commits) {

@@ -50,8 +50,8 @@ void mem_disk_rollback(MemDisk *disk); /* no transaction: does nothing */
 void mem_disk_lose_power(MemDisk *disk, guint keep);
 guint mem_disk_volatile_commits(const MemDisk *disk);
 
-/* A copy of all there is, to go back to later; none is kept while something is not durable. */
-void mem_disk_keep_copy(MemDisk *disk);
+/* A copy of all there is, to go back to later. FALSE: something is not durable, and the copy is the one before. */
+gboolean mem_disk_keep_copy(MemDisk *disk);
 gboolean mem_disk_restore_copy(MemDisk *disk); /* FALSE: there is none */
 /* Leaves a new disk. */
 void mem_disk_erase(MemDisk *disk);
