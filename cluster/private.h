@@ -494,7 +494,7 @@ void qfs_recovery_peer_changed(QfsCoordinator *c, QfsPeer *peer);
 void qfs_recovery_view_done(QfsCoordinator *c);
 void qfs_recovery_free(QfsCoordinator *c);
 gboolean qfs_recovery_unites(const QfsCoordinator *c);
-guint64 qfs_recovery_intents_from(const QfsCoordinator *c); /* for the next view: QfsView.intents_from */
+guint64 qfs_recovery_void_below(const QfsCoordinator *c); /* for the next view: QfsView.void_below */
 /* While keys are blocked, a node whose unsettled operations were not seen yet is a reason to begin again. */
 gboolean qfs_recovery_somebody_unseen(const QfsCoordinator *c);
 

@@ -6,6 +6,9 @@
  *
  * When the members of S that opened are too few, others may help: unite.c.
  *
+ * A start that has accounted for everything, but not met all nodes, makes what it found durable and puts a mark into the
+ * view: of what is below it only what members of S have counts from then on.
+ *
  * A node that has a record has all its chunk rows that are not settled (flight.c). So every row that a winning
  * record owns is found, and goes to all holders before the record does. Rows that no winner owns are left
  * where they are: no later version can take them for its own (reclaim.c removes them).
@@ -32,8 +35,8 @@ typedef struct {
 struct QfsRecovery {
   guint64 generation;      /* callbacks of an earlier attempt are ignored */
   gboolean removing_intents;
-  gboolean marking;        /* the view that says which intents are void is under way */
-  guint64 intents_from;    /* what the view said of that when it began */
+  gboolean marking;        /* the view that says what is void is under way */
+  guint64 void_below;      /* what the view said of that when it began */
   gboolean unites;         /* with what nodes that left S have: unite.c */
   QfsNodeSet relied;       /* unites: it began because these are there, and ends with any of them */
   guint64 from;            /* operations above this are looked at */
@@ -180,6 +183,11 @@ static void take_record(QfsRecovery *r, QfsRecord *record) {
     g_hash_table_replace(r->records, record->key, qfs_record_ref(record));
 }
 
+/* What an earlier start did without may be undone in part at a node that was catching up. */
+static gboolean counts(const QfsRecovery *r, guint node, const QfsRecord *record) {
+  return qfs_set_has(r->members, node) || r->unites || record->seq >= r->void_below;
+}
+
 /* Two keys may name one object: what a rename left of the former name may have come to light again. */
 static void note_winner(QfsRecovery *r, QfsRecord *record) {
   if (qfs_object_is_none(record->object))
@@ -200,12 +208,12 @@ static gboolean was_passed_over(const QfsRecovery *r, const FoundIntent *found, 
 /* Would enough holders of all keys have been seen also without the nodes that have the intent? Then, if no
  * member of S has it, an earlier recovery saw that it never reached its quorum and took it for nothing; the
  * keys have gone their own ways since, and rolling it forward now would move only one of them. The view says of
- * which intents that was seen for good (mark_intents); while keys are blocked it cannot be. */
+ * which intents that was seen for good (mark); while keys are blocked it cannot be. */
 static gboolean is_abandoned(QfsCoordinator *c, const FoundIntent *found) {
   QfsRecovery *r = c->recovery;
   if ((found->at & r->members) != 0)
     return FALSE;
-  if (found->id < r->intents_from)
+  if (found->id < r->void_below)
     return TRUE;
   for (guint i = 0; i < found->records->len; i++)
     if (was_passed_over(r, found, found->records->pdata[i]))
@@ -291,35 +299,13 @@ typedef struct {
   guint node;
 } Spread;
 
-/* May a node that was not seen have an intent of an earlier life? Removing one is not durable at once. */
-static gboolean may_return(const QfsCoordinator *c) {
-  const QfsRecovery *r = c->recovery;
-  return g_hash_table_size(r->intents) > 0 || (qfs_set_all(c->n_peers) & ~r->scanned) != 0;
-}
-
-guint64 qfs_recovery_intents_from(const QfsCoordinator *c) {
-  return MAX(c->view.intents_from,
-             c->recovery != NULL && c->recovery->marking ? QFS_SEQ(c->first_epoch, 0) : 0);
-}
-
-/* Whatever reached its quorum before this life was seen, and all members have it now: what else may come to light
- * is void, whether its keys are written again before that or not. Remembered before anything builds on it. */
-static void mark_intents(QfsCoordinator *c) {
-  QfsRecovery *r = c->recovery;
-  r->marking = !c->blocked && may_return(c) && c->view.intents_from < QFS_SEQ(c->first_epoch, 0);
-  if (r->marking)
-    qfs_view_propose(c, r->members, c->view.base);
-  else
-    write_more(c);
-}
-
 static void intent_spread(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
   g_autofree Spread *spread = data;
   if (!scan_reply_ok(c, peer, reply, &spread->step))
     return;
   spread->found->at |= QFS_NODE_BIT(spread->node);
   if (--c->recovery->left == 0)
-    mark_intents(c);
+    write_more(c);
 }
 
 /* A start that is cut off in the middle of rolling a batch forward may be followed by one that meets other nodes: it
@@ -346,7 +332,7 @@ static void spread_intents(QfsCoordinator *c) {
     }
   }
   if (--r->left == 0)
-    mark_intents(c);
+    write_more(c);
 }
 
 static void everything_found(QfsCoordinator *c) {
@@ -435,7 +421,8 @@ static void records_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
   if (!scan_reply_ok(c, peer, reply, step))
     return;
   for (guint i = 0; reply->records != NULL && i < reply->records->len; i++)
-    take_record(c->recovery, reply->records->pdata[i]);
+    if (counts(c->recovery, peer->index, reply->records->pdata[i]))
+      take_record(c->recovery, reply->records->pdata[i]);
   if (reply->more && reply->records->len > 0) {
     QfsRecord *last = reply->records->pdata[reply->records->len - 1];
     scan_records(c, peer, last->seq, last->key);
@@ -529,6 +516,42 @@ static void remove_intents(QfsCoordinator *c) {
     }
 }
 
+/* ---- the mark ---- */
+
+/* May a node that was not seen have something of an earlier life? Removing an intent is not durable at once. */
+static gboolean may_return(const QfsCoordinator *c) {
+  const QfsRecovery *r = c->recovery;
+  return g_hash_table_size(r->intents) > 0 || (qfs_set_all(c->n_peers) & ~r->scanned) != 0;
+}
+
+guint64 qfs_recovery_void_below(const QfsCoordinator *c) {
+  return MAX(c->view.void_below,
+             c->recovery != NULL && c->recovery->marking ? QFS_SEQ(c->first_epoch, 0) : 0);
+}
+
+static void made_durable(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  g_autofree Step *step = data;
+  if (scan_reply_ok(c, peer, reply, step) && --c->recovery->left == 0)
+    qfs_view_propose(c, c->recovery->members, c->view.base);
+}
+
+/* Whatever was acknowledged before this life was seen, and is at all holders, now on stable storage. What else comes to
+ * light of that time is void, whether its keys are written again before that or not, and part of it may be undone by
+ * then (catchup.c). The view says so before anything is served. */
+static void mark(QfsCoordinator *c) {
+  QfsRecovery *r = c->recovery;
+  r->marking = !c->blocked && may_return(c) && c->view.void_below < QFS_SEQ(c->first_epoch, 0);
+  if (!r->marking) {
+    remove_intents(c);
+    return;
+  }
+  r->left = qfs_set_size(r->members);
+  for (QfsNodeSet rest = r->members; rest != 0; rest &= rest - 1) {
+    QfsPeer *peer = &c->peer[__builtin_ctzll(rest) + 1];
+    qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_SYNC, peer->index), made_durable, step_new(r, peer->index));
+  }
+}
+
 static void recovery_one_done(QfsCoordinator *c) {
   c->recovery->in_flight--;
   write_more(c);
@@ -603,8 +626,8 @@ static void write_more(QfsCoordinator *c) {
   while (r->in_flight < WRITE_WINDOW && r->next_record < r->todo_records->len)
     write_record(c, r->todo_records->pdata[r->next_record++]);
   if (r->in_flight == 0 && r->next_chunk == r->todo_chunks->len &&
-      r->next_record == r->todo_records->len && !r->removing_intents)
-    remove_intents(c);
+      r->next_record == r->todo_records->len && !r->removing_intents && !r->marking)
+    mark(c);
 }
 
 /* ---- beginning ---- */
@@ -613,7 +636,7 @@ void qfs_recovery_view_done(QfsCoordinator *c) {
   QfsRecovery *r = c->recovery;
   if (r->marking) {
     r->marking = FALSE;
-    write_more(c);
+    remove_intents(c);
     return;
   }
   for (guint i = 1; i <= c->n_peers; i++)
@@ -660,7 +683,7 @@ static void recovery_start(QfsCoordinator *c, QfsNodeSet members, guint64 from) 
   r->generation = ++generations;
   r->members = members;
   r->from = from;
-  r->intents_from = c->view.intents_from;
+  r->void_below = c->view.void_below;
   r->seen_before = c->seen;
   r->records = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)qfs_record_unref);
   r->winners = g_hash_table_new(qfs_object_id_hash, qfs_object_id_equal);

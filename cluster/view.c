@@ -440,7 +440,7 @@ void qfs_view_propose_layout(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet b
     view->former_nodes = 0;
   view->in_sync = in_sync;
   view->base = base;
-  view->intents_from = qfs_recovery_intents_from(c);
+  view->void_below = qfs_recovery_void_below(c);
   set_left_marks(c, view);
   set_tidy(c, view);
   drop_sets(c, view);

@@ -2,7 +2,7 @@
  *
  *   meta            name, value: node, generation, promised_epoch, mark, settled, ceiling, wiped; with a
  *                   view also view_store, view_nodes, view_replicas, view_epoch, view_former_nodes,
- *                   view_tidy, view_intents_from; checksum; and count_records, count_tombstones, count_chunks, which are
+ *                   view_tidy, view_void_below; checksum; and count_records, count_tombstones, count_chunks, which are
  *                   not summed
  *   view_node       a row for each node of the view that has anything to say
  *   view_unsettled  the sets of unsettled epochs, in order
@@ -41,7 +41,7 @@ static void scalars_of(const QfsNodeMeta *meta, guint64 out[SCALAR_COUNT]) {
 /* Does the metadata say what an older schema version could not? */
 static gboolean has_later_facts(const QfsNodeMeta *meta) {
   gboolean later = meta->wiped != 0 || meta->view.former_nodes != 0 || meta->view.tidy != 0 ||
-                   meta->view.intents_from != 0;
+                   meta->view.void_below != 0;
 
   for (guint i = 0; i < meta->view.n_unsettled; i++)
     later = later || meta->view.unsettled[i].replicas != meta->view.replicas;
@@ -54,8 +54,8 @@ static guint8 *encode_later_facts(guint8 *out, const QfsNodeMeta *meta) {
   out = qfs_put_u32(out, meta->view.former_nodes);
   for (guint i = 0; i < meta->view.n_unsettled; i++)
     out = qfs_put_u32(out, meta->view.unsettled[i].replicas);
-  if (meta->view.intents_from != 0)
-    out = qfs_put_u64(out, meta->view.intents_from);
+  if (meta->view.void_below != 0)
+    out = qfs_put_u64(out, meta->view.void_below);
   return out;
 }
 
@@ -149,7 +149,7 @@ static gboolean store_view(QfsConnection *connection, const QfsView *view, GErro
       !set_number(connection, "view_replicas", view->replicas, error) ||
       !set_number(connection, "view_former_nodes", view->former_nodes, error) ||
       !set_number(connection, "view_tidy", view->tidy, error) ||
-      !set_number(connection, "view_intents_from", view->intents_from, error) ||
+      !set_number(connection, "view_void_below", view->void_below, error) ||
       !set_number(connection, "view_epoch", view->epoch, error) ||
       !clear_table(connection, QFS_SQL_VIEW_NODE_CLEAR, error) ||
       !clear_table(connection, QFS_SQL_VIEW_UNSETTLED_CLEAR, error))
@@ -246,8 +246,8 @@ static void take_row(QfsNodeMeta *meta, guint64 *checksum, sqlite3_stmt *row) {
     meta->view.former_nodes = (guint32)number;
   else if (g_strcmp0(name, "view_tidy") == 0)
     meta->view.tidy = number;
-  else if (g_strcmp0(name, "view_intents_from") == 0)
-    meta->view.intents_from = number;
+  else if (g_strcmp0(name, "view_void_below") == 0)
+    meta->view.void_below = number;
   else if (g_strcmp0(name, "wiped") == 0)
     meta->wiped = number;
   else if (g_strcmp0(name, "view_store") == 0) {

@@ -81,7 +81,7 @@ typedef struct {
   guint32 n_unsettled;           /* sets of the epochs since the settled mark, without repeats */
   QfsViewSet unsettled[QFS_VIEW_SETS_MAX];
   guint64 tidy;                  /* of operations up to here only a key's owners have rows; or QFS_TIDY_ALL */
-  guint64 intents_from;          /* an intent of an operation below this is void unless a member of S has it */
+  guint64 void_below;            /* of operations below this only what members of S have counts */
 } QfsView;
 
 /* Durable facts of one node beside its data. */

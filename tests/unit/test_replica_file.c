@@ -145,7 +145,7 @@ static void old_schema_is_migrated(Fixture *fixture, gconstpointer data) {
   store_meta(fixture->replica, &meta);
   fixture_close(fixture);
   raw_sql(fixture, TO_SCHEMA_3 "ALTER TABLE view_unsettled DROP COLUMN replicas;"
-                   "DELETE FROM meta WHERE name IN ('wiped', 'view_tidy', 'view_former_nodes', 'view_intents_from');"
+                   "DELETE FROM meta WHERE name IN ('wiped', 'view_tidy', 'view_former_nodes', 'view_void_below');"
                    "PRAGMA user_version = 2");
   fixture_open(fixture);
   QfsNodeMeta found;

@@ -209,7 +209,7 @@ static void assert_meta(QfsReplica *replica, const QfsNodeMeta *expected) {
     g_assert_cmpmem(&a->unsettled[i], sizeof a->unsettled[i], &b->unsettled[i], sizeof b->unsettled[i]);
   g_assert_cmpuint(a->former_nodes, ==, b->former_nodes);
   g_assert_cmpuint(a->tidy, ==, b->tidy);
-  g_assert_cmpuint(a->intents_from, ==, b->intents_from);
+  g_assert_cmpuint(a->void_below, ==, b->void_below);
   g_assert_cmpuint(found.wiped, ==, expected->wiped);
 }
 
@@ -246,7 +246,7 @@ static void meta_round_trip(Fixture *fixture, gconstpointer data) {
   meta.view.n_unsettled = 1;
   meta.view.former_nodes = 3;
   meta.view.tidy = G_MAXUINT64;
-  meta.view.intents_from = G_MAXUINT64 - 1;
+  meta.view.void_below = G_MAXUINT64 - 1;
   meta.wiped = 5;
   memset(meta.view.generation, 0, sizeof meta.view.generation);
   meta.view.in_sync = 0;
