@@ -47,6 +47,28 @@ ps procps
 END
 }
 
+# The same for tests/bench/run.sh: the peers, and what talks to them.
+packages_missing_for_bench() {
+  local command package module
+  while read -r command package; do
+    command -v "$command" >/dev/null 2>&1 || echo "$package"
+  done <<'END'
+redis-server redis-server
+etcd etcd-server
+etcdctl etcd-client
+glusterd glusterfs-server
+gnuplot gnuplot-nox
+ip iproute2
+python3 python3
+END
+  while IFS='|' read -r module package; do
+    pkg-config --exists "$module" >/dev/null 2>&1 || echo "$package"
+  done <<'END'
+hiredis|libhiredis-dev
+libcurl|libcurl4-openssl-dev
+END
+}
+
 # packages_install PACKAGE...: by apt-get when we may, else one line that says what to do, and exit 2.
 packages_install() {
   local -a as_root=()
