@@ -40,6 +40,7 @@ QfsCoordinator *qfs_coordinator_new(QfsEnv *env, const QfsCoordinatorConfig *con
     c->peer[i].index = i;
   c->rpcs = g_hash_table_new(g_int64_hash, g_int64_equal);
   c->keys = g_hash_table_new(g_str_hash, g_str_equal);
+  qfs_recent_init(c);
   c->creating = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   c->removing = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   c->objects = g_hash_table_new(qfs_object_id_hash, qfs_object_id_equal);
@@ -78,6 +79,7 @@ void qfs_coordinator_free(QfsCoordinator *c) {
    * nodes that will not answer any more. Only the containers are freed here. */
   g_hash_table_unref(c->rpcs);
   g_hash_table_unref(c->keys);
+  qfs_recent_clear(c);
   g_hash_table_unref(c->creating);
   g_hash_table_unref(c->removing);
   g_hash_table_unref(c->objects);

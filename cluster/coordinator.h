@@ -35,6 +35,7 @@ typedef struct {
   guint timeout_ms;
   guint tombstone_grace_s;  /* least age of a tombstone that is collected by schedule */
   guint purge_period_s;     /* of that schedule */
+  gsize recent_bytes;       /* memory for versions that further writes will build on; 0: none are kept */
   guint scrub_period_s;     /* everything is read and compared so often; 0: only by command */
   gboolean create;          /* the replicas are new: nothing to recover */
   char store[37];           /* UUID of a new store */

@@ -2,8 +2,8 @@
  *
  * Owns: the set of operations that every engine offers. Two engines: the embedded cluster
  * (qfs_engine_open_embedded) and, later, etcd.
- * Threading: any thread may call anything except close. submit never blocks on nodes: it returns when
- * the request is answered or queued; a hot get is answered inside submit by the calling thread.
+ * Threading: any thread may call anything except close. submit never blocks on nodes (unless request->lend allows it
+ * to do their work): it returns when the request is answered or queued; a hot get is answered inside submit by the calling thread.
  * Nothing here calls `done` with a lock held.
  */
 #pragma once

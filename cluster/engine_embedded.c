@@ -9,6 +9,8 @@
 /* How long an open waits for nodes that neither serve nor fail. */
 #define OPEN_TIMEOUT_MS 30000
 #define PURGE_PERIOD_S 60
+/* Versions kept in memory as bases of further writes. */
+#define RECENT_BYTES (8u << 20)
 
 typedef struct {
   QfsEngine engine; /* first */
@@ -190,6 +192,7 @@ QfsEngine *qfs_engine_open_embedded(const QfsEngineConfig *config, QfsEngineWatc
                                       .sync = config->sync,
                                       .timeout_ms = config->timeout_ms,
                                       .tombstone_grace_s = config->tombstone_grace_s,
+                                      .recent_bytes = RECENT_BYTES,
                                       .scrub_period_s = config->scrub_period_s,
                                       .purge_period_s = PURGE_PERIOD_S,
                                       .create = is_new};

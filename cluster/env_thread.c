@@ -10,6 +10,9 @@
 #include <string.h>
 #include <sys/random.h>
 
+/* Of the nodes that an event wakes: one more would make the request wait that these complete. */
+#define HELPED_MAX 2
+
 struct QfsEnvThread {
   QfsEnv env; /* first: effects lead back here */
   guint nodes;
@@ -26,6 +29,7 @@ struct QfsEnvThread {
   gboolean entered;            /* monitor: inside an event (V1) */
   GRand *rand;                 /* monitor */
   QfsNodeSet wakes;            /* monitor: nodes to be woken after this event */
+  guint helped;                /* monitor: nodes whose work this event leaves to its thread */
   pthread_cond_t timer_wake;
   gboolean timer_early;   /* monitor: the timer sleeps too long */
   gint64 timer_until_us;  /* monitor: it sleeps until then */
@@ -47,6 +51,7 @@ struct QfsEnvThread {
 /* Effects: one queue per thread, so that each runs where it was caused (V2). */
 
 typedef enum {
+  EFFECT_HELP,
   EFFECT_READ,
   EFFECT_COMPLETE,
   EFFECT_WATCH,
@@ -58,7 +63,7 @@ typedef enum {
 typedef struct {
   EffectKind kind;
   QfsEnvThread *self;
-  gpointer what; /* READ: QfsRead; COMPLETE: QfsRequest; WATCH: key; LOG: line */
+  gpointer what; /* HELP: QfsNodeThread; READ: QfsRead; COMPLETE: QfsRequest; WATCH: key; LOG: line */
   GLogLevelFlags level;
 } Effect;
 
@@ -66,11 +71,14 @@ typedef struct {
   GArray *queue;
   guint next; /* those before were taken */
   gboolean draining;
+  gboolean lends;       /* the thread does the work of nodes, too */
+  GPtrArray *to_wake;   /* QfsNodeThread: when the queue is empty, so that requests are completed first */
 } Effects;
 
 static void effects_free(gpointer data) {
   Effects *effects = data;
   g_array_unref(effects->queue);
+  g_ptr_array_unref(effects->to_wake);
   g_free(effects);
 }
 
@@ -81,6 +89,7 @@ static Effects *effects_of_this_thread(void) {
   if (effects == NULL) {
     effects = g_new0(Effects, 1);
     effects->queue = g_array_new(FALSE, FALSE, sizeof(Effect));
+    effects->to_wake = g_ptr_array_new();
     g_private_set(&effects_key, effects);
   }
   return effects;
@@ -106,6 +115,7 @@ static void unlock_and_wake(QfsEnvThread *self) {
   const gboolean timer_early = self->timer_early;
   const gboolean waiters = self->waiters > 0;
   self->wakes = 0;
+  self->helped = 0;
   self->timer_early = FALSE;
   self->entered = FALSE;
   pthread_mutex_unlock(&self->monitor);
@@ -198,6 +208,9 @@ static void run_read(QfsEnvThread *self, QfsRead *read) {
 static void run_effect(const Effect *effect) {
   QfsEnvThread *self = effect->self;
   switch (effect->kind) {
+  case EFFECT_HELP:
+    qfs_node_thread_help(effect->what);
+    break;
   case EFFECT_READ:
     run_read(self, effect->what);
     break;
@@ -223,12 +236,7 @@ static void run_effect(const Effect *effect) {
   }
 }
 
-/* Runs what this thread caused, until nothing is left. Inside another drain: that one does it. */
-static void drain(void) {
-  Effects *effects = effects_of_this_thread();
-  if (effects->draining)
-    return;
-  effects->draining = TRUE;
+static void run_queue(Effects *effects) {
   while (effects->next < effects->queue->len) {
     const Effect effect = g_array_index(effects->queue, Effect, effects->next++);
     if (effects->next >= 256) { /* a chain that never ends must not grow the queue */
@@ -240,6 +248,19 @@ static void drain(void) {
   }
   g_array_set_size(effects->queue, 0);
   effects->next = 0;
+}
+
+/* Runs what this thread caused, until nothing is left. Inside another drain: that one does it. */
+static void drain(void) {
+  Effects *effects = effects_of_this_thread();
+  if (effects->draining)
+    return;
+  effects->draining = TRUE;
+  run_queue(effects);
+  effects->lends = FALSE;
+  for (guint i = 0; i < effects->to_wake->len; i++)
+    qfs_node_thread_wake(effects->to_wake->pdata[i]);
+  g_ptr_array_set_size(effects->to_wake, 0);
   effects->draining = FALSE;
 }
 
@@ -273,9 +294,17 @@ static guint64 env_random(QfsEnv *env) {
   return (guint64)g_rand_int(self->rand) << 32 | g_rand_int(self->rand);
 }
 
+/* V3. As many nodes as a write needs, one after another by this thread; the others later by theirs. */
 static void note_wake(QfsEnvThread *self, guint node, gboolean sleeps) {
-  if (sleeps)
+  if (!sleeps)
+    return;
+  Effects *effects = effects_of_this_thread();
+  if (!effects->lends)
     self->wakes |= (QfsNodeSet)1 << (node - 1);
+  else if (self->helped++ < HELPED_MAX)
+    emit(self, EFFECT_HELP, self->node[node - 1], 0);
+  else
+    g_ptr_array_add(effects->to_wake, self->node[node - 1]);
 }
 
 static void env_send(QfsEnv *env, QfsMessage *message) {
@@ -557,6 +586,8 @@ void qfs_env_thread_free(QfsEnvThread *self) {
 /* Events and questions from users. */
 
 void qfs_env_thread_submit(QfsEnvThread *self, QfsRequest *request) {
+  Effects *effects = effects_of_this_thread();
+  effects->lends |= request->lend && !effects->draining;
   QfsCoordinator *coordinator = enter(self);
   if (coordinator != NULL) {
     qfs_coordinator_submit(coordinator, request);

@@ -7,7 +7,7 @@
  * How an event runs: the monitor is taken, the coordinator is called, the monitor is released; then
  * the same thread, holding no lock, does what the coordinator asked for: it wakes nodes, reads
  * (entering again with each answer), completes requests. So a hot get is served by its caller
- * alone, and a put is answered by the node thread that completes its quorum. An event caused from
+ * alone, and a put by the thread that completes its quorum: a node's, or its own (V3). An event caused from
  * inside `done` leaves its effects to the loop that is already running in that thread: no
  * recursion.
  *
@@ -21,6 +21,9 @@
  * Invariants
  *  V1. The coordinator is touched only under the monitor, and calls the environment only there.
  *  V2. Effects run in the thread that caused them, in the order in which they were emitted.
+ *  V3. A thread that is lent (QfsRequest.lend) does the short work of up to two sleeping nodes itself, for as long as
+ *      what its request caused goes on: handing work to another thread and back costs more than the work.
+ *      The other nodes are woken after that, when what is completed was answered.
  *
  * Threading: any thread may call anything, except new, run, stop and free, which belong to the
  * owner. `done` must not wait for another request of the same thread, nor call stop.

@@ -14,6 +14,7 @@ typedef struct {
   QfsNodeSet absent_at;    /* nodes that said there is no row */
   QfsNodeSet failed;       /* nodes not to be asked again */
   guint tries;
+  gboolean base;           /* what is known from the last time will do */
   gboolean any;            /* also what may never have been acknowledged */
   QfsFetchDone done;
   gpointer data;
@@ -85,6 +86,8 @@ static void fetch_read(QfsCoordinator *c, QfsRead *read, gpointer data) {
     }
   }
   if (read->record != NULL) {
+    if (fetch->base)
+      qfs_recent_note(c, read->record, fetch->hash);
     fetch_end(c, fetch, QFS_OK, read->record);
     return;
   }
@@ -188,26 +191,38 @@ static void fetch_step(QfsCoordinator *c, Fetch *fetch) {
     majority_start(c, fetch);
     return;
   }
+  QfsRecord *known = fetch->base ? qfs_recent_find(c, fetch->key, fetch->hash) : NULL;
+  if (known != NULL) {
+    g_autoptr(QfsRecord) held = qfs_record_ref(known);
+    fetch_end(c, fetch, QFS_OK, held);
+    return;
+  }
   fetch->counter = qfs_key_counter(c, fetch->hash);
   QfsRead *what = qfs_read_new(QFS_READ_RECORD, 0);
   what->key = g_strdup(fetch->key);
   qfs_ask(c, what, fetch->hash, answer, fetch->failed | fetch->absent_at, 1, fetch_read, fetch);
 }
 
-static void fetch_start(QfsCoordinator *c, const char *key, gboolean any, QfsFetchDone done, gpointer data) {
+static void fetch_start(QfsCoordinator *c, const char *key, gboolean any, gboolean base, QfsFetchDone done,
+                        gpointer data) {
   Fetch *fetch = g_slice_new0(Fetch);
   fetch->key = g_strdup(key);
   fetch->hash = qfs_key_hash(key);
   fetch->any = any;
+  fetch->base = base;
   fetch->done = done;
   fetch->data = data;
   fetch_step(c, fetch);
 }
 
 void qfs_fetch(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data) {
-  fetch_start(c, key, FALSE, done, data);
+  fetch_start(c, key, FALSE, FALSE, done, data);
+}
+
+void qfs_fetch_base(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data) {
+  fetch_start(c, key, FALSE, TRUE, done, data);
 }
 
 void qfs_fetch_any(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data) {
-  fetch_start(c, key, TRUE, done, data);
+  fetch_start(c, key, TRUE, FALSE, done, data);
 }

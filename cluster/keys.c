@@ -28,6 +28,8 @@ void qfs_key_done(QfsCoordinator *c, QfsKey *key) {
     return;
   g_assert(key->planner == NULL && g_queue_is_empty(&key->waiting));
   qfs_key_bump(c, key->hash);
+  if (key->have_base && key->newest == key->acked)
+    qfs_recent_note(c, key->acked, key->hash);
   g_hash_table_remove(c->keys, key->key);
   qfs_record_unref(key->acked);
   qfs_record_unref(key->newest);

@@ -1,5 +1,5 @@
-/* node_thread.c - see node_thread.h. The queue is safe across threads, the rest belongs to the
- * thread. */
+/* node_thread.c - see node_thread.h. The queue is safe across threads, the rest belongs to the thread that serves
+ * (T4): the node's own while it is awake, else at most one that is lent. */
 #include "cluster/node_thread.h"
 
 #include "cluster/reader_pool.h"
@@ -16,7 +16,14 @@
  */
 #define SPIN_US 20
 #define SPIN_QUICK_US 100
-#define SPIN_CREDIT 4
+#define SPIN_CREDIT 0
+/* A lent thread takes work of at most so many bytes, and leaves off after so many batches; threads that are lent at
+ * once leave others for everything else. A node that once took longer is left to its own thread for a while. */
+#define LENT_BYTES_MAX 32768
+#define LENT_BATCHES_MAX 4
+#define LENT_THREADS_MAX 2
+#define LENT_SLOW_US 20000
+#define LENT_PAUSE_US 200000
 
 typedef enum { ITEM_MESSAGE, ITEM_START, ITEM_STOP, ITEM_REMOVE } ItemKind;
 
@@ -38,11 +45,16 @@ struct QfsNodeThread {
   pthread_mutex_t lock;
   pthread_cond_t wake;
   GArray *queue;     /* lock */
-  gboolean sleeping; /* lock */
+  gboolean sleeping; /* lock: and nobody has taken it on to wake it */
+  gboolean awake;    /* lock: the node's own thread serves */
+  gboolean lent;     /* lock: another one does */
+  gboolean heavy;    /* lock: there is something in the queue that is not for a lent thread */
+  gsize queued;      /* lock: bytes in the queue */
+  gint64 no_help_until_us; /* lock */
   gboolean quit;     /* lock */
   gint pending;      /* atomic: something was queued since the last take */
 
-  /* the thread's own */
+  /* of the thread that serves */
   GArray *taken;
   GPtrArray *batch;
   GPtrArray *replies;
@@ -56,9 +68,21 @@ struct QfsNodeThread {
 
 /* The queue, any thread. */
 
+/* Work that is short, and never waits for a disk. */
+static gboolean is_light(const Item *item) {
+  if (item->kind != ITEM_MESSAGE || item->message->durable)
+    return FALSE;
+  QfsMessageType type = item->message->type;
+  return type == QFS_MESSAGE_APPLY || type == QFS_MESSAGE_INTENT || type == QFS_MESSAGE_COMMIT;
+}
+
 static gboolean push(QfsNodeThread *self, Item item) {
+  gboolean light = is_light(&item);
+  gsize size = light ? qfs_message_size(item.message) : 0;
   pthread_mutex_lock(&self->lock);
   g_array_append_val(self->queue, item);
+  self->heavy |= !light;
+  self->queued += size;
   g_atomic_int_set(&self->pending, 1);
   const gboolean was_sleeping = self->sleeping;
   self->sleeping = FALSE;
@@ -261,14 +285,20 @@ static void drop_taken(QfsNodeThread *self) {
   g_array_set_size(self->taken, 0);
 }
 
+static void take_locked(QfsNodeThread *self) {
+  GArray *taken = self->queue;
+  self->queue = self->taken;
+  self->taken = taken;
+  self->heavy = FALSE;
+  self->queued = 0;
+  g_atomic_int_set(&self->pending, 0);
+}
+
 /* FALSE: quit. */
 static gboolean take(QfsNodeThread *self) {
   g_array_set_size(self->taken, 0);
   pthread_mutex_lock(&self->lock);
-  GArray *taken = self->queue;
-  self->queue = self->taken;
-  self->taken = taken;
-  g_atomic_int_set(&self->pending, 0);
+  take_locked(self);
   const gboolean quit = self->quit;
   pthread_mutex_unlock(&self->lock);
   return !quit;
@@ -309,12 +339,71 @@ static void sleep_until_work(QfsNodeThread *self) {
   if (self->queue->len == 0 && !self->quit) {
     const gint64 slept_at_us = g_get_monotonic_time();
     self->sleeping = TRUE;
-    while (self->sleeping)
+    self->awake = FALSE;
+    while (self->sleeping || self->lent)
       pthread_cond_wait(&self->wake, &self->lock);
+    self->awake = TRUE;
     if (g_get_monotonic_time() - slept_at_us < SPIN_QUICK_US)
       self->spin_credit = SPIN_CREDIT;
   }
   pthread_mutex_unlock(&self->lock);
+}
+
+/* Lending: another thread serves while the node's own sleeps (T4). */
+
+static gint lent_threads;
+
+static gboolean may_help_locked(const QfsNodeThread *self, gint64 now_us) {
+  return !self->heavy && !self->quit && self->queue->len > 0 && self->queued <= LENT_BYTES_MAX &&
+         self->batches < BATCHES_PER_IDLE && now_us >= self->no_help_until_us;
+}
+
+/* FALSE: to be woken. */
+static gboolean begin_lent(QfsNodeThread *self) {
+  pthread_mutex_lock(&self->lock);
+  const gboolean free = !self->awake && !self->lent;
+  const gboolean good = free && may_help_locked(self, g_get_monotonic_time());
+  self->lent |= good;
+  pthread_mutex_unlock(&self->lock);
+  return good;
+}
+
+/* TRUE: there is more for the lent thread to do. */
+static gboolean go_on_lent(QfsNodeThread *self, guint n, gint64 took_us) {
+  pthread_mutex_lock(&self->lock);
+  const gint64 now_us = g_get_monotonic_time();
+  if (took_us > LENT_SLOW_US)
+    self->no_help_until_us = now_us + LENT_PAUSE_US;
+  const gboolean more = n < LENT_BATCHES_MAX && may_help_locked(self, now_us);
+  const gboolean wakes = !more && (self->queue->len > 0 || self->quit || self->batches >= BATCHES_PER_IDLE);
+  if (!more) {
+    self->lent = FALSE;
+    self->sleeping = !wakes;
+  }
+  pthread_mutex_unlock(&self->lock);
+  if (wakes)
+    pthread_cond_signal(&self->wake);
+  return more;
+}
+
+static void serve_lent(QfsNodeThread *self) {
+  gint64 took_us = 0;
+  guint n = 0;
+  do {
+    const gint64 before_us = g_get_monotonic_time();
+    take(self);
+    serve_taken(self);
+    took_us = g_get_monotonic_time() - before_us;
+  } while (go_on_lent(self, ++n, took_us));
+}
+
+void qfs_node_thread_help(QfsNodeThread *self) {
+  const gboolean good = g_atomic_int_add(&lent_threads, 1) < LENT_THREADS_MAX && begin_lent(self);
+  if (good)
+    serve_lent(self);
+  g_atomic_int_add(&lent_threads, -1);
+  if (!good)
+    qfs_node_thread_wake(self);
 }
 
 static gboolean idle_step(QfsNodeThread *self) {
@@ -354,6 +443,7 @@ QfsNodeThread *qfs_node_thread_new(guint number, const char *dir, gboolean sync,
   pthread_cond_init(&self->wake, NULL);
   self->queue = g_array_new(FALSE, FALSE, sizeof(Item));
   self->taken = g_array_new(FALSE, FALSE, sizeof(Item));
+  self->awake = TRUE;
   self->batch = g_ptr_array_new();
   self->replies = g_ptr_array_new();
   g_autofree char *name = g_strdup_printf("qfs-node-%u", number);
@@ -364,7 +454,7 @@ QfsNodeThread *qfs_node_thread_new(guint number, const char *dir, gboolean sync,
 void qfs_node_thread_quit(QfsNodeThread *self) {
   pthread_mutex_lock(&self->lock);
   self->quit = TRUE;
-  self->sleeping = FALSE;
+  self->sleeping = FALSE; /* a lent thread wakes it when it is through */
   g_atomic_int_set(&self->pending, 1);
   pthread_mutex_unlock(&self->lock);
   qfs_node_thread_wake(self);

@@ -9,11 +9,14 @@
  *      makes every message before it lost.
  *  T2. A start that fails ends with `gone` and a reason. Each stop ends with `gone` and none,
  *      after all files of the node are closed; a start that it overtakes is left out.
- *  T3. Hooks are called by the node's thread with no lock of this module held.
+ *  T3. Hooks are called by the thread that serves with no lock of this module held.
+ *  T4. One thread serves at a time: the node's own, or, while that one sleeps, one that was lent by help. A lent thread does
+ *      short work only, that never waits for a disk, and whatever takes long is left to the node's own for a while;
+ *      two threads at most are lent at once, whatever hangs.
  *
  * Threading: send, start and stop may be called by any thread, also with the environment's lock
  * held (they take only the queue's own lock, for a few instructions). When they return TRUE the
- * thread sleeps and qfs_node_thread_wake must follow, best after the caller's lock was released.
+ * thread sleeps and qfs_node_thread_wake or _help must follow, best after the caller's lock was released.
  */
 #pragma once
 
@@ -43,6 +46,8 @@ gboolean qfs_node_thread_stop(QfsNodeThread *thread);
 /* Closes the node and removes its replica's files. Ends with `gone`. */
 gboolean qfs_node_thread_remove(QfsNodeThread *thread, guint64 incarnation);
 void qfs_node_thread_wake(QfsNodeThread *thread);
+/* Does what is queued in the calling thread, which holds no lock, or wakes the node's own for it (T4). */
+void qfs_node_thread_help(QfsNodeThread *thread);
 
 /* Answers `read` in the calling thread through a pooled read connection. */
 void qfs_node_thread_read(QfsNodeThread *thread, QfsRead *read);

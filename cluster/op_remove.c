@@ -161,7 +161,7 @@ static void remove_step(QfsCoordinator *c, QfsOp *op) {
     if (!qfs_op_may_write(c, op))
       return;
     if (!op->key->have_base) {
-      qfs_fetch(c, op->key->key, base_fetched, qfs_op_ref(op));
+      qfs_fetch_base(c, op->key->key, base_fetched, qfs_op_ref(op));
       return;
     }
     op->stage = BASE;

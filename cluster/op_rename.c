@@ -193,12 +193,12 @@ static void tree_read(QfsCoordinator *c, QfsStatus status, gpointer data) {
 static gboolean read_bases(QfsCoordinator *c, QfsOp *op) {
   if (!op->key->have_base) {
     op->stage = SOURCE;
-    qfs_fetch(c, op->key->key, source_fetched, qfs_op_ref(op));
+    qfs_fetch_base(c, op->key->key, source_fetched, qfs_op_ref(op));
     return FALSE;
   }
   if (!op->key2->have_base) {
     op->stage = TARGET;
-    qfs_fetch(c, op->key2->key, target_fetched, qfs_op_ref(op));
+    qfs_fetch_base(c, op->key2->key, target_fetched, qfs_op_ref(op));
     return FALSE;
   }
   const char *to = op->key2->key;
@@ -212,7 +212,7 @@ static gboolean read_bases(QfsCoordinator *c, QfsOp *op) {
     return FALSE;
   op->stage = PARENT;
   g_autofree char *parent = qfs_key_parent(to);
-  qfs_fetch(c, parent, parent_fetched, qfs_op_ref(op));
+  qfs_fetch_base(c, parent, parent_fetched, qfs_op_ref(op));
   return FALSE;
 }
 

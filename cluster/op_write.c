@@ -101,7 +101,7 @@ static void next_parent(QfsCoordinator *c, QfsOp *op) {
   }
   op->tries = (guint)(slash - key);
   g_autofree char *prefix = g_strndup(key, op->tries);
-  qfs_fetch(c, prefix, prefix_fetched, qfs_op_ref(op));
+  qfs_fetch_base(c, prefix, prefix_fetched, qfs_op_ref(op));
 }
 
 /* ---- checks against the base ---- */
@@ -596,7 +596,7 @@ static void write_locked(QfsCoordinator *c, QfsOp *op) {
     if (!qfs_op_may_write(c, op))
       return;
     if (!op->key->have_base) {
-      qfs_fetch(c, op->key->key, base_fetched, qfs_op_ref(op));
+      qfs_fetch_base(c, op->key->key, base_fetched, qfs_op_ref(op));
       return;
     }
     op->stage = BASE;
@@ -622,7 +622,7 @@ static void write_locked(QfsCoordinator *c, QfsOp *op) {
       }
       op->stage = PARENT;
       g_autofree char *parent = qfs_key_parent(key);
-      qfs_fetch(c, parent, parent_fetched, qfs_op_ref(op));
+      qfs_fetch_base(c, parent, parent_fetched, qfs_op_ref(op));
       return;
     }
   }

@@ -3,6 +3,7 @@
  *   coordinator.c  life, events, peers          rpc.c      requests to nodes, repetition, suspicion
  *   view.c         epochs and the in-sync set    flight.c   replicated writes on their way
  *   keys.c         per-key order                 fetch.c    the newest record of a key
+ *   recent.c       newest records used lately
  *   reads.c        direct reads, avoiding slow nodes     chunk_read.c   of chunks, holes confirmed
  *   op.c           requests and deadlines        op_get.c, op_write.c, op_remove.c, op_rename.c, op_link.c, op_node.c
  *   batch.c        several keys in one step      linked.c   files with several names
@@ -188,6 +189,15 @@ void qfs_key_unlock(QfsCoordinator *c, QfsKey *key, QfsOp *op);
 guint64 qfs_key_counter(QfsCoordinator *c, guint64 hash);  /* changes whenever the key's state may have */
 void qfs_key_bump(QfsCoordinator *c, guint64 hash);
 
+/* ---- versions used lately ---- */
+
+void qfs_recent_init(QfsCoordinator *c);
+void qfs_recent_clear(QfsCoordinator *c);
+/* What is certainly the newest acknowledged version, as if read now; borrowed, NULL: to be read. */
+QfsRecord *qfs_recent_find(QfsCoordinator *c, const char *key, guint64 hash);
+/* `record` (may be NULL) is the newest acknowledged version as of the key's counter now. */
+void qfs_recent_note(QfsCoordinator *c, QfsRecord *record, guint64 hash);
+
 /* The node's row of the key goes back to the acknowledged version: what is in flight is to be sent there (again). Nothing
  * is sent before the next qfs_flights_dispatch. */
 void qfs_flights_lost_row(QfsCoordinator *c, const QfsKey *key, guint node);
@@ -197,6 +207,8 @@ void qfs_flights_lost_row(QfsCoordinator *c, const QfsKey *key, guint node);
 /* status QFS_OK: `record` (may be a tombstone or NULL); else why not. Called once, perhaps at once. */
 typedef void (*QfsFetchDone)(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data);
 void qfs_fetch(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data);
+/* As base of a write: versions used lately are not read again. */
+void qfs_fetch_base(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data);
 /* What the trusted nodes have, though it may have been recovered and never acknowledged: not to be shown. */
 void qfs_fetch_any(QfsCoordinator *c, const char *key, QfsFetchDone done, gpointer data);
 
@@ -742,6 +754,9 @@ struct QfsCoordinator {
   GQueue stalled;                 /* QfsOp waiting for a view or the clock */
   GHashTable *keys;               /* key -> QfsKey */
   guint64 key_counters[QFS_KEY_COUNTERS];
+  GHashTable *recent;             /* key -> its newest version: recent.c */
+  GQueue recent_order;
+  gsize recent_bytes;
   GHashTable *creating;           /* directory -> number of creations under way below it */
   QfsSubtree *tree;                  /* a directory that is being renamed; or NULL */
   GHashTable *removing;           /* directories whose removal is under way -> by how many */

@@ -131,6 +131,7 @@ struct QfsRequest {
   char *keep;           /* REMOVE, RENAME: a key of the store's own, not used before: what loses its last name, and is no
                          * directory, goes there, in the same step */
   guint flags;
+  gboolean lend;        /* submit may carry out the short work of nodes before it returns: quicker for a caller that waits */
   gboolean follow;      /* if `key` or `key2` lies in a directory that is being renamed, its new name is meant */
   guint mask;
   guint limit;

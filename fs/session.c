@@ -37,6 +37,9 @@
  * cost half the throughput, with one client as with four. */
 #define BACKLOG 16
 #define BACKLOG_PROCESSORS_MIN 4
+/* With fewer in a row a thread does the nodes' work for its request; with more it leaves that to the nodes, which do it
+ * for many requests at once. */
+#define LEND_BACKLOG 3
 /* A READ of more bytes than this may be worth another thread. */
 #define HEAVY_READ 65536
 #define STOP_US 500000
@@ -48,6 +51,7 @@ typedef struct {
   QfsSession *session;
   struct fuse_buf buf; /* mem: malloc'ed by libfuse, of its size */
   gboolean taken;      /* the current request's bytes went to a GBytes */
+  guint backlog;       /* of the session, when the current request came */
 } Worker;
 
 struct QfsSession {
@@ -99,6 +103,10 @@ GBytes *qfs_session_take_bytes(const char *bytes, gsize size) {
     return g_bytes_new(bytes, size);
   worker->taken = TRUE;
   return g_bytes_new_with_free_func(bytes, size, buffer_release, worker->buf.mem);
+}
+
+gboolean qfs_session_may_lend(void) {
+  return current_worker != NULL && current_worker->backlog < LEND_BACKLOG;
 }
 
 /* --- receiving --- */
@@ -209,6 +217,7 @@ static gboolean receive(Worker *worker) {
 
   g_mutex_lock(&session->lock);
   session->backlog = waited ? 0 : session->backlog + 1;
+  worker->backlog = session->backlog;
   gboolean hand_over = session->backlog >= session->backlog_max ||
                        now - session->last_us > ACTIVE_US || (res > 0 && is_heavy(&worker->buf));
   session->last_us = now;

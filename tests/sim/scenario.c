@@ -139,6 +139,8 @@ static Sim *sim_new(const SimOptions *options, const SimTrace *trace, SimResult 
   }
   if (sim_random_percent(&sim->random, 50))
     sim->config.scrub_period_s = 1 + sim_random_below(&sim->random, 5);
+  if (sim_random_percent(&sim->random, 60))
+    sim->config.recent_bytes = sim_random_spread(&sim->random, 1000, 1000000);
   g_strlcpy(sim->config.store, "00000000-0000-4000-8000-000000000000", sizeof sim->config.store);
   sim_env_init(sim);
   for (guint i = 1; i <= sim->nodes_all; i++) {
