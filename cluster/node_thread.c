@@ -12,11 +12,6 @@
 #define BATCH_MAX 256
 /* Under steady load the queue is never empty; idle work must not starve. */
 #define BATCHES_PER_IDLE 64
-/* A sleeping thread takes tens of microseconds to wake: after quick work a short spin is cheaper.
- */
-#define SPIN_US 20
-#define SPIN_QUICK_US 100
-#define SPIN_CREDIT 0
 /* A lent thread takes work of at most so many bytes, and leaves off after so many batches; threads that are lent at
  * once leave others for everything else. A node that once took longer is left to its own thread for a while. */
 #define LENT_BYTES_MAX 32768
@@ -52,7 +47,6 @@ struct QfsNodeThread {
   gsize queued;      /* lock: bytes in the queue */
   gint64 no_help_until_us; /* lock */
   gboolean quit;     /* lock */
-  gint pending;      /* atomic: something was queued since the last take */
 
   /* of the thread that serves */
   GArray *taken;
@@ -61,8 +55,6 @@ struct QfsNodeThread {
   QfsNode *node;       /* NULL: closed */
   guint64 incarnation; /* of the last start */
   guint64 aside_incarnation; /* in which its replica was set aside by command */
-  gint spinners_max;   /* of all nodes at once */
-  guint spin_credit;
   guint batches;
 };
 
@@ -83,7 +75,6 @@ static gboolean push(QfsNodeThread *self, Item item) {
   g_array_append_val(self->queue, item);
   self->heavy |= !light;
   self->queued += size;
-  g_atomic_int_set(&self->pending, 1);
   const gboolean was_sleeping = self->sleeping;
   self->sleeping = FALSE;
   pthread_mutex_unlock(&self->lock);
@@ -291,7 +282,6 @@ static void take_locked(QfsNodeThread *self) {
   self->taken = taken;
   self->heavy = FALSE;
   self->queued = 0;
-  g_atomic_int_set(&self->pending, 0);
 }
 
 /* FALSE: quit. */
@@ -306,45 +296,14 @@ static gboolean take(QfsNodeThread *self) {
 
 /* Waiting, the node's thread. */
 
-static void pause_cpu(void) {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  __asm__ __volatile__("yield");
-#endif
-}
-
-/* Nodes that spin at once, so that they never take the processors from those that work. */
-static gint spinning;
-
-static gboolean spin(QfsNodeThread *self) {
-  if (self->spin_credit == 0)
-    return FALSE;
-  gboolean found = FALSE;
-  if (g_atomic_int_add(&spinning, 1) < self->spinners_max) {
-    const gint64 end_us = g_get_monotonic_time() + SPIN_US;
-    while (!found && g_get_monotonic_time() < end_us)
-      for (guint i = 0; i < 32 && !found; i++) {
-        pause_cpu();
-        found = g_atomic_int_get(&self->pending) != 0;
-      }
-    self->spin_credit = found ? SPIN_CREDIT : self->spin_credit - 1;
-  }
-  g_atomic_int_add(&spinning, -1);
-  return found;
-}
-
 static void sleep_until_work(QfsNodeThread *self) {
   pthread_mutex_lock(&self->lock);
   if (self->queue->len == 0 && !self->quit) {
-    const gint64 slept_at_us = g_get_monotonic_time();
     self->sleeping = TRUE;
     self->awake = FALSE;
     while (self->sleeping || self->lent)
       pthread_cond_wait(&self->wake, &self->lock);
     self->awake = TRUE;
-    if (g_get_monotonic_time() - slept_at_us < SPIN_QUICK_US)
-      self->spin_credit = SPIN_CREDIT;
   }
   pthread_mutex_unlock(&self->lock);
 }
@@ -418,7 +377,7 @@ static gpointer run(gpointer data) {
       serve_taken(self);
       if (self->batches >= BATCHES_PER_IDLE)
         idle_step(self);
-    } else if (!spin(self) && !idle_step(self)) {
+    } else if (!idle_step(self)) {
       sleep_until_work(self);
     }
   }
@@ -436,7 +395,6 @@ QfsNodeThread *qfs_node_thread_new(guint number, const char *dir, gboolean sync,
   self->number = number;
   self->dir = g_strdup(dir);
   self->sync = sync;
-  self->spinners_max = (gint)g_get_num_processors() / 2;
   self->hooks = *hooks;
   self->readers = qfs_reader_pool_new(dir);
   pthread_mutex_init(&self->lock, NULL);
@@ -455,7 +413,6 @@ void qfs_node_thread_quit(QfsNodeThread *self) {
   pthread_mutex_lock(&self->lock);
   self->quit = TRUE;
   self->sleeping = FALSE; /* a lent thread wakes it when it is through */
-  g_atomic_int_set(&self->pending, 1);
   pthread_mutex_unlock(&self->lock);
   qfs_node_thread_wake(self);
 }

@@ -64,11 +64,15 @@ static void wake_waiter(QfsRequest *request, gpointer user_data) {
   pthread_mutex_unlock(&waiter->lock);
 }
 
+static gint requests_run; /* atomic */
+
+/* Every other one lends the calling thread to the nodes. */
 static QfsStatus run_request(Fixture *f, QfsRequest *request) {
   Waiter waiter = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, FALSE};
   request->done = wake_waiter;
   request->user_data = &waiter;
   request->now_ns = g_get_real_time() * 1000;
+  request->lend = (g_atomic_int_add(&requests_run, 1) & 1) != 0;
   qfs_engine_submit(f->engine, request);
   struct timespec until;
   clock_gettime(CLOCK_REALTIME, &until);

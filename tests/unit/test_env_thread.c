@@ -248,6 +248,8 @@ static void count_done(QfsRequest *request, gpointer user_data) {
   pthread_mutex_unlock(&waiter->lock);
 }
 
+static gint requests_run; /* atomic: every other one lends its thread */
+
 static void wait_done(Waiter *waiter, guint n) {
   struct timespec until;
   clock_gettime(CLOCK_REALTIME, &until);
@@ -263,6 +265,7 @@ static QfsStatus run_request(Fixture *f, QfsRequest *request) {
   Waiter waiter = WAITER_INIT;
   request->done = count_done;
   request->user_data = &waiter;
+  request->lend = (g_atomic_int_add(&requests_run, 1) & 1) != 0;
   qfs_env_thread_submit(f->threads, request);
   wait_done(&waiter, 1);
   return request->status;
@@ -490,6 +493,45 @@ static void test_many_clients(Fixture *f, gconstpointer data) {
     g_thread_join(threads[i]);
 }
 
+typedef struct {
+  Waiter waiter;
+  GThread *by; /* who completed it */
+} Lent;
+
+static void note_thread(QfsRequest *request, gpointer user_data) {
+  Lent *lent = user_data;
+  lent->by = g_thread_self();
+  count_done(request, &lent->waiter);
+}
+
+/* How many of `n` puts the calling thread completed itself. */
+static guint puts_by_caller(Fixture *f, guint n, gboolean lend) {
+  guint by_caller = 0;
+  const char *key = lend ? "lent" : "kept";
+  for (guint i = 1; i <= n; i++) {
+    Lent lent = {.waiter = WAITER_INIT};
+    QfsRequest *request = qfs_request_new(QFS_REQUEST_WRITE, key, note_thread, &lent);
+    request->node = 1 + i % NODES;
+    request->lend = lend;
+    request->record = qfs_record_new(key);
+    request->record->kind = QFS_KIND_VALUE;
+    request->record->timestamp = request->record->seq = i;
+    qfs_env_thread_submit(f->threads, request);
+    wait_done(&lent.waiter, 1);
+    g_assert_cmpint(request->status, ==, QFS_OK);
+    g_assert_cmpuint(get(f, request->node, key, NULL), ==, i);
+    by_caller += lent.by == g_thread_self();
+    qfs_request_free(request);
+  }
+  return by_caller;
+}
+
+static void test_lent(Fixture *f, gconstpointer data) {
+  /* A lent thread does the work of nodes that sleep; one that is not never does. */
+  g_assert_cmpuint(puts_by_caller(f, 50, FALSE), ==, 0);
+  g_assert_cmpuint(puts_by_caller(f, 500, TRUE), >, 0);
+}
+
 static void test_stop(Fixture *f, gconstpointer data) {
   /* Stopping ends what is open as unknown; later requests are refused. */
   QfsRequest *request = qfs_request_new(QFS_REQUEST_LIST, "a", NULL, NULL);
@@ -584,6 +626,7 @@ int main(int argc, char **argv) {
   ADD("requests-from-done-need-no-stack", test_chain);
   ADD("ticks-come-in-time", test_timer);
   ADD("every-request-ends-once-under-restarts", test_many_clients);
+  ADD("a-lent-thread-does-the-work-of-nodes", test_lent);
   ADD("stop-ends-what-is-open", test_stop);
   ADD("links-delay-and-lose", test_links);
 #undef ADD
