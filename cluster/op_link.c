@@ -114,7 +114,7 @@ static void link_step(QfsCoordinator *c, QfsOp *op) {
       return;
     op->stage = PARENT;
     g_autofree char *parent = qfs_key_parent(op->key2->key);
-    qfs_fetch(c, parent, parent_fetched, qfs_op_ref(op));
+    qfs_fetch_base(c, parent, parent_fetched, qfs_op_ref(op));
     return;
   }
   if (op->stage == PLAN && qfs_op_may_write(c, op))
