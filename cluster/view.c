@@ -224,8 +224,8 @@ static void proposal_done(QfsCoordinator *c) {
     qfs_log(c, G_LOG_LEVEL_MESSAGE, "the store has %u nodes and %u replicas", qfs_view_nodes(c),
             qfs_replicas(c));
   }
-  for (guint i = 1; i <= c->n_peers; i++)
-    if (qfs_set_has(c->view.in_sync, i) && c->peer[i].state == PEER_JOINING) {
+  for (guint i = 1; i <= c->n_peers; i++) /* of a recovery: at its end */
+    if (c->recovery == NULL && qfs_set_has(c->view.in_sync, i) && c->peer[i].state == PEER_JOINING) {
       qfs_catchup_stop(c, &c->peer[i]);
       c->peer[i].evicted = FALSE;
       c->peer[i].rebuild = c->peer[i].filled = FALSE; /* not before: a view without it may come first */

@@ -17,11 +17,12 @@ static GTreeNode *next_row(GTreeNode *at, QfsObjectId object) {
   return at != NULL && qfs_object_equal(((const QfsChunk *)g_tree_node_value(at))->object, object) ? at : NULL;
 }
 
-/* Has the record a newer row of this index at the node that has `row`? Then what is older may be gone elsewhere. */
-static gboolean is_covered(GTreeNode *at, const QfsChunk *row, const QfsRecord *record) {
-  for (at = next_row(at, row->object); at != NULL; at = next_row(at, row->object)) {
+/* Has the record a newer row of this index at the node? Then what is older may be gone elsewhere. */
+static gboolean is_covered(const MemDisk *mem, const QfsChunk *row, const QfsRecord *record) {
+  GTreeNode *at = g_tree_upper_bound(mem->chunks, row);
+  for (; at != NULL; at = g_tree_node_next(at)) {
     const QfsChunk *later = g_tree_node_value(at);
-    if (later->index != row->index)
+    if (later->index != row->index || !qfs_object_equal(later->object, row->object))
       return FALSE;
     if (qfs_record_owns(record, later->version))
       return TRUE;
@@ -59,13 +60,15 @@ void sim_check_has_chunks(Sim *sim, guint node, const QfsRecord *record) {
       !is_whole(sim, node) || !qfs_set_has(qfs_coordinator_chunk_holders(sim->coordinator, record->object), node))
     return;
   const guint64 settled = greatest_settled(sim);
+  const QfsNodeSet in_sync = qfs_coordinator_in_sync(sim->coordinator); /* others may have rows that were discarded */
   for (guint i = 1; i <= sim->nodes_all; i++) {
-    if (i == node || !is_whole(sim, i))
+    if (i == node || !is_whole(sim, i) || !qfs_set_has(in_sync, i))
       continue;
     for (GTreeNode *at = first_row(sim->disk[i].mem, record->object); at != NULL; at = next_row(at, record->object)) {
       const QfsChunk *row = g_tree_node_value(at);
       if (row->seq <= settled || row->seq >= record->seq || row->index * QFS_CHUNK_SIZE >= record->tail_offset ||
-          !qfs_record_owns(record, row->version) || is_covered(at, row, record))
+          !qfs_record_owns(record, row->version) || is_covered(sim->disk[i].mem, row, record) ||
+          is_covered(mem, row, record))
         continue;
       SIM_CHECK(sim, has_or_newer(mem, row, record),
                 "node %u has %s@%" G_GUINT64_FORMAT ", but not its chunk %" G_GUINT64_FORMAT "@%" G_GUINT64_FORMAT
