@@ -26,6 +26,7 @@ typedef struct {
   guint tombstone_grace_s;
   guint scrub_period_s;        /* 0: only by command */
   gboolean faults;             /* fault injection allowed */
+  gboolean temporary;          /* the store is deleted when the process ends, which has no other one: nothing is synced */
 } QfsEngineConfig;
 
 typedef enum {

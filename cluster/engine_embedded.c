@@ -166,6 +166,8 @@ static gboolean wait_for_start(Embedded *self, GError **error) {
 
 QfsEngine *qfs_engine_open_embedded(const QfsEngineConfig *config, QfsEngineWatch watch,
                                     gpointer watch_data, GError **error) {
+  if (config->temporary)
+    qfs_sqlite_replica_sync_nothing();
   QfsStore *store = qfs_store_open(config, error);
   if (store == NULL)
     return NULL;

@@ -1,5 +1,6 @@
 /* store_conf.c - see store_conf.h. */
 #include "cluster/store_conf.h"
+#include "storage/replica.h"
 
 #include <string.h>
 
@@ -98,7 +99,9 @@ gboolean qfs_store_conf_write(const char *dir, const QfsStoreConf *conf, GError 
     return TRUE;
   g_autoptr(GError) failure = NULL;
   if (g_file_set_contents_full(path, text, (gssize)len,
-                               G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE, 0600,
+                               qfs_sqlite_replica_syncs() ? G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE
+                                                          : G_FILE_SET_CONTENTS_NONE,
+                               0600,
                                &failure))
     return TRUE;
   g_set_error(error, QFS_ENGINE_ERROR, QFS_ENGINE_ERROR_FAILED, "%s", failure->message);

@@ -117,6 +117,7 @@ static gboolean make_temporary(Serve *serve, GError **error) {
     return FALSE;
   }
   serve->options->engine.store = g_build_filename(serve->temporary, "store", NULL);
+  serve->options->engine.temporary = TRUE;
   return TRUE;
 }
 

@@ -80,6 +80,8 @@ gboolean qfs_connection_checkpoint(QfsConnection *connection, gboolean everythin
 gboolean qfs_connection_sync_log(QfsConnection *connection, GError **error) {
   sqlite3_file *log = NULL;
 
+  if (!qfs_sqlite_replica_syncs())
+    return TRUE;
   int code = sqlite3_file_control(connection->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
   g_assert(code == SQLITE_OK && log != NULL && log->pMethods != NULL);
   code = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);

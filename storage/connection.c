@@ -129,6 +129,16 @@ gboolean qfs_connection_number(QfsConnection *connection, const char *sql, gint6
   return ok;
 }
 
+static gint sync_nothing; /* atomic */
+
+void qfs_sqlite_replica_sync_nothing(void) {
+  g_atomic_int_set(&sync_nothing, 1);
+}
+
+gboolean qfs_sqlite_replica_syncs(void) {
+  return !g_atomic_int_get(&sync_nothing);
+}
+
 /* Memory: up to 7 nodes with a writer and three readers each, so caches are small; the kernel's
  * page cache is behind them. */
 static const char *set_up_sql(gboolean is_writer) {
@@ -165,7 +175,8 @@ QfsConnection *qfs_connection_open(const char *dir, gboolean is_writer, gboolean
     return NULL;
   }
   sqlite3_busy_timeout(connection->db, is_writer ? WRITER_BUSY_MS : READER_BUSY_MS);
-  if (!qfs_connection_exec(connection, set_up_sql(is_writer), error))
+  if (!qfs_connection_exec(connection, set_up_sql(is_writer), error) ||
+      (!qfs_sqlite_replica_syncs() && !qfs_connection_exec(connection, "PRAGMA synchronous = OFF", error)))
     return NULL;
   return g_steal_pointer(&connection);
 }

@@ -265,4 +265,9 @@ QfsReplica *qfs_sqlite_replica_open(const char *dir, guint32 node, gboolean crea
 /* A read-only connection to the same file. */
 QfsReplica *qfs_sqlite_replica_open_reader(const char *dir, GError **error);
 
+/* From now on nothing waits for the disk: for a process whose only store is deleted when it ends. Before anything is
+ * opened. */
+void qfs_sqlite_replica_sync_nothing(void);
+gboolean qfs_sqlite_replica_syncs(void);
+
 G_END_DECLS
