@@ -36,6 +36,7 @@ QfsRecord *qfs_record_new_link(const char *key, const QfsRecord *file, guint64 t
   link->timestamp = timestamp;
   link->attr.mode = file->attr.mode;
   link->attr.btime_ns = file->attr.btime_ns;
+  link->attr.size = len; /* as of a symlink */
   g_bytes_unref(link->tail);
   link->tail = g_bytes_new(file->key, len);
   link->digest = qfs_digest(file->key, len);

@@ -59,6 +59,8 @@
  *   watchers are told of every acknowledged change,   E    sim_check_changed,      tell-no-renames, tell-before-quorum
  *     once, before its answer, and of nothing else         sim_check_told
  *   the history of every group has a linear order     Q    sim_check_linear        rename-without-intent, rmdir-races
+ *   files have as many names as they count, all names EQ   linked.c                link-count-stays, link-file-stays,
+ *     the same value, and none is left without                                     link-not-kept, link-written-over
  *   every request is answered by its deadline         E    client.c                deadline-ignored
  */
 #pragma once

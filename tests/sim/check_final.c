@@ -2,6 +2,7 @@
  * every key holds the same record and the same bytes (DESIGN 1.8). Looks at the disks themselves.
  */
 #include "check.h"
+#include "linked.h"
 #include "walk.h"
 
 #include "cluster/placement.h"
@@ -137,6 +138,15 @@ void sim_check_converged(Sim *sim) {
 
 /* ---- chunk rows ---- */
 
+static void add_records(Sim *sim, GPtrArray *keys, GPtrArray *records) {
+  for (guint i = 0; i < keys->len; i++)
+    for (guint node = 1; node <= sim->nodes_n; node++) {
+      QfsRecord *record = sim_disk_record(&sim->disk[node], keys->pdata[i]);
+      if (record != NULL)
+        g_ptr_array_add(records, record);
+    }
+}
+
 static GPtrArray *all_records(Sim *sim) {
   GPtrArray *records = qfs_records_new();
   for (guint i = 0; i < sim->history->keys->len; i++)
@@ -146,13 +156,9 @@ static GPtrArray *all_records(Sim *sim) {
       if (record != NULL)
         g_ptr_array_add(records, record);
     }
-  g_autoptr(GPtrArray) walking = sim_walk_keys(sim);
-  for (guint i = 0; i < walking->len; i++)
-    for (guint node = 1; node <= sim->nodes_n; node++) {
-      QfsRecord *record = sim_disk_record(&sim->disk[node], walking->pdata[i]);
-      if (record != NULL)
-        g_ptr_array_add(records, record);
-    }
+  g_autoptr(GPtrArray) walking = sim_walk_keys(sim), linked = sim_linked_keys(sim);
+  add_records(sim, walking, records);
+  add_records(sim, linked, records);
   return records;
 }
 

@@ -9,6 +9,7 @@
 #include "check.h"
 #include "cluster/placement.h"
 #include "faults.h"
+#include "linked.h"
 #include "walk.h"
 #include "workload.h"
 
@@ -157,6 +158,7 @@ static Sim *sim_new(const SimOptions *options, const SimTrace *trace, SimResult 
   sim->clients = sim_clients_new(sim);
   sim->faults = sim_faults_new(sim);
   sim->walk = sim_walk_new(sim);
+  sim->linked = sim_linked_new(sim);
   return sim;
 }
 
@@ -169,6 +171,7 @@ static void sim_free(Sim *sim) {
   }
   sim_faults_free(sim->faults);
   sim_walk_free(sim->walk);
+  sim_linked_free(sim->linked);
   sim_clients_free(sim->clients);
   sim_history_free(sim->history);
   g_free(sim);
@@ -406,12 +409,14 @@ static void clients_and_faults(Sim *sim) {
   gint64 begin_us = sim->now_us;
   sim_clients_start(sim, operations);
   sim_walk_start(sim);
+  sim_linked_start(sim);
   sim_faults_start(sim, sim->fast ? sim_random_spread(&sim->random, 10 * SIM_MS, 120 * SIM_MS)
                                   : sim_random_spread(&sim->random, 10 * SIM_MS, 1 * SIM_SECOND));
   SIM_CHECK(sim, sim_run_until(sim, sim_clients_are_idle, 3600 * (gint64)SIM_SECOND),
             "clients are not done after an hour");
   SIM_TRACE(sim, "clients are done after %" G_GINT64_FORMAT " us", sim->now_us - begin_us);
   sim_walk_stop(sim);
+  sim_linked_stop(sim);
   sim_faults_stop(sim);
 }
 
@@ -496,6 +501,7 @@ void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *r
     sim->disk[i].ever_lost = FALSE;
   read_everything(sim, "after faults");
   sim_walk_check(sim, "faults");
+  sim_linked_check(sim, "faults");
   plant_and_scrub(sim);
   if (sim_random_percent(&sim->random, 65))
     fail_at_once(sim);
@@ -506,6 +512,7 @@ void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *r
   restart(sim);
   read_everything(sim, "after the restart");
   sim_walk_check(sim, "the restart");
+  sim_linked_check(sim, "the restart");
   guint end = sim_faults_survivable(sim) > 0 ? sim_random_below(&sim->random, 100) : 100;
   if (end < 40)
     restore_after_collecting(sim);
@@ -515,6 +522,7 @@ void sim_run_seed(const SimOptions *options, const SimTrace *trace, SimResult *r
     collect_tombstones(sim);
   read_everything(sim, "after tombstones were collected");
   sim_walk_check(sim, "tombstones were collected");
+  sim_linked_check(sim, "tombstones were collected");
   end_run(sim);
   sim_free(sim);
 }

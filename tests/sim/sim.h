@@ -84,6 +84,7 @@ typedef struct SimHistory SimHistory;
 typedef struct SimClients SimClients;
 typedef struct SimFaults SimFaults;
 typedef struct SimWalk SimWalk;
+typedef struct SimLinked SimLinked;
 
 /* The n-th event of these kinds from now on (moments.h). */
 typedef struct {
@@ -132,6 +133,7 @@ struct Sim {
   SimClients *clients;
   SimFaults *faults;
   SimWalk *walk; /* NULL: none in this seed */
+  SimLinked *linked; /* the same */
   SimAwaited awaited[SIM_MOMENTS_MAX];
 };
 

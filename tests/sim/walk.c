@@ -1,6 +1,7 @@
 /* walk.c - see walk.h. */
 #include "walk.h"
 
+#include "ask.h"
 #include "check.h"
 #include "content.h"
 
@@ -70,31 +71,8 @@ static QfsRequest *write_request(const File *file, guint name, QfsRequestDone do
   return request;
 }
 
-/* ---- asked and waited for ---- */
-
-static gboolean answered; /* of the one question at a time */
-
-static void on_answered(QfsRequest *request, gpointer data) { answered = TRUE; }
-
-static gboolean is_answered(Sim *sim) { return answered; }
-
-/* The answered request; it is the caller's. */
-static QfsRequest *ask(Sim *sim, QfsRequest *request) {
-  answered = FALSE;
-  SIM_CHECK(sim, sim->coordinator != NULL, "nobody to ask for %s", request->key);
-  qfs_coordinator_submit(sim->coordinator, request);
-  SIM_CHECK(sim, sim_run_until(sim, is_answered, 60 * SIM_SECOND), "%s was never answered", request->key);
-  return request;
-}
-
-static QfsStatus ask_status(Sim *sim, QfsRequest *request) {
-  QfsStatus status = ask(sim, request)->status;
-  qfs_request_free(request);
-  return status;
-}
-
 static QfsRequest *mkdir_request(const char *key) {
-  QfsRequest *request = qfs_request_new(QFS_REQUEST_CREATE, key, on_answered, NULL);
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_CREATE, key, NULL, NULL);
   request->kind = QFS_KIND_DIRECTORY;
   request->attr.mode = S_IFDIR | 0755;
   return request;
@@ -105,14 +83,14 @@ void sim_walk_prepare(Sim *sim) {
   SimWalk *walk = sim->walk;
   if (walk == NULL)
     return;
-  gboolean ok = ask_status(sim, mkdir_request("walk0")) == QFS_OK && ask_status(sim, mkdir_request("walk0/s")) == QFS_OK;
+  gboolean ok = sim_ask_status(sim, mkdir_request("walk0")) == QFS_OK && sim_ask_status(sim, mkdir_request("walk0/s")) == QFS_OK;
   for (guint i = 0; ok && i < G_N_ELEMENTS(paths); i++) {
     File *file = file_new(walk, paths[i], i == 1 ? 150000 : 300);
     file->certain = file->kept = TRUE;
     g_ptr_array_add(walk->files, file);
-    ok = ask_status(sim, write_request(file, 0, on_answered, NULL)) == QFS_OK;
+    ok = sim_ask_status(sim, write_request(file, 0, NULL, NULL)) == QFS_OK;
   }
-  ok = ok && ask_status(sim, qfs_request_new(QFS_REQUEST_SYNC, NULL, on_answered, NULL)) == QFS_OK;
+  ok = ok && sim_ask_status(sim, qfs_request_new(QFS_REQUEST_SYNC, NULL, NULL, NULL)) == QFS_OK;
   SIM_CHECK(sim, ok, "a directory to walk about can't be made");
 }
 
@@ -291,19 +269,6 @@ GPtrArray *sim_walk_keys(const Sim *sim) {
   return keys;
 }
 
-/* DESIGN 1.8. */
-static void check_owners_agree(Sim *sim, const char *key) {
-  g_autoptr(QfsRecord) first = NULL;
-  for (QfsNodeSet rest = qfs_coordinator_owners(sim->coordinator, key); rest != 0; rest &= rest - 1) {
-    const guint node = (guint)__builtin_ctzll(rest) + 1;
-    QfsRecord *record = sim_disk_record(&sim->disk[node], key);
-    SIM_CHECK(sim, record != NULL && (first == NULL || sim_record_order(record, first) == 0),
-              "%s differs at node %u from the other owners", key, node);
-    qfs_record_unref(first);
-    first = record;
-  }
-}
-
 static File *find(const SimWalk *walk, const char *path) {
   for (guint i = 0; i < walk->files->len; i++)
     if (strcmp(((const File *)walk->files->pdata[i])->path, path) == 0)
@@ -311,27 +276,19 @@ static File *find(const SimWalk *walk, const char *path) {
   return NULL;
 }
 
-static GPtrArray *list(Sim *sim, const char *dir) {
-  QfsRequest *request = ask(sim, qfs_request_new(QFS_REQUEST_LIST, dir, on_answered, NULL));
-  SIM_CHECK(sim, request->status == QFS_OK && !request->more, "listing %s: %s", dir, qfs_status_name(request->status));
-  GPtrArray *entries = g_ptr_array_ref(request->entries);
-  qfs_request_free(request);
-  return entries;
-}
-
 static gboolean is_there(Sim *sim, const char *key) {
-  QfsStatus status = ask_status(sim, qfs_request_new(QFS_REQUEST_GET, key, on_answered, NULL));
+  QfsStatus status = sim_ask_status(sim, qfs_request_new(QFS_REQUEST_GET, key, NULL, NULL));
   SIM_CHECK(sim, status == QFS_OK || status == QFS_NOT_FOUND, "%s: %s", key, qfs_status_name(status));
   return status == QFS_OK;
 }
 
 static void check_bytes(Sim *sim, const char *key, const File *file) {
-  QfsRequest *got = ask(sim, qfs_request_new(QFS_REQUEST_GET, key, on_answered, NULL));
+  QfsRequest *got = sim_ask(sim, qfs_request_new(QFS_REQUEST_GET, key, NULL, NULL));
   SIM_CHECK(sim, got->status == QFS_OK, "%s: %s", key, qfs_status_name(got->status));
-  QfsRequest *read = qfs_request_new(QFS_REQUEST_READ, key, on_answered, NULL);
+  QfsRequest *read = qfs_request_new(QFS_REQUEST_READ, key, NULL, NULL);
   read->record = qfs_record_ref(got->record);
   read->length = got->record->attr.size;
-  ask(sim, read);
+  sim_ask(sim, read);
   SIM_CHECK(sim, read->status == QFS_OK && sim_value_is(read->data, file->value, file->size),
             "%s is not as it was written: %s, %" G_GUINT64_FORMAT " bytes", key, qfs_status_name(read->status),
             got->record->attr.size);
@@ -345,7 +302,7 @@ static guint check_files_at(Sim *sim, guint name, const char *when) {
   guint n = 0;
   for (guint d = 0; d < G_N_ELEMENTS(dirs); d++) {
     g_autofree char *dir = g_strdup_printf("walk%u%s", name, dirs[d]);
-    g_autoptr(GPtrArray) entries = list(sim, dir);
+    g_autoptr(GPtrArray) entries = sim_ask_list(sim, dir);
     for (guint i = 0; i < entries->len; i++) {
       const QfsRecord *entry = entries->pdata[i];
       const char *path = strchr(entry->key, '/') + 1;
@@ -363,7 +320,7 @@ static guint check_files_at(Sim *sim, guint name, const char *when) {
 
 static void check_left_nothing(Sim *sim, guint name, const char *when) {
   g_autofree char *dir = g_strdup_printf("walk%u", name), *below = g_strdup_printf("walk%u/s", name);
-  g_autoptr(GPtrArray) entries = list(sim, dir), more = list(sim, below);
+  g_autoptr(GPtrArray) entries = sim_ask_list(sim, dir), more = sim_ask_list(sim, below);
   SIM_CHECK(sim, entries->len == 0 && more->len == 0, "%s is left behind after %s",
             ((const QfsRecord *)(entries->len > 0 ? entries : more)->pdata[0])->key, when);
 }
@@ -395,7 +352,7 @@ void sim_walk_check(Sim *sim, const char *when) {
     gboolean there = is_there(sim, key);
     SIM_CHECK(sim, there || !file->certain, "%s is missing after %s", key, when);
     if (there)
-      check_owners_agree(sim, key);
+      sim_check_owners_agree(sim, key);
     else
       g_ptr_array_remove_index(walk->files, i - 1);
   }
