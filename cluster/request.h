@@ -158,6 +158,7 @@ struct QfsRequest {
   GPtrArray *entries;
   gboolean more;
 
+  guint64 mark;         /* the requester's own */
   gpointer op;          /* the engine's own */
 };
 

@@ -1,6 +1,7 @@
 /* atime.c - see atime.h. */
 #include "fs/atime.h"
 #include "fs/call.h"
+#include "fs/move.h"
 
 #include <fcntl.h>
 
@@ -96,6 +97,7 @@ static void store_some(QfsFs *fs) {
       request = qfs_request_new(QFS_REQUEST_SETATTR, note->inode->key, stored, note);
       request->mask = QFS_ATTR_ATIME;
       request->attr.atime_ns = note->atime_ns;
+      qfs_move_note_locked(fs, request);
     }
     g_mutex_unlock(&fs->lock);
     if (request == NULL)

@@ -216,6 +216,7 @@ void qfs_call_submit_mutation_unlock(QfsCall *call, QfsInode *inode, QfsRequest 
   call->doubts = call->fs->doubts;
   if (inode != NULL)
     inode->mutations++;
+  qfs_move_note_locked(call->fs, request);
   g_mutex_unlock(&call->fs->lock);
   submit(call, request, done);
 }

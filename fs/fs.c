@@ -42,8 +42,11 @@ void qfs_fs_submit(QfsFs *fs, QfsRequest *request) {
   request->follow = TRUE;
   request->lend = qfs_session_may_lend();
   g_atomic_int_inc(&fs->in_flight);
+  const guint64 mark = request->mark;
   if (!qfs_move_holds(fs, request))
     qfs_engine_submit(fs->engine, request);
+  if (mark != 0)
+    qfs_move_handed_over(fs, mark);
 }
 
 void qfs_fs_request_end(QfsFs *fs, QfsRequest *request) {
@@ -239,6 +242,7 @@ void qfs_fs_store_dir_times(QfsFs *fs) {
     request->flags = QFS_SETATTR_IMPLIED;
     request->attr.mtime_ns = request->attr.ctime_ns = dir->times_ns;
     dir->mutations++;
+    qfs_move_note_locked(fs, request);
     g_mutex_unlock(&fs->lock);
     qfs_fs_submit(fs, request);
     g_mutex_lock(&fs->lock);

@@ -83,6 +83,8 @@ struct QfsFs {
   GSList *moves;        /* lock: of QfsMove: directories that are being renamed (move.h) */
   gint n_moves;         /* atomic: how many */
   guint64 moves_done;   /* lock: how many succeeded */
+  guint64 moves_begun;  /* lock: move.h T3 */
+  guint handing;        /* lock: T3: changes that were decided on and are not yet the engine's */
   GSList *held;         /* lock: of QfsRequest: wait for the end of moves */
   GQueue dirty_dirs; /* lock: directories whose times are not yet stored; each holds a reference */
   GQueue crowd;         /* lock: of QfsInode: files that the kernel knows, by age (crowd.h) */

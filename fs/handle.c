@@ -1,4 +1,5 @@
 /* handle.c - see handle.h. */
+#include "fs/move.h"
 #include "fs/pages.h"
 
 #include <fcntl.h>
@@ -324,6 +325,7 @@ static void publication_submit_unlock(Publication *pub) {
   }
   pub->doubts = fs->doubts;
   inode->mutations++;
+  qfs_move_note_locked(fs, request);
   g_mutex_unlock(&fs->lock);
   qfs_fs_submit(fs, request);
 }

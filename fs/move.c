@@ -9,15 +9,25 @@ struct QfsMove {
   QfsInode *dir;   /* referenced */
   char *root[2];   /* old and new name */
   gboolean exchange;
+  const QfsRequest *own; /* the rename */
+  guint64 number;
+  guint waits;         /* T3: for so many changes of before */
+  QfsRequest *kept;    /* the rename, meanwhile */
 };
 
 static gboolean is_below(const char *dir, const char *key) {
   return key != NULL && qfs_key_below(dir, key) != NULL;
 }
 
-void qfs_move_begin_locked(QfsFs *fs, QfsInode *dir, const char *from, const char *to, gboolean exchange) {
-  QfsMove *move = g_new(QfsMove, 1);
-  *move = (QfsMove){qfs_inode_ref_locked(dir), {g_strdup(from), g_strdup(to)}, exchange};
+void qfs_move_begin_locked(QfsFs *fs, QfsInode *dir, const QfsRequest *request) {
+  QfsMove *move = g_new0(QfsMove, 1);
+  move->dir = qfs_inode_ref_locked(dir);
+  move->root[0] = g_strdup(request->key);
+  move->root[1] = g_strdup(request->key2);
+  move->exchange = (request->flags & QFS_RENAME_EXCHANGE) != 0;
+  move->own = request;
+  move->number = ++fs->moves_begun;
+  move->waits = fs->handing;
   fs->moves = g_slist_append(fs->moves, move);
   g_atomic_int_inc(&fs->n_moves);
 }
@@ -134,12 +144,48 @@ static gboolean is_read(const QfsRequest *request) {
   return request->type == QFS_REQUEST_GET || request->type == QFS_REQUEST_LIST;
 }
 
+static QfsMove *move_of_locked(const QfsFs *fs, const QfsRequest *request) {
+  for (const GSList *l = fs->moves; l != NULL; l = l->next)
+    if (((QfsMove *)l->data)->own == request)
+      return l->data;
+  return NULL;
+}
+
+void qfs_move_note_locked(QfsFs *fs, QfsRequest *request) {
+  if (move_of_locked(fs, request) != NULL)
+    return; /* a rename does not wait for itself */
+  request->mark = fs->moves_begun + 1;
+  fs->handing++;
+}
+
+void qfs_move_handed_over(QfsFs *fs, guint64 mark) {
+  GSList *ready = NULL;
+  g_mutex_lock(&fs->lock);
+  fs->handing--;
+  for (GSList *l = fs->moves; l != NULL; l = l->next) {
+    QfsMove *move = l->data;
+    if (move->number < mark)
+      continue; /* it had begun before */
+    if (--move->waits == 0 && move->kept != NULL)
+      ready = g_slist_prepend(ready, g_steal_pointer(&move->kept));
+  }
+  g_mutex_unlock(&fs->lock);
+  for (GSList *l = ready; l != NULL; l = l->next)
+    if (!qfs_move_holds(fs, l->data))
+      qfs_engine_submit(fs->engine, l->data);
+  g_slist_free(ready);
+}
+
 gboolean qfs_move_holds(QfsFs *fs, QfsRequest *request) {
   if (g_atomic_int_get(&fs->n_moves) == 0 || is_read(request) || request->type == QFS_REQUEST_READ)
     return FALSE;
   g_mutex_lock(&fs->lock);
-  gboolean held = is_below_a_move_locked(fs, request->key) || is_below_a_move_locked(fs, request->key2);
-  if (held)
+  QfsMove *own = move_of_locked(fs, request);
+  gboolean early = own != NULL && own->waits > 0;
+  if (early)
+    own->kept = request;
+  gboolean held = early || is_below_a_move_locked(fs, request->key) || is_below_a_move_locked(fs, request->key2);
+  if (held && !early)
     fs->held = g_slist_append(fs->held, request);
   g_mutex_unlock(&fs->lock);
   return held;

@@ -283,7 +283,7 @@ static void run_rename(QfsCall *call) {
   if (target != NULL && !(call->flags & QFS_RENAME_EXCHANGE) && !g_queue_is_empty(&target->handles))
     request->keep = orphan_name_locked(fs);
   if (is_tree(call))
-    qfs_move_begin_locked(fs, source, request->key, request->key2, (call->flags & QFS_RENAME_EXCHANGE) != 0);
+    qfs_move_begin_locked(fs, source, request);
   qfs_call_submit_mutation_unlock(call, source, request, rename_done);
 }
 

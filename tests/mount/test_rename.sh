@@ -104,6 +104,34 @@ is "$missing" 0 "and everything they wrote is in it ($moves moves, $(cat "$work"
 is "$(ls "$at" | wc -l)" "$(cat "$work"/written.* | wc -l)" "and nothing else"
 passes "under one name" not test -e "$mnt/busy$(((moves + 1) % 2))"
 
+# Writes through open files, while the directory moves as often as it can: none may come too late with the old name.
+mkdir "$mnt/swing0" && for i in 1 2 3 4; do echo "$i" >"$mnt/swing0/f$i"; done
+swing() {
+  timeout 60 python3 - "$mnt/swing" <<'END'
+import collections, errno, os, sys, threading
+dirs = [sys.argv[1] + "0", sys.argv[1] + "1"]
+over, errors = False, collections.Counter()
+def write(i):
+    fd = os.open("%s/f%d" % (dirs[0], i), os.O_WRONLY)
+    while not over:
+        try:
+            os.pwrite(fd, b"y" * 10, 0)
+        except OSError as e:
+            errors[errno.errorcode[e.errno]] += 1
+threads = [threading.Thread(target=write, args=(i,)) for i in range(1, 5)]
+for thread in threads:
+    thread.start()
+for move in range(400):
+    os.rename(dirs[move % 2], dirs[(move + 1) % 2])
+over = True
+for thread in threads:
+    thread.join()
+print(400, *errors.items())
+END
+}
+is "$(swing 2>&1)" 400 "writes to open files in a directory that is renamed again and again never fail"
+is "$(cat "$mnt"/swing0/f? | fold -w 10 | sort -u)" yyyyyyyyyy "and arrive"
+
 # kill -9.
 mkdir -p "$mnt/k0/s"
 for ((i = 0; i < 150; i++)); do echo "$i" >"$mnt/k0/s/f$i"; done
