@@ -241,11 +241,13 @@ void compare_fd(Exercise *e, Node *node, int fd, int flags) {
     compare_holes(e, node, fd);
 }
 
-static void compare_maps(Exercise *e, const Node *node) {
+static void compare_maps(Exercise *e, Node *node) {
   for (guint i = 0; i < e->maps->len; i++) {
     const Map *map = g_ptr_array_index(e->maps, i);
-    if (map->node == node)
-      compare_bytes(e, node, 0, map->start, MIN(map->len, node->bytes->len), "a standing mapping");
+    if (map->node != node)
+      continue;
+    node->atime.state = STAMP_UNKNOWN;
+    compare_bytes(e, node, 0, map->start, MIN(map->len, node->bytes->len), "a standing mapping");
   }
 }
 
