@@ -62,9 +62,12 @@ static gboolean is_supported(const char *name) {
 
 /* --- get and list --- */
 
-static void reply_bytes(fuse_req_t req, const void *bytes, gsize len, gsize room) {
+/* Without SELinux the kernel asks us for labels: `ls -l` for each file, unless it hears that there are none at all. */
+static gboolean is_label(const char *name) { return name != NULL && strcmp(name, "security.selinux") == 0; }
+
+static void reply_bytes(fuse_req_t req, const char *name, const void *bytes, gsize len, gsize room) {
   if (bytes == NULL)
-    fuse_reply_err(req, ENODATA);
+    fuse_reply_err(req, is_label(name) ? EOPNOTSUPP : ENODATA);
   else if (room == 0)
     fuse_reply_xattr(req, len);
   else if (len > room)
@@ -77,11 +80,11 @@ static void answer(fuse_req_t req, GBytes *list, const char *name, gsize room) {
   gsize len = 0;
   if (name != NULL) {
     const guint8 *value = qfs_xattrs_find(list, name, &len);
-    reply_bytes(req, value, len, room);
+    reply_bytes(req, name, value, len, room);
     return;
   }
   GByteArray *names = qfs_xattrs_names(list, fuse_req_ctx(req)->uid == 0);
-  reply_bytes(req, names->data != NULL ? names->data : (const guint8 *)"", names->len, room);
+  reply_bytes(req, NULL, names->data != NULL ? names->data : (const guint8 *)"", names->len, room);
   g_byte_array_unref(names);
 }
 

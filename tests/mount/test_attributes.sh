@@ -134,6 +134,13 @@ tar -C "$mnt/x" --xattrs --xattrs-include='user.*' -xf "$work/t.tar"
 is "$(all "$mnt/x/f")$(all "$mnt/x/d")" "$(all "$mnt/f")$(all "$mnt/d")" "tar --xattrs keeps them"
 rsync -aX "$mnt/x/" "$mnt/y/" && rsync -aX "$mnt/y/" "$work/restored/"
 is "$(all "$mnt/y/f")$(all "$work/restored/d")" "$(all "$mnt/f")$(all "$mnt/d")" "rsync -X, too, into the mount and out of it"
+mkdir "$mnt/many"
+for i in {1..300}; do : >"$mnt/many/$i"; done
+ls -l "$mnt/many" >/dev/null
+asked() { sed -n 's/^quorumfs_fuse_requests_total{operation="getxattr"} //p' "$mnt/.quorumfs/metrics"; }
+before=$(asked)
+is "$(ls -l "$mnt/many" | wc -l)" 301 "a long directory is listed"
+passes "without asking about attributes of each file" test $(($(asked) - before)) -lt 100
 for i in 1 2 3; do set_state $i down; done
 fails_with 1 "Host is down" "without a quorum setting one fails" setfattr -n user.one -v x "$mnt/f"
 finish
