@@ -30,7 +30,14 @@ typedef struct {
   GPtrArray *records;
   QfsNodeSet at;
   gboolean abandoned;      /* decided once, by what the nodes hold */
+  gboolean seen_without;   /* whatever was acknowledged of its keys is at nodes that do not have it, too */
 } FoundIntent;
+
+/* A row of a node that is no member. */
+typedef struct {
+  guint node;
+  QfsRecord *record;
+} Guest;
 
 struct QfsRecovery {
   guint64 generation;      /* callbacks of an earlier attempt are ignored */
@@ -43,7 +50,8 @@ struct QfsRecovery {
   QfsNodeSet members, scanned;
   QfsNodeSet seen_before;  /* c->seen is put back to this if it does not come to its end */
   guint left;              /* scans, then comparisons of intents, under way */
-  GHashTable *records;     /* key -> QfsRecord, newest */
+  GHashTable *records;     /* key -> QfsRecord, newest; until all is scanned, of members only */
+  GHashTable *guests;      /* key -> GPtrArray of Guest: it is the intents that say which of them count */
   GHashTable *winners;     /* QfsObjectId -> QfsRecord of `records`: the newest that names it */
   GHashTable *chunks;      /* FoundChunk set, keyed by itself */
   GHashTable *intents;     /* id -> FoundIntent */
@@ -86,6 +94,7 @@ void qfs_recovery_free(QfsCoordinator *c) {
   c->recovery = NULL;
   c->seen = r->seen_before;
   g_hash_table_unref(r->records);
+  g_hash_table_unref(r->guests);
   g_hash_table_unref(r->winners);
   g_hash_table_unref(r->chunks);
   g_hash_table_unref(r->intents);
@@ -183,9 +192,25 @@ static void take_record(QfsRecovery *r, QfsRecord *record) {
     g_hash_table_replace(r->records, record->key, qfs_record_ref(record));
 }
 
+static void guest_free(gpointer data) {
+  qfs_record_unref(((Guest *)data)->record);
+  g_free(data);
+}
+
+static void note_guest(QfsRecovery *r, guint node, QfsRecord *record) {
+  GPtrArray *rows = g_hash_table_lookup(r->guests, record->key);
+  if (rows == NULL) {
+    rows = g_ptr_array_new_with_free_func(guest_free);
+    g_hash_table_insert(r->guests, g_strdup(record->key), rows);
+  }
+  Guest *guest = g_new(Guest, 1);
+  *guest = (Guest){node, qfs_record_ref(record)};
+  g_ptr_array_add(rows, guest);
+}
+
 /* What an earlier start did without may be undone in part at a node that was catching up. */
-static gboolean counts(const QfsRecovery *r, guint node, const QfsRecord *record) {
-  return qfs_set_has(r->members, node) || r->unites || record->seq >= r->void_below;
+static gboolean counts(const QfsRecovery *r, const QfsRecord *record) {
+  return r->unites || record->seq >= r->void_below;
 }
 
 /* Two keys may name one object: what a rename left of the former name may have come to light again. */
@@ -201,8 +226,27 @@ static void note_winner(QfsRecovery *r, QfsRecord *record) {
  * members had it (spread_intents). */
 static gboolean was_passed_over(const QfsRecovery *r, const FoundIntent *found, const QfsRecord *record) {
   const QfsRecord *known = g_hash_table_lookup(r->records, record->key);
+  const GPtrArray *rows = g_hash_table_lookup(r->guests, record->key);
+  for (guint i = 0; rows != NULL && i < rows->len; i++) {
+    const QfsRecord *row = ((const Guest *)rows->pdata[i])->record;
+    const int order = qfs_record_compare(row, known);
+    if (order > 0 || (order == 0 && row->seq > known->seq))
+      known = row;
+  }
   return known != NULL && qfs_record_compare(known, record) != 0 &&
          QFS_SEQ_EPOCH(known->seq) > QFS_SEQ_EPOCH(found->id);
+}
+
+static gboolean is_seen_without(QfsCoordinator *c, const FoundIntent *found) {
+  for (guint i = 0; i < found->records->len; i++) {
+    guint64 hash = qfs_key_hash(((QfsRecord *)found->records->pdata[i])->key);
+    for (guint j = 0; j < c->view.n_unsettled; j++) {
+      QfsViewSet set = qfs_view_unsettled(c, j);
+      if (!qfs_set_was_met(&set, hash, c->recovery->scanned & ~found->at))
+        return FALSE;
+    }
+  }
+  return TRUE;
 }
 
 /* Would enough holders of all keys have been seen also without the nodes that have the intent? Then, if no
@@ -218,15 +262,40 @@ static gboolean is_abandoned(QfsCoordinator *c, const FoundIntent *found) {
   for (guint i = 0; i < found->records->len; i++)
     if (was_passed_over(r, found, found->records->pdata[i]))
       return TRUE;
-  for (guint i = 0; i < found->records->len; i++) {
-    guint64 hash = qfs_key_hash(((QfsRecord *)found->records->pdata[i])->key);
-    for (guint j = 0; j < c->view.n_unsettled; j++) {
-      QfsViewSet set = qfs_view_unsettled(c, j);
-      if (!qfs_set_was_met(&set, hash, r->scanned & ~found->at))
-        return FALSE;
+  return found->seen_without;
+}
+
+/* What an abandoned batch did at a node that is no member is half of it: void, and so is what was built on it there, of
+ * which nothing was acknowledged that others do not have. What members have of it was completed. */
+static gboolean is_of(const Guest *guest, const FoundIntent *found, const QfsRecord *record) {
+  if (strcmp(guest->record->key, record->key) != 0)
+    return FALSE;
+  const int order = qfs_record_compare(guest->record, record);
+  return order == 0 || (order > 0 && found->seen_without && qfs_set_has(found->at, guest->node));
+}
+
+static gboolean is_void(const Guest *guest, GPtrArray *abandoned) {
+  for (guint i = 0; i < abandoned->len; i++) {
+    const FoundIntent *found = abandoned->pdata[i];
+    for (guint j = 0; j < found->records->len; j++)
+      if (is_of(guest, found, found->records->pdata[j]))
+        return TRUE;
+  }
+  return FALSE;
+}
+
+static void take_guests(QfsRecovery *r, GPtrArray *abandoned) {
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init(&iter, r->guests);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) { /* in any order: the newest wins */
+    const GPtrArray *rows = value;
+    for (guint i = 0; i < rows->len; i++) {
+      const Guest *guest = rows->pdata[i];
+      if (!is_void(guest, abandoned))
+        take_record(r, guest->record);
     }
   }
-  return TRUE;
 }
 
 /* An intent may be older than the settled mark: its batch was completed, and newer versions of its keys may be
@@ -278,10 +347,15 @@ static void scan_finished(QfsCoordinator *c) {
   if (--r->left > 0)
     return;
   g_autoptr(GList) ids = g_list_sort(g_hash_table_get_keys(r->intents), by_id);
+  g_autoptr(GPtrArray) abandoned = g_ptr_array_new();
   for (GList *link = ids; link != NULL; link = link->next) {
     FoundIntent *found = g_hash_table_lookup(r->intents, link->data);
+    found->seen_without = is_seen_without(c, found);
     found->abandoned = is_abandoned(c, found);
+    if (found->abandoned)
+      g_ptr_array_add(abandoned, found);
   }
+  take_guests(r, abandoned);
   for (GList *link = ids; link != NULL; link = link->next) {
     const FoundIntent *found = g_hash_table_lookup(r->intents, link->data);
     for (guint i = 0; !found->abandoned && i < found->records->len; i++)
@@ -420,9 +494,13 @@ static void records_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
   g_autofree Step *step = data;
   if (!scan_reply_ok(c, peer, reply, step))
     return;
-  for (guint i = 0; reply->records != NULL && i < reply->records->len; i++)
-    if (counts(c->recovery, peer->index, reply->records->pdata[i]))
-      take_record(c->recovery, reply->records->pdata[i]);
+  for (guint i = 0; reply->records != NULL && i < reply->records->len; i++) {
+    QfsRecord *record = reply->records->pdata[i];
+    if (qfs_set_has(c->recovery->members, peer->index))
+      take_record(c->recovery, record);
+    else if (counts(c->recovery, record))
+      note_guest(c->recovery, peer->index, record);
+  }
   if (reply->more && reply->records->len > 0) {
     QfsRecord *last = reply->records->pdata[reply->records->len - 1];
     scan_records(c, peer, last->seq, last->key);
@@ -686,6 +764,7 @@ static void recovery_start(QfsCoordinator *c, QfsNodeSet members, guint64 from) 
   r->void_below = c->view.void_below;
   r->seen_before = c->seen;
   r->records = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)qfs_record_unref);
+  r->guests = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_ptr_array_unref);
   r->winners = g_hash_table_new(qfs_object_id_hash, qfs_object_id_equal);
   r->chunks = g_hash_table_new_full(found_hash, found_equal, g_free, NULL);
   r->intents = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, found_intent_free);
