@@ -117,7 +117,7 @@ static void link_step(QfsCoordinator *c, QfsOp *op) {
     qfs_fetch_base(c, parent, parent_fetched, qfs_op_ref(op));
     return;
   }
-  if (op->stage == PLAN && qfs_op_may_write(c, op))
+  if (op->stage == PLAN && qfs_op_may_write(c, op) && qfs_op_sync_moved(c, op, &op->key->newest, 1))
     send_batch(c, op);
 }
 

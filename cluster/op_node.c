@@ -264,3 +264,23 @@ void qfs_op_sync(QfsCoordinator *c, QfsRequest *request) {
   qfs_wake_at(c, op->deadline_us);
   sync_step(c, op);
 }
+
+typedef struct {
+  QfsSyncDone done;
+  gpointer data;
+} Synced;
+
+static void own_synced(QfsCoordinator *c, QfsOp *op, QfsStatus status) {
+  g_autofree Synced *own = op->internal_data;
+  own->done(c, status, own->data);
+}
+
+void qfs_sync(QfsCoordinator *c, const char *key, QfsSyncDone done, gpointer data) {
+  QfsOp *op = qfs_op_new(c, qfs_request_new(QFS_REQUEST_SYNC, key, NULL, NULL), sync_step);
+  Synced *own = g_new(Synced, 1);
+  *own = (Synced){done, data};
+  op->internal = own_synced;
+  op->internal_data = own;
+  qfs_wake_at(c, op->deadline_us);
+  sync_step(c, op);
+}

@@ -170,6 +170,8 @@ static void remove_step(QfsCoordinator *c, QfsOp *op) {
     return;
   if (op->stage != PLAN || !qfs_op_lock_files(c, op) || !qfs_op_may_write(c, op))
     return;
+  if (is_batch(op) && !qfs_op_sync_moved(c, op, &op->key->newest, 1))
+    return;
   if (is_batch(op))
     send_batch(c, op);
   else

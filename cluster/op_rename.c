@@ -163,6 +163,16 @@ static QfsBatch *plan(QfsCoordinator *c, QfsOp *op) {
   return batch;
 }
 
+/* FALSE: waiting or answered. */
+static gboolean sync_moved(QfsCoordinator *c, QfsOp *op) {
+  if (is_tree(op)) {
+    g_autoptr(GPtrArray) records = qfs_subtree_records(c);
+    return qfs_op_sync_moved(c, op, (QfsRecord *const *)records->pdata, records->len);
+  }
+  QfsRecord *const records[] = {op->key->newest, op->key2->newest};
+  return qfs_op_sync_moved(c, op, records, exchanges(op) || op->request->keep != NULL ? 2 : 1);
+}
+
 static void send_batch(QfsCoordinator *c, QfsOp *op) {
   QfsBatch *batch = plan(c, op);
   if (batch == NULL)
@@ -233,7 +243,7 @@ static void rename_step(QfsCoordinator *c, QfsOp *op) {
     }
     op->stage = PLAN;
   }
-  if (op->stage == PLAN && qfs_op_may_write(c, op))
+  if (op->stage == PLAN && qfs_op_may_write(c, op) && sync_moved(c, op))
     send_batch(c, op);
 }
 

@@ -438,7 +438,8 @@ static void chunks_refused(QfsCoordinator *c, QfsFlight *flight, gpointer data) 
 }
 
 static void send_chunks(QfsCoordinator *c, QfsOp *op) {
-  gboolean durable = c->config.sync || (op->request && (op->request->flags & QFS_WRITE_DURABLE));
+  gboolean durable = c->config.sync || (op->request && (op->request->flags & QFS_WRITE_DURABLE)) ||
+                     qfs_record_is_away(op->result);
   op->stage = CHUNKS;
   op->sent = TRUE;
   op->chunks_after = c->last_seq;

@@ -7,6 +7,7 @@
  *   reads.c        direct reads, avoiding slow nodes     chunk_read.c   of chunks, holes confirmed
  *   op.c           requests and deadlines        op_get.c, op_write.c, op_remove.c, op_rename.c, op_link.c, op_node.c
  *   batch.c        several keys in one step      linked.c   files with several names
+ *   moved_chunks.c chunks of values that are given another key
  *   subtree.c      directories with all below them, while they are renamed
  *   objects.c      pins, garbage                 settle.c   durability in the background
  *   mover.c        giving nodes what they will have to hold
@@ -270,6 +271,8 @@ struct QfsOp {
   gboolean creating;      /* counted in c->creating for the key's parent */
   gboolean removing;      /* its key is in c->removing */
   gboolean held_back;     /* parked by a directory that is being renamed */
+  gboolean syncing;       /* chunks of what it moves: moved_chunks.c */
+  guint64 synced, synced_next; /* those of records with numbers up to this are; will be */
   void (*internal)(QfsCoordinator *c, QfsOp *op, QfsStatus status); /* answer to the coordinator itself */
   gpointer internal_data;
   QfsKey *key, *key2;
@@ -345,6 +348,11 @@ QfsRecord *qfs_op_file_of(QfsCoordinator *c, const QfsRecord *name);
 /* The next version of `from`, at key `name`; and of what the request itself changes: its ctime, too. */
 QfsRecord *qfs_op_moved(const QfsOp *op, const QfsRecord *from, const char *name);
 QfsRecord *qfs_op_moved_itself(const QfsOp *op, const QfsRecord *from, const char *name);
+/* Before versions (entries may be NULL) are given other keys. TRUE: their chunks survive a loss of power. FALSE: op is
+ * stepped again when they do, or answered. */
+gboolean qfs_op_sync_moved(QfsCoordinator *c, QfsOp *op, QfsRecord *const *records, guint n);
+/* Has it another key than the one that its object was made for? */
+gboolean qfs_record_is_away(const QfsRecord *record);
 /* Adds what becomes of the file when the version `name` of a key goes: one name less, or gone, or kept under
  * request->keep. Borrowed: the file's next version, NULL: gone. */
 QfsRecord *qfs_batch_lose_name(QfsCoordinator *c, QfsOp *op, QfsBatch *batch, QfsRecord *name);
@@ -380,6 +388,9 @@ void qfs_op_remove(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_rename(QfsCoordinator *c, QfsRequest *request);
 void qfs_op_link(QfsCoordinator *c, QfsRequest *request);
 /* Removes exactly this version, and tells. `done` may be called at once. */
+/* SYNC of a key, or of everything: NULL. */
+typedef void (*QfsSyncDone)(QfsCoordinator *c, QfsStatus status, gpointer data);
+void qfs_sync(QfsCoordinator *c, const char *key, QfsSyncDone done, gpointer data);
 typedef void (*QfsRemovedDone)(QfsCoordinator *c, QfsStatus status, gpointer data);
 void qfs_remove_version(QfsCoordinator *c, const QfsRecord *record, QfsRemovedDone done, gpointer data);
 void qfs_op_sync(QfsCoordinator *c, QfsRequest *request);

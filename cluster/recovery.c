@@ -9,7 +9,8 @@
  * A start that has accounted for everything, but not met all nodes, makes what it found durable and puts a mark into the
  * view: of what is below it only what members of S have counts from then on.
  *
- * A node that has a record has all its chunk rows that are not settled (flight.c). So every row that a winning
+ * A node that has a record has all its chunk rows that are not settled (flight.c), or they are on stable storage at W
+ * others (moved_chunks.c). So every row that a winning
  * record owns is found, and goes to all holders before the record does. Rows that no winner owns are left
  * where they are: no later version can take them for its own (reclaim.c removes them).
  */
@@ -670,6 +671,8 @@ static void chunk_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpo
   QfsChunk *copy = g_memdup2(chunk, sizeof *chunk);
   g_bytes_ref(copy->data);
   copy->seq = qfs_next_seq(c);
+  const QfsRecord *winner = g_hash_table_lookup(c->recovery->winners, &copy->object);
+  message->durable = qfs_record_is_away(winner);
   g_ptr_array_add(message->chunks, copy);
   qfs_flight_start(c, message, &copy->object.placement, 1, FALSE, step_new(c->recovery, 0), NULL,
                    flight_complete, NULL)

@@ -37,6 +37,8 @@
  *     only on one that is not in sync
  *   a record comes to a node after those of its       N    sim_check_has_chunks    record-before-chunks,
  *     chunks that are not settled                                                  chunks-ack-at-one
+ *   a value is not given another key, nor written to   E    sim_check_content,      moved-chunks-not-synced
+ *     there, before its chunks are on stable storage        sim_walk_check
  *   merging takes the greater of a total order: it is N    sim_check_merge         ties-reversed, timestamps-signed,
  *     commutative, associative, idempotent                                         tombstone-loses-ties
  *   epochs, views, generations, ceilings that a node  N    sim_check_promises      stale-epoch-accepted

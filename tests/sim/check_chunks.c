@@ -1,5 +1,6 @@
 /* check_chunks.c - a node that has a record has all its chunk rows that are not settled: after a loss of power it may be
- * the only one with the record (recovery.c, flight.c). See check.h. */
+ * the only one with the record (recovery.c, flight.c). Not if the record has another key than its object was made for: its
+ * chunks are on stable storage at a quorum before that (moved_chunks.c). See check.h. */
 #include "check.h"
 
 #include "cluster/placement.h"
@@ -56,7 +57,7 @@ static gboolean is_whole(const Sim *sim, guint node) {
 
 void sim_check_has_chunks(Sim *sim, guint node, const QfsRecord *record) {
   const MemDisk *mem = sim->disk[node].mem;
-  if (mem == NULL || qfs_object_is_none(record->object) || record->tail_offset == 0 || sim->coordinator == NULL ||
+  if (mem == NULL || record->object.placement != qfs_key_hash(record->key) || record->tail_offset == 0 || sim->coordinator == NULL ||
       !is_whole(sim, node) || !qfs_set_has(qfs_coordinator_chunk_holders(sim->coordinator, record->object), node))
     return;
   const guint64 settled = greatest_settled(sim);
