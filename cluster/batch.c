@@ -94,7 +94,7 @@ static void intended(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
   /* The rows carry the number of the flight that brings them: catch-up goes by it. */
   guint64 seq = qfs_next_seq(c);
   message->records = qfs_records_new();
-  for (guint i = 0; i < flight->message->records->len; i++) {
+  for (guint i = 0; i < batch->keys->len; i++) { /* without what the intent carries beside */
     QfsRecord *copy = qfs_record_copy(flight->message->records->pdata[i]);
     copy->seq = seq;
     g_ptr_array_add(message->records, copy);
@@ -124,6 +124,75 @@ static gboolean all_have_quorum(QfsCoordinator *c, const QfsBatch *batch) {
   return TRUE;
 }
 
+/* ---- what an intent carries beside its own records ---- */
+
+typedef struct {
+  GPtrArray *records;
+  guint n_own;     /* the first of them */
+  GHashTable *at;  /* key -> its place in `records`, from 1 */
+} Carrier;
+
+static void carrier_note(Carrier *carrier, guint place) {
+  QfsRecord *record = carrier->records->pdata[place - 1];
+  g_hash_table_replace(carrier->at, record->key, GUINT_TO_POINTER(place));
+}
+
+static guint carrier_find(const Carrier *carrier, const QfsRecord *record) {
+  return GPOINTER_TO_UINT(g_hash_table_lookup(carrier->at, record->key));
+}
+
+static gboolean has_own_key(const Carrier *carrier, const GPtrArray *earlier) {
+  for (guint i = 0; i < earlier->len; i++) {
+    const guint place = carrier_find(carrier, earlier->pdata[i]);
+    if (place != 0 && place <= carrier->n_own)
+      return TRUE;
+  }
+  return FALSE;
+}
+
+static void carry_records(Carrier *carrier, const GPtrArray *earlier) {
+  for (guint i = 0; i < earlier->len; i++) {
+    QfsRecord *record = earlier->pdata[i];
+    guint place = carrier_find(carrier, record);
+    if (place == 0) {
+      g_ptr_array_add(carrier->records, qfs_record_ref(record));
+      carrier_note(carrier, carrier->records->len);
+    } else if (qfs_record_compare(record, carrier->records->pdata[place - 1]) > 0) {
+      QfsRecord *older = carrier->records->pdata[place - 1];
+      carrier->records->pdata[place - 1] = qfs_record_ref(record);
+      carrier_note(carrier, place); /* before the older one goes: the table's key is its */
+      qfs_record_unref(older);
+    }
+  }
+}
+
+/* A power failure may take an earlier batch from all who have it, and leave this one, which wrote over a part of it, at
+ * a node that was not told of the earlier: rolled forward there, it would bring that part back and not the others. So
+ * this intent says them too, by their own numbers, which says in turn what that one carried. */
+static void carry_earlier(QfsCoordinator *c, QfsMessage *message, QfsNodeSet targets) {
+  const GQueue *queues[] = {&c->retained, &c->flights}; /* all that are not settled */
+  Carrier carrier = {message->records, message->records->len, NULL};
+  for (guint q = 0; q < G_N_ELEMENTS(queues); q++)
+    for (const GList *link = queues[q]->head; link != NULL; link = link->next) {
+      const QfsFlight *flight = link->data;
+      if (flight->message->type != QFS_MESSAGE_INTENT || (targets & ~flight->acked) == 0)
+        continue;
+      if (carrier.at == NULL) {
+        carrier.at = g_hash_table_new(g_str_hash, g_str_equal);
+        for (guint place = 1; place <= carrier.n_own; place++)
+          carrier_note(&carrier, place);
+      }
+      if (has_own_key(&carrier, flight->message->records))
+        carry_records(&carrier, flight->message->records);
+    }
+  g_clear_pointer(&carrier.at, g_hash_table_unref);
+}
+
+static QfsNodeSet targets_of(QfsCoordinator *c, const guint64 *hashes, guint n) {
+  const QfsFlight probe = {.hashes = (guint64 *)hashes, .n_hashes = n};
+  return qfs_flight_targets(c, &probe);
+}
+
 void qfs_batch_send(QfsCoordinator *c, QfsOp *op, QfsBatch *batch, gboolean durable, QfsBatchDone done) {
   batch->done = done;
   if (!all_have_quorum(c, batch)) {
@@ -148,6 +217,7 @@ void qfs_batch_send(QfsCoordinator *c, QfsOp *op, QfsBatch *batch, gboolean dura
     g_ptr_array_add(message->records, qfs_record_ref(record));
   }
   g_autofree guint64 *hashes = hashes_of(batch);
+  carry_earlier(c, message, targets_of(c, hashes, batch->keys->len));
   qfs_wake_at(c, op->deadline_us);
   qfs_flight_start(c, message, hashes, batch->keys->len, FALSE, qfs_op_ref(op), intended, complete, refused);
 }

@@ -238,8 +238,8 @@ QfsFlight *qfs_flight_start(QfsCoordinator *c, QfsMessage *message, const guint6
   QfsFlight *flight = g_slice_new0(QfsFlight);
   flight->seq = c->last_seq;
   flight->message = message;
-  for (guint i = 0; message->records != NULL && i < message->records->len; i++)
-    g_assert(((QfsRecord *)message->records->pdata[i])->seq >= flight->seq);
+  for (guint i = 0; message->records != NULL && i < message->records->len; i++) /* intents carry earlier ones */
+    g_assert(((QfsRecord *)message->records->pdata[i])->seq >= flight->seq || message->type == QFS_MESSAGE_INTENT);
   flight->n_hashes = n_hashes;
   flight->hashes = g_memdup2(hashes, n_hashes * sizeof *hashes);
   flight->split = split;

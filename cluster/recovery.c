@@ -34,6 +34,9 @@ typedef struct {
   gboolean seen_without;   /* whatever was acknowledged of its keys is at nodes that do not have it, too */
 } FoundIntent;
 
+/* Or carried from an earlier batch (batch.c), whose own intent says what became of that. */
+static gboolean is_own(const FoundIntent *found, const QfsRecord *record) { return record->seq == found->id; }
+
 /* A row of a node that is no member. */
 typedef struct {
   guint node;
@@ -226,6 +229,8 @@ static void note_winner(QfsRecovery *r, QfsRecord *record) {
 /* Did a later life number a version of the key that is not the batch's? It has begun without the intent, or its
  * members had it (spread_intents). */
 static gboolean was_passed_over(const QfsRecovery *r, const FoundIntent *found, const QfsRecord *record) {
+  if (!is_own(found, record))
+    return FALSE;
   const QfsRecord *known = g_hash_table_lookup(r->records, record->key);
   const GPtrArray *rows = g_hash_table_lookup(r->guests, record->key);
   for (guint i = 0; rows != NULL && i < rows->len; i++) {
@@ -240,8 +245,9 @@ static gboolean was_passed_over(const QfsRecovery *r, const FoundIntent *found, 
 
 static gboolean is_seen_without(QfsCoordinator *c, const FoundIntent *found) {
   for (guint i = 0; i < found->records->len; i++) {
-    guint64 hash = qfs_key_hash(((QfsRecord *)found->records->pdata[i])->key);
-    for (guint j = 0; j < c->view.n_unsettled; j++) {
+    const QfsRecord *record = found->records->pdata[i];
+    guint64 hash = qfs_key_hash(record->key);
+    for (guint j = 0; is_own(found, record) && j < c->view.n_unsettled; j++) {
       QfsViewSet set = qfs_view_unsettled(c, j);
       if (!qfs_set_was_met(&set, hash, c->recovery->scanned & ~found->at))
         return FALSE;
@@ -269,7 +275,7 @@ static gboolean is_abandoned(QfsCoordinator *c, const FoundIntent *found) {
 /* What an abandoned batch did at a node that is no member is half of it: void, and so is what was built on it there, of
  * which nothing was acknowledged that others do not have. What members have of it was completed. */
 static gboolean is_of(const Guest *guest, const FoundIntent *found, const QfsRecord *record) {
-  if (strcmp(guest->record->key, record->key) != 0)
+  if (!is_own(found, record) || strcmp(guest->record->key, record->key) != 0)
     return FALSE;
   const int order = qfs_record_compare(guest->record, record);
   return order == 0 || (order > 0 && found->seen_without && qfs_set_has(found->at, guest->node));
