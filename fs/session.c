@@ -40,6 +40,8 @@
 /* With fewer in a row a thread does the nodes' work for its request; with more it leaves that to the nodes, which do it
  * for many requests at once. */
 #define LEND_BACKLOG 3
+/* ... and for so long after somebody else's request had to wait for that. */
+#define LEND_PAUSE_US 10000
 /* A READ of more bytes than this may be worth another thread. */
 #define HEAVY_READ 65536
 #define STOP_US 500000
@@ -51,7 +53,8 @@ typedef struct {
   QfsSession *session;
   struct fuse_buf buf; /* mem: malloc'ed by libfuse, of its size */
   gboolean taken;      /* the current request's bytes went to a GBytes */
-  guint backlog;       /* of the session, when the current request came */
+  pid_t pid;           /* whose request the current one is */
+  gboolean may_lend;
 } Worker;
 
 struct QfsSession {
@@ -64,6 +67,8 @@ struct QfsSession {
   guint sleeping;     /* lock: threads in g_cond_wait */
   guint backlog_max;  /* constant */
   guint backlog;      /* the listener's: requests in a row that were waiting already */
+  gint lent_to;       /* atomic: pid whose request, the last one, was served by a lent thread; 0: none */
+  gint64 lend_from_us; /* the listener's */
   gboolean ended;     /* lock; set by the listener */
   gboolean failed;    /* lock */
   gint64 last_us;     /* lock: when the last request came; else the listener's own */
@@ -106,7 +111,30 @@ GBytes *qfs_session_take_bytes(const char *bytes, gsize size) {
 }
 
 gboolean qfs_session_may_lend(void) {
-  return current_worker != NULL && current_worker->backlog < LEND_BACKLOG;
+  Worker *worker = current_worker;
+  if (worker == NULL || !worker->may_lend)
+    return FALSE;
+  g_atomic_int_set(&worker->session->lent_to, worker->pid);
+  return TRUE;
+}
+
+/* Nobody waits for the answer, or it is no request of its own. */
+static gboolean is_by_the_way(const struct fuse_in_header *header) {
+  return header->opcode == FUSE_RELEASE || header->opcode == FUSE_RELEASEDIR || header->opcode == FUSE_FORGET ||
+         header->opcode == FUSE_BATCH_FORGET || header->opcode == FUSE_INTERRUPT;
+}
+
+/* May the thread that serves this request do the work of nodes for it? Others' requests must not queue up behind that. */
+static void decide_on_lending(Worker *worker, gboolean waited, gint64 now) {
+  QfsSession *session = worker->session;
+  const struct fuse_in_header *header = worker->buf.mem;
+  const pid_t lent_to = g_atomic_int_get(&session->lent_to);
+  worker->pid = (pid_t)header->pid;
+  if (!waited && lent_to != 0 && worker->pid != lent_to && !is_by_the_way(header))
+    session->lend_from_us = now + LEND_PAUSE_US;
+  worker->may_lend = session->backlog < LEND_BACKLOG && now >= session->lend_from_us;
+  if (!is_by_the_way(header))
+    g_atomic_int_set(&session->lent_to, 0);
 }
 
 /* --- receiving --- */
@@ -217,7 +245,8 @@ static gboolean receive(Worker *worker) {
 
   g_mutex_lock(&session->lock);
   session->backlog = waited ? 0 : session->backlog + 1;
-  worker->backlog = session->backlog;
+  if (res > 0)
+    decide_on_lending(worker, waited, now);
   gboolean hand_over = session->backlog >= session->backlog_max ||
                        now - session->last_us > ACTIVE_US || (res > 0 && is_heavy(&worker->buf));
   session->last_us = now;
