@@ -13,6 +13,7 @@
 typedef struct {
   char *dir, *after;
   guint limit;
+  guint reach;             /* rows that are read from a node at once; more and more while they are tombstones */
   QfsNodeSet failed;
   guint left, tries;
   guint64 base_epoch;      /* `left` was reckoned by the base of this view */
@@ -78,42 +79,34 @@ static gint by_name(gconstpointer a, gconstpointer b) {
 
 static void page_end(QfsCoordinator *c, Page *page) {
   overlay(c, page, TRUE);
-  GPtrArray *entries = qfs_records_new();
+  g_autoptr(GPtrArray) rows = qfs_records_new();
   GHashTableIter iter;
   gpointer value;
   g_hash_table_iter_init(&iter, page->found);
   while (g_hash_table_iter_next(&iter, NULL, &value))
     if (page->cut == NULL || strcmp(name_of(value), page->cut) <= 0)
-      g_ptr_array_add(entries, qfs_record_ref(value));
-  g_ptr_array_sort(entries, by_name);
+      g_ptr_array_add(rows, qfs_record_ref(value));
+  g_ptr_array_sort(rows, by_name);
+  GPtrArray *entries = qfs_records_new();
   gboolean more = page->cut != NULL;
-  char *last = NULL; /* tombstones count as places, not as entries */
-  for (guint i = 0, kept = 0; i < entries->len;) {
-    QfsRecord *record = entries->pdata[i];
-    if (kept == page->limit) {
+  for (guint i = 0; i < rows->len; i++) {
+    QfsRecord *record = rows->pdata[i];
+    if (entries->len == page->limit) {
       more = TRUE;
-      g_ptr_array_set_size(entries, (gint)i);
       break;
     }
-    g_free(last);
-    last = g_strdup(name_of(record));
-    if (page->whole || qfs_record_exists(record)) {
-      kept++;
-      i++;
-    } else {
-      g_ptr_array_remove_index(entries, i);
-    }
+    if (page->whole || qfs_record_exists(record)) /* tombstones count as places, not as entries */
+      g_ptr_array_add(entries, qfs_record_ref(record));
   }
   if (more && entries->len == 0 && page->cut != NULL) { /* nothing but tombstones so far: go on */
-    g_free(last);
     g_ptr_array_unref(entries);
     g_free(page->after);
     page->after = g_steal_pointer(&page->cut);
+    page->reach = MIN(page->reach * 4, LIST_LIMIT_MAX);
     g_hash_table_remove_all(page->found);
     page_start(c, page);
     return;
   }
-  g_free(last);
   page->done(c, QFS_OK, entries, more, page->data);
   g_ptr_array_unref(entries);
   page_free(page);
@@ -181,7 +174,7 @@ static void page_start(QfsCoordinator *c, Page *page) {
   QfsRead *what = qfs_read_new(QFS_READ_LIST, 0);
   what->key = g_strdup(page->dir);
   what->after = g_strdup(page->after);
-  what->limit = page->limit;
+  what->limit = page->reach;
   what->whole = page->whole;
   qfs_ask(c, what, qfs_key_hash(page->dir), trusted, page->failed, need, node_listed, page);
 }
@@ -192,6 +185,7 @@ static void list_page(QfsCoordinator *c, const char *dir, const char *after, gui
   page->dir = g_strdup(dir);
   page->after = g_strdup(after);
   page->limit = CLAMP(limit, 1, LIST_LIMIT_MAX);
+  page->reach = page->limit;
   page->whole = whole;
   page->found =
       g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)qfs_record_unref);

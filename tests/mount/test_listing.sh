@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Goal: a directory of very many keys is listed completely and without repeats in constant memory, also while entries come
-# and go, and rm -rf of it misses nothing. ENTRIES=1000000: so many (100,000).
-entries=${ENTRIES:-100000}
+# and go, and rm -rf of it misses nothing. ENTRIES=1000000: so many (50,000).
+entries=${ENTRIES:-50000}
 WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-$((500 + entries / 200))}
 . "$(dirname "$0")/../lib/tap.sh"
 load=${QUORUMFS%/*}/tests/bench/load

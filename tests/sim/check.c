@@ -504,6 +504,14 @@ static void check_owners_have(Sim *sim, guint node, const SimKey *key, const Qfs
   }
 }
 
+static gboolean owners_are_gone(Sim *sim, const SimKey *key) {
+  QfsNodeSet owners = qfs_coordinator_owners(sim->coordinator, key->name);
+  for (guint i = 1; i <= sim->nodes_all; i++)
+    if (qfs_set_has(owners, i) && !sim->disk[i].lost && !is_evicted(sim, i))
+      return FALSE;
+  return TRUE;
+}
+
 void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsRecord *new,
                        gboolean force) {
   SimKey *key = sim_history_find_key(sim->history, old->key);
@@ -514,6 +522,8 @@ void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsReco
     return; /* walk.c looks at what is there in the end */
   if (new == NULL && in_sync && key != NULL && !owns(sim, node, key)) {
     check_owners_have(sim, node, key, old);
+    if (old->kind == QFS_KIND_TOMBSTONE && sim->coordinator != NULL && owners_are_gone(sim, key))
+      check_purge(sim, node, key, old); /* by those who stood in */
     return;
   }
   if (new == NULL && in_sync && key != NULL) {
