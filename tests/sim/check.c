@@ -523,7 +523,7 @@ void sim_check_regress(Sim *sim, guint node, const QfsRecord *old, const QfsReco
   if (new == NULL && in_sync && key != NULL && !owns(sim, node, key)) {
     check_owners_have(sim, node, key, old);
     if (old->kind == QFS_KIND_TOMBSTONE && sim->coordinator != NULL && owners_are_gone(sim, key))
-      check_purge(sim, node, key, old); /* by those who stood in */
+      sim_history_purged(sim, key, old); /* nobody has it any more: nothing older may come back */
     return;
   }
   if (new == NULL && in_sync && key != NULL) {
