@@ -276,19 +276,15 @@ static void drop_taken(QfsNodeThread *self) {
   g_array_set_size(self->taken, 0);
 }
 
-static void take_locked(QfsNodeThread *self) {
+/* FALSE: quit. */
+static gboolean take(QfsNodeThread *self) {
+  g_array_set_size(self->taken, 0);
+  pthread_mutex_lock(&self->lock);
   GArray *taken = self->queue;
   self->queue = self->taken;
   self->taken = taken;
   self->heavy = FALSE;
   self->queued = 0;
-}
-
-/* FALSE: quit. */
-static gboolean take(QfsNodeThread *self) {
-  g_array_set_size(self->taken, 0);
-  pthread_mutex_lock(&self->lock);
-  take_locked(self);
   const gboolean quit = self->quit;
   pthread_mutex_unlock(&self->lock);
   return !quit;

@@ -170,12 +170,34 @@ gboolean qfs_op_begin_creating(QfsCoordinator *c, QfsOp *op, const char *key) {
   return TRUE;
 }
 
-QfsStatus qfs_check_parent(const char *key, const QfsRecord *parent) {
+static QfsStatus check_parent(const char *key, const QfsRecord *parent) {
   if (strchr(key, '/') == NULL && !qfs_record_exists(parent))
     return QFS_OK; /* the root directory is there even before it has a record */
   if (!qfs_record_exists(parent))
     return QFS_NOT_FOUND;
   return parent->kind == QFS_KIND_DIRECTORY ? QFS_OK : QFS_NOT_DIRECTORY;
+}
+
+static const char *made_by(const QfsOp *op) { return op->key2 != NULL ? op->key2->key : op->key->key; }
+
+static void parent_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
+  QfsOp *op = data;
+  if (!op->dead) {
+    if (status == QFS_OK)
+      status = check_parent(made_by(op), record);
+    if (status != QFS_OK) {
+      qfs_op_finish(c, op, status);
+    } else {
+      op->stage++;
+      op->step(c, op);
+    }
+  }
+  qfs_op_unref(c, op);
+}
+
+void qfs_op_fetch_parent(QfsCoordinator *c, QfsOp *op) {
+  g_autofree char *parent = qfs_key_parent(made_by(op));
+  qfs_fetch_base(c, parent, parent_fetched, qfs_op_ref(op));
 }
 
 /* ---- parking ---- */

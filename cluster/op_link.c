@@ -27,21 +27,6 @@ static void base_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record,
   qfs_op_unref(c, op);
 }
 
-static void parent_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
-  QfsOp *op = data;
-  if (!op->dead) {
-    if (status == QFS_OK)
-      status = qfs_check_parent(op->key2->key, record);
-    if (status != QFS_OK) {
-      qfs_op_finish(c, op, status);
-    } else {
-      op->stage = PLAN;
-      link_step(c, op);
-    }
-  }
-  qfs_op_unref(c, op);
-}
-
 /* The file itself, as far as it is at a key of its own. */
 static QfsRecord *own_file(QfsCoordinator *c, const QfsOp *op) {
   return op->key->key[0] == '/' ? op->key->newest : qfs_op_file_of(c, op->key->newest);
@@ -113,8 +98,7 @@ static void link_step(QfsCoordinator *c, QfsOp *op) {
     if (!qfs_op_lock_files(c, op) || !check_base(c, op) || !qfs_op_begin_creating(c, op, op->key2->key))
       return;
     op->stage = PARENT;
-    g_autofree char *parent = qfs_key_parent(op->key2->key);
-    qfs_fetch_base(c, parent, parent_fetched, qfs_op_ref(op));
+    qfs_op_fetch_parent(c, op);
     return;
   }
   if (op->stage == PLAN && qfs_op_may_write(c, op) && qfs_op_sync_moved(c, op, &op->key->newest, 1))

@@ -37,21 +37,6 @@ static void target_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *recor
   fetched(c, data, status, ((QfsOp *)data)->key2, record);
 }
 
-static void parent_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
-  QfsOp *op = data;
-  if (!op->dead) {
-    if (status == QFS_OK)
-      status = qfs_check_parent(op->key2->key, record);
-    if (status != QFS_OK) {
-      qfs_op_finish(c, op, status);
-    } else {
-      op->stage = TREE;
-      rename_step(c, op);
-    }
-  }
-  qfs_op_unref(c, op);
-}
-
 static QfsStatus check_kinds(const QfsOp *op) {
   const QfsRecord *from = op->key->newest, *to = op->key2->newest;
   if (!qfs_record_exists(from))
@@ -221,8 +206,7 @@ static gboolean read_bases(QfsCoordinator *c, QfsOp *op) {
   if (!qfs_op_begin_creating(c, op, to))
     return FALSE;
   op->stage = PARENT;
-  g_autofree char *parent = qfs_key_parent(to);
-  qfs_fetch_base(c, parent, parent_fetched, qfs_op_ref(op));
+  qfs_op_fetch_parent(c, op);
   return FALSE;
 }
 

@@ -31,21 +31,6 @@ static void base_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record,
   qfs_op_unref(c, op);
 }
 
-static void parent_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record, gpointer data) {
-  QfsOp *op = data;
-  if (!op->dead) {
-    if (status == QFS_OK)
-      status = qfs_check_parent(op->key->key, record);
-    if (status != QFS_OK) {
-      qfs_op_finish(c, op, status);
-    } else {
-      op->stage = PLAN;
-      write_step(c, op);
-    }
-  }
-  qfs_op_unref(c, op);
-}
-
 /* ---- missing parents (QFS_WRITE_PARENTS) ---- */
 
 static void parent_made(QfsCoordinator *c, QfsOp *sub, QfsStatus status) {
@@ -622,8 +607,7 @@ static void write_locked(QfsCoordinator *c, QfsOp *op) {
         return;
       }
       op->stage = PARENT;
-      g_autofree char *parent = qfs_key_parent(key);
-      qfs_fetch_base(c, parent, parent_fetched, qfs_op_ref(op));
+      qfs_op_fetch_parent(c, op);
       return;
     }
   }

@@ -327,7 +327,8 @@ gboolean qfs_op_begin_creating(QfsCoordinator *c, QfsOp *op, const char *key);
 void qfs_op_tell(QfsCoordinator *c, const QfsOp *op);
 /* Of `key` at op->timestamp; its ctime tells its age (request->now_ns may be anything). */
 QfsRecord *qfs_op_tombstone(QfsCoordinator *c, const QfsOp *op, const char *key);
-QfsStatus qfs_check_parent(const char *key, const QfsRecord *parent);
+/* Looks whether what op makes (its last key) has a directory for parent: then the next stage (stage + 1) begins, else op ends. */
+void qfs_op_fetch_parent(QfsCoordinator *c, QfsOp *op);
 
 /* ---- several keys in one step: batch.c ---- */
 typedef void (*QfsBatchDone)(QfsCoordinator *c, QfsOp *op);
