@@ -33,6 +33,8 @@ struct QfsCatchup {
   gboolean more;
   GPtrArray *extras;        /* records of the node being looked at */
   guint next_extra;
+  GPtrArray *held;          /* records to be copied when their chunks have come: held.c */
+  gboolean copying;         /* rows were sent to it, and are not answered yet */
   guint intents_left;
   guint64 mark;             /* that it has made durable */
   guint64 sent;
@@ -84,6 +86,7 @@ void qfs_catchup_stop(QfsCoordinator *c, QfsPeer *peer) {
   g_free(u->at_key);
   qfs_chunk_free(u->at_chunk);
   g_clear_pointer(&u->extras, g_ptr_array_unref);
+  g_ptr_array_unref(u->held);
   g_free(u);
 }
 
@@ -167,7 +170,8 @@ static void extra_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record
   message->key = g_strdup(extra->key);
   message->records = qfs_records_new();
   g_ptr_array_add(message->records, qfs_record_ref(extra));
-  if (record != NULL)
+  /* Not before chunks of it that are on their way: then it is not settled, and copied later. */
+  if (record != NULL && !qfs_set_has(qfs_lack_chunks(c, record->object, record->seq), u->node))
     g_ptr_array_add(message->records, qfs_record_ref(record));
   qfs_rpc_send(c, &c->peer[u->node], message, extra_removed, ticket_new(u));
 }
@@ -227,6 +231,7 @@ static void copied(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer
   QfsCatchup *u = ticket_use(c, data);
   if (u == NULL || !usable(c, u, peer, reply))
     return;
+  u->copying = FALSE;
   catchup_step(c, u);
 }
 
@@ -244,6 +249,7 @@ static void copy_on(QfsCoordinator *c, QfsCatchup *u, QfsMessage *message, guint
     return;
   }
   u->sent += n;
+  u->copying = TRUE;
   qfs_count_copied(c, message);
   qfs_rpc_send(c, &c->peer[u->node], message, copied, ticket_new(u));
 }
@@ -292,9 +298,8 @@ static void source_records(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, 
   for (guint i = 0; i < n; i++) {
     QfsRecord *record = reply->records->pdata[i];
     guint64 hash = qfs_key_hash(record->key);
-    if (!should_hold(c, u, hash))
-      continue;
-    g_ptr_array_add(message->records, qfs_record_ref(record));
+    if (should_hold(c, u, hash) && !qfs_held_add(c, u->held, u->node, record))
+      g_ptr_array_add(message->records, qfs_record_ref(record));
   }
   guint64 last_seq = 0;
   if (n > 0) {
@@ -343,10 +348,23 @@ static void synced(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer
   c->view_dirty = TRUE;
 }
 
+static void copy_held(QfsCoordinator *c, QfsCatchup *u) {
+  GPtrArray *ready = qfs_held_take(c, u->held, u->node);
+  if (ready == NULL)
+    return;
+  QfsMessage *message = qfs_message_new(QFS_MESSAGE_APPLY, u->node);
+  message->records = ready;
+  copy_on(c, u, message, ready->len);
+}
+
 static void copy_step(QfsCoordinator *c, QfsCatchup *u) {
   if (u->source == 0) {
     if ((u->sources & ~qfs_peers_in(c, PEER_TRUSTED)) != 0) {
       catchup_restart(c, u); /* what only it has would be missed */
+      return;
+    }
+    if (u->sources == 0 && u->held->len > 0) {
+      copy_held(c, u);
       return;
     }
     if (u->sources == 0) {
@@ -486,6 +504,7 @@ void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer) {
   u->from = MIN(u->from, c->settled);
   u->at_seq = u->from;
   u->all = trusted;
+  u->held = qfs_records_new();
   peer->catchup = u;
   qfs_log(c, G_LOG_LEVEL_MESSAGE, "node %u %s", peer->index,
           peer->filled    ? "goes on being rebuilt from its peers"
@@ -526,12 +545,19 @@ gboolean qfs_catchup_may_complete(const QfsCoordinator *c) {
   return trusted != 0 && qfs_view_allows(c, able(c, trusted));
 }
 
+/* Everything is copied but what waits for chunks. */
+static gboolean is_waiting(const QfsCatchup *u) {
+  return u->stage == STAGE_RECORDS && u->source == 0 && u->sources == 0 && u->held->len > 0 && !u->copying;
+}
+
 void qfs_catchup_consider(QfsCoordinator *c) {
   if (!c->serving || c->recovery != NULL || !c->view_stable || c->closing)
     return;
   QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
   for (guint i = 1; i <= MIN(c->n_peers, qfs_view_nodes(c)); i++) {
     QfsPeer *peer = &c->peer[i];
+    if (peer->catchup != NULL && is_waiting(peer->catchup))
+      copy_held(c, peer->catchup);
     if (peer->catchup != NULL && peer->catchup->stage == STAGE_READY &&
         peer->catchup->mark < c->settled) {
       peer->catchup->stage = STAGE_SYNC;

@@ -103,6 +103,7 @@ static void flight_check(QfsCoordinator *c, QfsFlight *flight) {
     g_queue_push_tail_link(&c->retained, &flight->link);
   } else if (!flight->quorum && flight_is_refused(c, flight)) {
     flight->on_refused(c, flight, flight->data);
+    qfs_held_wake(c);
     g_queue_unlink(&c->flights, &flight->link);
     flight_free(c, flight);
   }
@@ -189,8 +190,10 @@ static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
     return;
   }
   flight->acked |= QFS_NODE_BIT(peer->index);
-  if (flight->message->chunks != NULL)
+  if (flight->message->chunks != NULL) {
+    qfs_held_wake(c);
     send_held_back(c, flight);
+  }
   if ((flight = flight_find(c, *seq)) != NULL)
     flight_check(c, flight);
 }

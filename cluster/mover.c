@@ -31,6 +31,7 @@ struct QfsMover {
   guint64 at_seq;
   char *at_key;
   QfsChunk *at_chunk;
+  GPtrArray *held[QFS_NODES_MAX + 1]; /* for each node, or NULL: held.c */
   guint left;
   guint64 round;           /* of settling that makes the copies durable */
 };
@@ -45,6 +46,9 @@ void qfs_mover_stop(QfsCoordinator *c) {
   c->joiner_lost = c->view_dirty = TRUE; /* flights waited for holders that are not to come */
   g_free(r->at_key);
   qfs_chunk_free(r->at_chunk);
+  for (guint i = 1; i <= QFS_NODES_MAX; i++)
+    if (r->held[i] != NULL)
+      g_ptr_array_unref(r->held[i]);
   g_free(r);
 }
 
@@ -162,6 +166,34 @@ static void give(QfsCoordinator *c, QfsMover *r, QfsMessage **messages, GPtrArra
     mover_step(c);
 }
 
+/* Not before its chunks. */
+static gboolean hold(QfsCoordinator *c, QfsMover *r, guint node, QfsRecord *record) {
+  if (r->held[node] == NULL)
+    r->held[node] = qfs_records_new();
+  return qfs_held_add(c, r->held[node], node, record);
+}
+
+static gboolean has_held(const QfsMover *r) {
+  for (guint i = 1; i <= QFS_NODES_MAX; i++)
+    if (r->held[i] != NULL && r->held[i]->len > 0)
+      return TRUE;
+  return FALSE;
+}
+
+static void give_held(QfsCoordinator *c, QfsMover *r) {
+  r->left = 0;
+  for (guint i = 1; i <= c->n_peers; i++) {
+    GPtrArray *ready = r->held[i] != NULL ? qfs_held_take(c, r->held[i], i) : NULL;
+    if (ready == NULL)
+      continue;
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_APPLY, i);
+    message->records = ready;
+    r->left++;
+    qfs_count_copied(c, message);
+    qfs_rpc_send(c, &c->peer[i], message, given, ticket(r));
+  }
+}
+
 static void scanned(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
   QfsMover *r = current(c, data);
   if (r == NULL || !usable(c, peer, reply))
@@ -185,6 +217,8 @@ static void scanned(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointe
     QfsNodeSet to = takers(c, r, hash) | (own ? QFS_NODE_BIT(r->source) : 0);
     for (; to != 0; to &= to - 1) {
       guint node = (guint)__builtin_ctzll(to) + 1;
+      if (record != NULL && hold(c, r, node, given_record))
+        continue;
       QfsMessage *message = messages[node];
       if (message == NULL) {
         message = qfs_message_new(r->records ? QFS_MESSAGE_APPLY : QFS_MESSAGE_CHUNKS, node);
@@ -233,6 +267,10 @@ static void mover_step(QfsCoordinator *c) {
   QfsMover *r = c->mover;
   if (!r->more)
     next_source(r);
+  if (r->source == 0 && has_held(r)) {
+    give_held(c, r);
+    return;
+  }
   if (r->source == 0) { /* a round of settling makes it durable; then the view may say so */
     r->done = TRUE;
     r->round = c->settle_id + 1;
@@ -355,6 +393,8 @@ void qfs_mover_consider(QfsCoordinator *c) {
   if (r != NULL && (r->set != c->view.in_sync || c->recovery != NULL ||
                     (due ? !same_target(&r->target, &target) : !r->done)))
     qfs_mover_stop(c);
+  else if (r != NULL && r->source == 0 && r->left == 0 && has_held(r))
+    give_held(c, c->mover);
   if (c->mover == NULL && due && may_begin(c))
     begin(c, &target);
 }

@@ -10,7 +10,7 @@
  *   moved_chunks.c chunks of values that are given another key
  *   subtree.c      directories with all below them, while they are renamed
  *   objects.c      pins, garbage                 settle.c   durability in the background
- *   mover.c        giving nodes what they will have to hold
+ *   mover.c        giving nodes what they will have to hold    held.c  records that wait for their chunks there
  *   resize.c       another N or K                             tidy.c     removing rows from other nodes than the owners
  *   purge.c        collecting tombstones            evict.c    nodes given up by command
  *   mend.c, mend_chunk.c  bad rows, and differences between holders     scrub.c, scrub_range.c  looking for them
@@ -162,6 +162,14 @@ void qfs_flights_forget_peer(QfsCoordinator *c, QfsPeer *peer, gboolean lost); /
 QfsNodeSet qfs_flight_targets(QfsCoordinator *c, const QfsFlight *flight);
 /* Nodes that lack chunks of the object which a record with number `seq` may name. */
 QfsNodeSet qfs_lack_chunks(QfsCoordinator *c, QfsObjectId id, guint64 seq);
+
+/* ---- records to be copied to a node, and chunks of theirs that are on their way there: held.c ---- */
+
+/* TRUE: not yet, and it was added to `held`. */
+gboolean qfs_held_add(QfsCoordinator *c, GPtrArray *held, guint node, QfsRecord *record);
+/* Takes those out whose chunks have arrived; NULL: none. Then the view is evaluated again when more may have. */
+GPtrArray *qfs_held_take(QfsCoordinator *c, GPtrArray *held, guint node);
+void qfs_held_wake(QfsCoordinator *c); /* chunks have arrived somewhere, or do not come */
 
 /* ---- per-key order ---- */
 
@@ -733,6 +741,7 @@ struct QfsCoordinator {
   guint64 first_epoch;            /* least epoch of this coordinator's life */
   guint64 epoch_seen;             /* greatest epoch ever seen or proposed */
   gboolean view_dirty;            /* peers changed: qfs_after_event looks again */
+  gboolean held_waits;            /* records that are to be copied wait for chunks */
   gboolean joiner_lost;           /* so are flights that waited only for it: they may be complete */
   QfsNodeSet seen;                /* nodes whose operations past the settled mark have been taken in */
   gboolean recover_again;         /* keys were opened by command: what was kept meanwhile is to be judged */
