@@ -12,8 +12,9 @@
  *   H2. A `replacing` handle's next WRITE is a REPLACE; later ones write in place.
  *   H3. Only read(2) by a `pinned` handle sees the pinned version; a page fill (a READ without
  *       lock owner: mmap, page cache) always gets the newest, so cached pages never hold an old
- *       version on purpose. The pin ends when its sequential pass reached the end, reads
- *       elsewhere, or pauses for QFS_PIN_US.
+ *       version on purpose. Its first read(2) pins the newest version anew, unless a replacing
+ *       writer is in the middle of a value. The pin ends when its sequential pass reached the end,
+ *       reads elsewhere, or pauses for QFS_PIN_US.
  *   H5. The truncation of a `conditional` handle is nobody else's: it is published with its own first WRITE, or at
  *       its RELEASE, if the stored timestamp is the one that was asked for, else not at all.
  *   H4. Nobody waits at open for a handle that has `outlasted` one such wait.

@@ -138,34 +138,62 @@ static void read_done(QfsCall *call, QfsRequest *request) {
   run_read(call);
 }
 
-/* A reader that was slow to begin gets the newest version instead of the one of its open, but one.
- */
+/* Some of a value of several writes is there, and more may come. */
+static gboolean is_half_replaced_locked(const QfsInode *inode) {
+  for (const GList *l = inode->handles.head; l != NULL; l = l->next) {
+    const QfsHandle *handle = l->data;
+    if (handle->truncates && !handle->replacing && !handle->announced)
+      return TRUE;
+  }
+  return FALSE;
+}
+
+/* The READ is its handle's first, and is better answered with the newest version than with that of the open. */
+static gboolean wants_newest_locked(const QfsCall *call) {
+  const QfsHandle *handle = call->handle;
+  return handle->pinned && handle->next_offset == 0 && call->offset == 0 && call->fi.lock_owner != 0 &&
+         (g_get_monotonic_time() >= handle->pin_until_us || !is_half_replaced_locked(handle->inode));
+}
+
+/* Who opened beside a replacing writer and begins to read now is given the newest version, of which it then sees all. */
 static void renew_pin(QfsCall *call) {
   QfsFs *fs = call->fs;
   QfsHandle *handle = call->handle;
   QfsInode *inode = handle->inode;
   GSList *pins = NULL;
   g_mutex_lock(&fs->lock);
-  gboolean late = handle->pinned && handle->next_offset == 0 && call->offset == 0 &&
-                  g_get_monotonic_time() >= handle->pin_until_us;
-  QfsRecord *record = late && inode->record != NULL && inode->known == QFS_KNOWN_ALL
-                          ? qfs_record_ref(inode->record)
-                          : NULL;
-  g_mutex_unlock(&fs->lock);
-  if (record == NULL)
-    return;
-  qfs_engine_pin(fs->engine, record->object);
-  g_mutex_lock(&fs->lock);
-  if (handle->pinned) {
-    pins = qfs_handle_unpin_locked(handle, NULL);
-    handle->pinned = TRUE;
-    handle->pin = record;
-    handle->pin_until_us = g_get_monotonic_time() + QFS_PIN_US;
-  } else {
-    pins = g_slist_prepend(NULL, record);
+  for (guint i = 0; i < ATTEMPTS_MAX && wants_newest_locked(call) && inode->known == QFS_KNOWN_ALL &&
+                    inode->record != NULL && handle->pin != inode->record;
+       i++) {
+    QfsRecord *record = qfs_record_ref(inode->record);
+    g_mutex_unlock(&fs->lock);
+    qfs_engine_pin(fs->engine, record->object);
+    g_mutex_lock(&fs->lock);
+    if (handle->pinned && inode->record == record) { /* else its parts may be gone already */
+      pins = qfs_handle_unpin_locked(handle, pins);
+      handle->pinned = TRUE;
+      handle->pin = record;
+      handle->pin_until_us = g_get_monotonic_time() + QFS_PIN_US;
+    } else {
+      pins = g_slist_prepend(pins, record);
+    }
   }
   g_mutex_unlock(&fs->lock);
   qfs_fs_drop_pins(fs, pins);
+}
+
+/* TRUE: the newest version is asked for, to be pinned, and the call runs again. */
+static gboolean get_newest_first(QfsCall *call) {
+  QfsFs *fs = call->fs;
+  QfsInode *inode = call->inode;
+  g_mutex_lock(&fs->lock);
+  gboolean get = wants_newest_locked(call) && inode->key != NULL && !inode->pending &&
+                 inode->known != QFS_KNOWN_ALL && !call->got && call->attempts < ATTEMPTS_MAX;
+  QfsRequest *request = get ? qfs_request_new(QFS_REQUEST_GET, inode->key, NULL, NULL) : NULL;
+  g_mutex_unlock(&fs->lock);
+  if (get)
+    qfs_call_submit(call, request, read_record_done);
+  return get;
 }
 
 static void run_read(QfsCall *call) {
@@ -174,8 +202,9 @@ static void run_read(QfsCall *call) {
   gboolean fill = call->fi.lock_owner == 0;
   gboolean ask, pinned;
   GSList *pins = NULL;
-  if (!fill && call->offset == 0)
-    renew_pin(call);
+  if (get_newest_first(call))
+    return;
+  renew_pin(call);
   g_mutex_lock(&fs->lock);
   QfsRecord *record = choose_locked(handle, fill, call->offset, &ask, &pinned, &pins);
   note_reading_locked(fs, handle);

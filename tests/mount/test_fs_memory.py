@@ -295,6 +295,36 @@ def test_cached_readers(mount):
     os.close(fd)
 
 
+def test_pinned_readers(_mount):
+    """Opened beside a replacing writer: one version, of the first read, to its end."""
+    old, new = b"o" * 300000, b"n" * 200000
+    for _ in range(50):
+        put("p", old)
+        writer = os.open(p("p"), os.O_WRONLY | os.O_TRUNC)
+        start = time.monotonic()
+        reader, late = os.open(p("p"), os.O_RDONLY), os.open(p("p"), os.O_RDONLY)
+        begun = os.read(reader, 100000)
+        os.write(writer, new)
+        begun += os.read(reader, 400000)
+        whole = os.pread(late, 400000, 0)
+        paused = time.monotonic() - start > 0.5  # whoever pauses for a second has lost the old value
+        for fd in (writer, reader, late):
+            os.close(fd)
+        if not paused:
+            break
+    check("who has begun to read goes on with what it began", begun == old)
+    check("who opened before a value of several writes reads the old one", whole == old)
+    writer = os.open(p("p"), os.O_WRONLY | os.O_TRUNC)
+    readers = [os.open(p("p"), os.O_RDONLY) for _ in range(2)]
+    os.write(writer, old)
+    os.close(writer)
+    check("who has not begun when that is over reads the new value", os.pread(readers[0], 400000, 0) == old)
+    put("p", new)
+    check("... or one that came after it", os.pread(readers[1], 400000, 0) == new)
+    for reader in readers:
+        os.close(reader)
+
+
 def test_names(mount):
     put("a", b"1")
     put("b", b"2")
@@ -505,7 +535,7 @@ def main():
         print(f"# changes take {delay_us} us")
         for test in (test_without_quorum, test_truncation, test_pending_creation,
                      test_open_files_without_name, test_inode_numbers, test_cached_readers,
-                     test_names, test_listing, test_readers_and_writers, test_appenders):
+                     test_pinned_readers, test_names, test_listing, test_readers_and_writers, test_appenders):
             with Mount(delay_us) as mount:
                 test(mount)
                 seconds, result = mount.stop()
