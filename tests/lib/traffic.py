@@ -14,7 +14,8 @@ reads commands from standard input and answers each with one line:
 What counts as acknowledged:
     crash   every operation that returned success (the daemon is killed, the machine goes on)
     sync    the same (the power fails, the store is mounted with -o sync)
-    power   what fsync(2), of the file or of the directory, returned success for (the power fails). What was not
+    power   what fsync(2), of the file or of the directory, or a write with O_SYNC or O_DSYNC, returned success for (the
+            power fails). What was not
             synced may be there or not, but only as one of the versions since the synced one.
 
 A subject is one key or two that change together. It keeps the states that it may be in: the one that is certain
@@ -192,8 +193,10 @@ class Put(Writer):
     def step(self):
         subject = self.random.choice(self.subjects)
         data = self.content(self.random.choice(self.sizes))
-        with Closing(subject.names[0], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
-            subject.attempt((digest(data),), lambda: write_all(descriptor, data), self.maybe_sync(descriptor))
+        synced = self.random.choice((0, 0, os.O_SYNC, os.O_DSYNC))
+        with Closing(subject.names[0], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | synced) as descriptor:
+            subject.attempt((digest(data),), lambda: write_all(descriptor, data),
+                            (lambda: None) if synced else self.maybe_sync(descriptor))
         self.check_read(subject)
 
 

@@ -11,8 +11,30 @@ is "$(find "$root" -name 'quorumfs.1*' | wc -l)" 1 "the man page"
 is "$(basename "$(readlink "$prefix/sbin/mount.fuse.quorumfs")")" quorumfs "mount.fuse.quorumfs"
 unit=$prefix/share/doc/quorumfs/examples/quorumfs@.service
 passes "an example of a unit" test -s "$unit"
-if command -v systemd-analyze >/dev/null && [ -x /usr/bin/quorumfs ]; then
-  is "$(systemd-analyze verify "$unit" 2>&1 | grep -F quorumfs@)" "" "which systemd accepts"
+# systemd wants the programs to be there: the unit is verified with those of this build.
+mkdir "$work/units"
+sed "s,/usr/bin/quorumfs,$(readlink -f "$QUORUMFS")," "$unit" >"$work/units/quorumfs@.service"
+if command -v systemd-analyze >/dev/null; then
+  said=$(SYSTEMD_UNIT_PATH="$work/units:" systemd-analyze --man=no verify "$work/units/quorumfs@.service" 2>&1)
+  is "$? $(grep -F quorumfs@ <<<"$said")" "0 " "which systemd accepts"
+else
+  skip "which systemd accepts" "no systemd-analyze here"
+fi
+# What systemd would run for the instance %i, the mountpoint %f.
+unit_command() { # ExecStart|ExecStop
+  sed -n "s/^$1=//p" "$work/units/quorumfs@.service" |
+    sed "s,/var/lib/quorumfs,$work/var,; s,%i,unit,; s,%f,$work/unit,; s/\${QUORUMFS_OPTIONS}/$(sed -n 's/^Environment=QUORUMFS_OPTIONS=//p' "$unit")/"
+}
+read -r -a command <<<"$(unit_command ExecStart)"
+if [ "$(id -u)" -eq 0 ]; then # allow_other
+  passes "its command starts" "${command[@]}"
+  sed -n 's/^  "pid" : \([0-9]*\),*$/\1/p' "$work/unit/.quorumfs/status.json" >>"$work/pids"
+  is "$(echo x >"$work/unit/k" && cat "$work/unit/k") $(ls "$work/var")" "x unit" "and mounts a store of its own"
+  read -r -a command <<<"$(unit_command ExecStop)"
+  passes "its command stops" "${command[@]}"
+  passes "and unmounts" not is_mounted "$work/unit"
+else
+  skip "its commands" "only root"
 fi
 
 # Completion: what bash would offer for the words, the last of which is being typed.

@@ -1,6 +1,8 @@
 /* Files with several names, as the users of the embedded engine see them. */
 #include "engine_fixture.h"
 
+#include "storage/replica.h"
+
 static QfsStatus run(Fixture *f, QfsRequest *request, QfsRecord **out_record) {
   const QfsStatus status = run_request(f, request);
   if (out_record != NULL)
@@ -226,6 +228,50 @@ static void test_many(Fixture *f, gconstpointer data) {
   assert_is(f, "n17", "one", 300);
 }
 
+/* In the closed store the file has so many names; the records of most of them are missing. Returns how many nodes
+ * hold the file. */
+static guint claim_names(Fixture *f, const char *key, guint nlink) {
+  guint holders = 0;
+  for (guint node = 1; node <= f->config.nodes; node++) {
+    g_autofree char *dir = g_strdup_printf("%s/node-%u", f->config.store, node);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(QfsReplica) replica = qfs_sqlite_replica_open(dir, node, FALSE, TRUE, &error);
+    g_assert_no_error(error);
+    g_autoptr(QfsRecord) record = NULL;
+    g_assert_true(replica->ops->record_get(replica, key, &record, NULL));
+    if (record == NULL)
+      continue;
+    g_autoptr(QfsRecord) changed = qfs_record_copy(record);
+    changed->attr.nlink = nlink;
+    QfsApplyResult result;
+    g_assert_true(replica->ops->begin(replica, NULL) &&
+                  replica->ops->record_apply(replica, changed, TRUE, &result, NULL) &&
+                  replica->ops->commit(replica, TRUE, NULL));
+    holders++;
+  }
+  return holders;
+}
+
+static void test_limit(Fixture *f, gconstpointer data) {
+  /* The last name that a file may have is given, the next one is refused and changes nothing, and is given again when
+   * another one is gone. */
+  g_autoptr(QfsRecord) file = NULL;
+  g_assert_cmpint(put(f, "a", "one"), ==, QFS_OK);
+  g_assert_cmpint(link_to(f, "a", "b", &file), ==, QFS_OK);
+  wait_settled(f, 5);
+  close_engine(f);
+  g_assert_cmpuint(claim_names(f, file->key, QFS_LINKS_MAX - 1), ==, 3);
+  open_engine(f);
+  g_assert_cmpint(link_to(f, "a", "c", NULL), ==, QFS_OK);
+  assert_is(f, "c", "one", QFS_LINKS_MAX);
+  g_assert_cmpint(link_to(f, "a", "d", NULL), ==, QFS_TOO_MANY_LINKS);
+  assert_is(f, "d", NULL, 0);
+  assert_is(f, "a", "one", QFS_LINKS_MAX);
+  g_assert_cmpint(unlink_name(f, "c", NULL, NULL), ==, QFS_OK);
+  g_assert_cmpint(link_to(f, "a", "d", NULL), ==, QFS_OK);
+  assert_is(f, "d", "one", QFS_LINKS_MAX);
+}
+
 int main(int argc, char **argv) {
   g_test_init(&argc, &argv, NULL);
 #define ADD(path, func) g_test_add("/cluster/linked/" path, Fixture, NULL, set_up, func, tear_down)
@@ -236,5 +282,6 @@ int main(int argc, char **argv) {
   ADD("kept-without-names", test_kept);
   ADD("explicit-timestamps", test_timestamps);
   ADD("many-names", test_many);
+  ADD("no-more-names-than-65000", test_limit);
   return g_test_run();
 }
