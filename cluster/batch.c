@@ -106,11 +106,8 @@ static void intended(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
 static void refused(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
   QfsOp *op = data;
   const QfsBatch *batch = op->extra;
-  for (guint i = 0; i < batch->keys->len; i++) { /* nobody built on these versions */
-    QfsKey *key = batch->keys->pdata[i];
-    qfs_record_unref(key->newest);
-    key->newest = key->acked != NULL ? qfs_record_ref(key->acked) : NULL;
-  }
+  for (guint i = 0; i < batch->keys->len; i++) /* nobody built on these versions */
+    qfs_key_take_back(c, batch->keys->pdata[i], flight);
   release_keys(c, op);
   qfs_op_finish(c, op, QFS_NO_SPACE);
   qfs_op_release(c, op);

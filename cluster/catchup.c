@@ -33,7 +33,7 @@ struct QfsCatchup {
   gboolean more;
   GPtrArray *extras;        /* records of the node being looked at */
   guint next_extra;
-  GPtrArray *held;          /* records to be copied when their chunks have come: held.c */
+  GPtrArray *held;          /* records to be copied later: held.c */
   gboolean copying;         /* rows were sent to it, and are not answered yet */
   guint intents_left;
   guint64 mark;             /* that it has made durable */
@@ -170,8 +170,8 @@ static void extra_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record
   message->key = g_strdup(extra->key);
   message->records = qfs_records_new();
   g_ptr_array_add(message->records, qfs_record_ref(extra));
-  /* Not before chunks of it that are on their way: then it is not settled, and copied later. */
-  if (record != NULL && !qfs_set_has(qfs_lack_chunks(c, record->object, record->seq), u->node))
+  /* Not before what must be there first (lack.c): then it is not settled, and copied later. */
+  if (record != NULL && !qfs_set_has(qfs_lack(c, record), u->node))
     g_ptr_array_add(message->records, qfs_record_ref(record));
   qfs_rpc_send(c, &c->peer[u->node], message, extra_removed, ticket_new(u));
 }
@@ -545,7 +545,7 @@ gboolean qfs_catchup_may_complete(const QfsCoordinator *c) {
   return trusted != 0 && qfs_view_allows(c, able(c, trusted));
 }
 
-/* Everything is copied but what waits for chunks. */
+/* Everything is copied but what is held back. */
 static gboolean is_waiting(const QfsCatchup *u) {
   return u->stage == STAGE_RECORDS && u->source == 0 && u->sources == 0 && u->held->len > 0 && !u->copying;
 }

@@ -43,6 +43,7 @@ QfsCoordinator *qfs_coordinator_new(QfsEnv *env, const QfsCoordinatorConfig *con
   qfs_recent_init(c);
   c->creating = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   c->removing = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+  c->intents = g_ptr_array_new();
   c->objects = g_hash_table_new(qfs_object_id_hash, qfs_object_id_equal);
   c->given_up = g_hash_table_new_full(qfs_object_id_hash, qfs_object_id_equal, g_free, g_free);
   c->staged = g_hash_table_new_full(qfs_object_id_hash, qfs_object_id_equal, g_free, NULL);
@@ -83,6 +84,7 @@ void qfs_coordinator_free(QfsCoordinator *c) {
   g_hash_table_unref(c->creating);
   g_hash_table_unref(c->removing);
   g_hash_table_unref(c->objects);
+  g_ptr_array_unref(c->intents);
   g_hash_table_unref(c->given_up);
   g_hash_table_unref(c->staged);
   qfs_reads_clear(c);

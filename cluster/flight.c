@@ -19,11 +19,18 @@ static QfsNodeSet joining(QfsCoordinator *c, guint64 hash) {
   return result;
 }
 
+QfsNodeSet qfs_key_targets(QfsCoordinator *c, guint64 hash) { return qfs_holders(c, hash) | joining(c, hash); }
+
 QfsNodeSet qfs_flight_targets(QfsCoordinator *c, const QfsFlight *flight) {
   QfsNodeSet targets = 0;
   for (guint i = 0; i < flight->n_hashes; i++)
-    targets |= qfs_holders(c, flight->hashes[i]) | joining(c, flight->hashes[i]);
+    targets |= qfs_key_targets(c, flight->hashes[i]);
   return targets;
+}
+
+/* Do others wait for it (lack.c)? */
+static gboolean comes_first(const QfsFlight *flight) {
+  return flight->message->chunks != NULL || flight->message->type == QFS_MESSAGE_INTENT;
 }
 
 static void flight_free(QfsCoordinator *c, QfsFlight *flight) {
@@ -42,8 +49,7 @@ static QfsMessage *message_for(QfsCoordinator *c, QfsFlight *flight, guint node)
   g_ptr_array_unref(message->records);
   message->records = qfs_records_new();
   for (guint i = 0; i < flight->n_hashes; i++) {
-    QfsNodeSet holds = qfs_holders(c, flight->hashes[i]) | joining(c, flight->hashes[i]);
-    if (holds & bit)
+    if (qfs_key_targets(c, flight->hashes[i]) & bit)
       g_ptr_array_add(message->records,
                       qfs_record_ref(g_ptr_array_index(flight->message->records, i)));
   }
@@ -99,11 +105,14 @@ static void flight_check(QfsCoordinator *c, QfsFlight *flight) {
     flight->full = 0; /* of nodes that are no holders now; if they become some, they are asked again */
     if (flight->message->chunks != NULL)
       qfs_object_remove_flight(c, flight);
+    g_ptr_array_remove(c->intents, flight);
     g_queue_unlink(&c->flights, &flight->link);
     g_queue_push_tail_link(&c->retained, &flight->link);
   } else if (!flight->quorum && flight_is_refused(c, flight)) {
     flight->on_refused(c, flight, flight->data);
     qfs_held_wake(c);
+    if (g_ptr_array_remove(c->intents, flight))
+      c->joiner_lost = c->view_dirty = TRUE; /* what waited for it is sent */
     g_queue_unlink(&c->flights, &flight->link);
     flight_free(c, flight);
   }
@@ -145,21 +154,13 @@ static void note_late(QfsCoordinator *c, const Sent *sent, QfsNodeSet bit, const
 
 static void flight_send(QfsCoordinator *c, QfsFlight *flight);
 
-static gboolean names_object(const QfsFlight *flight, QfsObjectId id) {
-  const GPtrArray *records = flight->message->records;
-  for (guint i = 0; records != NULL && i < records->len; i++)
-    if (qfs_object_equal(((const QfsRecord *)records->pdata[i])->object, id))
-      return TRUE;
-  return FALSE;
-}
-
-/* Records that waited for these chunks. */
-static void send_held_back(QfsCoordinator *c, const QfsFlight *chunks) {
+/* What waited for these chunks, or this intent. */
+static void send_held_back(QfsCoordinator *c, const QfsFlight *first) {
+  qfs_held_wake(c);
   if (!c->view_stable)
     return;
-  const QfsObjectId id = ((const QfsChunk *)chunks->message->chunks->pdata[0])->object;
-  for (const GList *link = chunks->link.next; link != NULL; link = link->next)
-    if (names_object(link->data, id))
+  for (const GList *link = first->link.next; link != NULL; link = link->next)
+    if (qfs_flight_waits_for(link->data, first))
       flight_send(c, link->data);
 }
 
@@ -190,32 +191,10 @@ static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
     return;
   }
   flight->acked |= QFS_NODE_BIT(peer->index);
-  if (flight->message->chunks != NULL) {
-    qfs_held_wake(c);
+  if (comes_first(flight))
     send_held_back(c, flight);
-  }
   if ((flight = flight_find(c, *seq)) != NULL)
     flight_check(c, flight);
-}
-
-QfsNodeSet qfs_lack_chunks(QfsCoordinator *c, QfsObjectId id, guint64 seq) {
-  const QfsObject *object = qfs_object_is_none(id) ? NULL : qfs_object_find(c, id);
-  QfsNodeSet lack = 0;
-  for (guint i = 0; object != NULL && i < object->flights->len; i++) {
-    QfsFlight *chunks = object->flights->pdata[i];
-    if (chunks->seq < seq)
-      lack |= qfs_flight_targets(c, chunks) & ~chunks->acked;
-  }
-  return lack;
-}
-
-/* Nodes that must not get it yet. */
-static QfsNodeSet lack_chunks(QfsCoordinator *c, const QfsFlight *flight) {
-  const GPtrArray *records = flight->message->records;
-  QfsNodeSet lack = 0;
-  for (guint i = 0; records != NULL && i < records->len; i++)
-    lack |= qfs_lack_chunks(c, ((const QfsRecord *)records->pdata[i])->object, flight->seq);
-  return lack;
 }
 
 static void flight_send(QfsCoordinator *c, QfsFlight *flight) {
@@ -223,7 +202,7 @@ static void flight_send(QfsCoordinator *c, QfsFlight *flight) {
   QfsNodeSet reach = qfs_peers_in(c, PEER_TRUSTED) | qfs_peers_in(c, PEER_JOINING);
   QfsNodeSet now = targets & reach & ~flight->acked & ~flight->outstanding & ~flight->full;
   if (now != 0)
-    now &= ~lack_chunks(c, flight);
+    now &= ~qfs_flight_lack(c, flight);
   flight->outstanding |= now;
   for (; now != 0; now &= now - 1) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(now) + 1];
@@ -254,6 +233,8 @@ QfsFlight *qfs_flight_start(QfsCoordinator *c, QfsMessage *message, const guint6
   c->flight_bytes += flight->bytes;
   flight->link.data = flight;
   g_queue_push_tail_link(&c->flights, &flight->link);
+  if (message->type == QFS_MESSAGE_INTENT)
+    g_ptr_array_add(c->intents, flight);
   c->n_issued++;
   qfs_reclaim_note_flight(c, message);
   qfs_settle_dirty(c);
@@ -330,6 +311,8 @@ static void flight_revive(QfsCoordinator *c, QfsFlight *flight) {
     g_queue_insert_before_link(&c->flights, after, &flight->link);
   if (flight->message->chunks != NULL)
     qfs_object_add_flight(c, flight); /* records that name them wait for them once more */
+  if (flight->message->type == QFS_MESSAGE_INTENT)
+    g_ptr_array_add(c->intents, flight); /* so do parts of it, and what is written over them */
 }
 
 /* Which parts of a split flight a node must have depends on S: what it acknowledged was for the old one. */
@@ -343,14 +326,13 @@ static void new_round(GQueue *flights) {
   }
 }
 
-/* Chunks that are complete but not settled go to a new joiner too, before any record that names them. After
- * a power failure it may be the only one that still has the record: a node that has a record has all chunks
- * of it that are not settled, or recovery would spread a value with holes. */
+/* Chunks and intents that are complete but not settled go to a new joiner too, before any record that waits for them
+ * (lack.c): after a power failure it may be the only one that still has that. */
 void qfs_flights_join(QfsCoordinator *c) {
   for (GList *link = c->retained.head; link != NULL;) {
     GList *next = link->next;
     QfsFlight *flight = link->data;
-    if (flight->message->chunks != NULL && (qfs_flight_targets(c, flight) & ~flight->acked) != 0)
+    if (comes_first(flight) && (qfs_flight_targets(c, flight) & ~flight->acked) != 0)
       flight_revive(c, flight);
     link = next;
   }

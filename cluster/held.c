@@ -1,13 +1,11 @@
-/* held.c - records that are to be copied to a node while chunks of theirs are on their way there.
+/* held.c - records that are to be copied to a node while what must be there first is on its way (lack.c).
  *
- * Copied at once such a record could be all that is left of it after a loss of power, at a node that lacks the chunks:
- * the start would spread a value with holes (recovery.c). What is sent waits for that (flight.c), and so does what
- * others copy from those who have both already.
+ * What is sent waits for that (flight.c), and so does what others copy from those who have both already.
  */
 #include "cluster/private.h"
 
 static gboolean must_wait(QfsCoordinator *c, guint node, const QfsRecord *record) {
-  return qfs_set_has(qfs_lack_chunks(c, record->object, record->seq), node);
+  return qfs_set_has(qfs_lack(c, record), node);
 }
 
 gboolean qfs_held_add(QfsCoordinator *c, GPtrArray *held, guint node, QfsRecord *record) {

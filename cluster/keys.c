@@ -6,6 +6,8 @@
  */
 #include "cluster/private.h"
 
+#include <string.h>
+
 QfsKey *qfs_key_find(QfsCoordinator *c, const char *key) { return g_hash_table_lookup(c->keys, key); }
 
 QfsKey *qfs_key_use(QfsCoordinator *c, const char *name) {
@@ -79,6 +81,23 @@ void qfs_key_acked(QfsCoordinator *c, QfsKey *key, QfsRecord *record) {
     qfs_op_unref(c, op);
   }
   qfs_key_done(c, key);
+}
+
+/* Earlier writes may be on their way still; none of them is part of a batch, which keeps its keys locked. */
+void qfs_key_take_back(QfsCoordinator *c, QfsKey *key, const QfsFlight *refused) {
+  QfsRecord *newest = key->acked;
+  for (const GList *link = c->flights.head; link != NULL; link = link->next) {
+    const QfsFlight *flight = link->data;
+    if (flight == refused || flight->message->type != QFS_MESSAGE_APPLY)
+      continue;
+    QfsRecord *record = flight->message->records->pdata[0];
+    if (strcmp(record->key, key->key) == 0 && qfs_record_compare(record, newest) > 0)
+      newest = record;
+  }
+  if (newest != NULL)
+    qfs_record_ref(newest);
+  qfs_record_unref(key->newest);
+  key->newest = newest;
 }
 
 void qfs_key_set_base(QfsKey *key, QfsRecord *record) {

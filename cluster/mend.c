@@ -159,7 +159,7 @@ static void check_reported(QfsCoordinator *c, const Work *work) {
 
 static void fix(QfsCoordinator *c, QfsOp *op, QfsRecord *winner) {
   Work *work = op->extra;
-  const QfsNodeSet lack = winner != NULL ? qfs_lack_chunks(c, winner->object, winner->seq) : 0;
+  const QfsNodeSet lack = winner != NULL ? qfs_lack(c, winner) : 0;
   check_reported(c, work);
   for (QfsNodeSet rest = work->asked; rest != 0; rest &= rest - 1) {
     guint node = (guint)__builtin_ctzll(rest) + 1;
@@ -168,7 +168,7 @@ static void fix(QfsCoordinator *c, QfsOp *op, QfsRecord *winner) {
       continue;
     if (message->records->len > 0 && message->records->pdata[message->records->len - 1] == winner &&
         qfs_set_has(lack, node)) {
-      work->failed = TRUE; /* chunks of it are on their way: not before them */
+      work->failed = TRUE; /* what must be there first is on its way */
       qfs_message_free(message);
       continue;
     }

@@ -74,7 +74,7 @@ static void all_inspected(QfsCoordinator *c, Work *work) {
     return;
   }
   const QfsRecord *acked = work->key->acked;
-  QfsNodeSet lack = acked != NULL ? qfs_lack_chunks(c, acked->object, acked->seq) : 0;
+  QfsNodeSet lack = acked != NULL ? qfs_lack(c, acked) : 0;
   work->left = 1; /* until all are sent */
   for (QfsNodeSet rest = work->asked; rest != 0; rest &= rest - 1) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(rest) + 1];

@@ -166,7 +166,7 @@ static void give(QfsCoordinator *c, QfsMover *r, QfsMessage **messages, GPtrArra
     mover_step(c);
 }
 
-/* Not before its chunks. */
+/* TRUE: not yet. */
 static gboolean hold(QfsCoordinator *c, QfsMover *r, guint node, QfsRecord *record) {
   if (r->held[node] == NULL)
     r->held[node] = qfs_records_new();

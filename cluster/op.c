@@ -460,10 +460,8 @@ static void record_refused(QfsCoordinator *c, QfsFlight *flight, gpointer data) 
   QfsOp *op = data;
   QfsKey *key = op->key;
   gboolean last = key->newest == op->result;
-  if (last) {
-    qfs_record_unref(key->newest);
-    key->newest = key->acked != NULL ? qfs_record_ref(key->acked) : NULL;
-  }
+  if (last)
+    qfs_key_take_back(c, key, flight);
   qfs_op_finish(c, op, last ? QFS_NO_SPACE : QFS_UNKNOWN);
   qfs_op_release(c, op);
   qfs_op_unref(c, op);

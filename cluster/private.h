@@ -2,6 +2,7 @@
  *
  *   coordinator.c  life, events, peers          rpc.c      requests to nodes, repetition, suspicion
  *   view.c         epochs and the in-sync set    flight.c   replicated writes on their way
+ *   lack.c         what must come first: chunks, intents
  *   keys.c         per-key order                 fetch.c    the newest record of a key
  *   recent.c       newest records used lately
  *   reads.c        direct reads, avoiding slow nodes     chunk_read.c   of chunks, holes confirmed
@@ -10,7 +11,7 @@
  *   moved_chunks.c chunks of values that are given another key
  *   subtree.c      directories with all below them, while they are renamed
  *   objects.c      pins, garbage                 settle.c   durability in the background
- *   mover.c        giving nodes what they will have to hold    held.c  records that wait for their chunks there
+ *   mover.c        giving nodes what they will have to hold    held.c  records that wait for what must be there first
  *   resize.c       another N or K                             tidy.c     removing rows from other nodes than the owners
  *   purge.c        collecting tombstones            evict.c    nodes given up by command
  *   mend.c, mend_chunk.c  bad rows, and differences between holders     scrub.c, scrub_range.c  looking for them
@@ -160,16 +161,25 @@ void qfs_flights_join(QfsCoordinator *c);              /* after a node began to 
 void qfs_flights_settled(QfsCoordinator *c);           /* after the mark moved */
 void qfs_flights_forget_peer(QfsCoordinator *c, QfsPeer *peer, gboolean lost); /* its outstanding bits */
 QfsNodeSet qfs_flight_targets(QfsCoordinator *c, const QfsFlight *flight);
-/* Nodes that lack chunks of the object which a record with number `seq` may name. */
-QfsNodeSet qfs_lack_chunks(QfsCoordinator *c, QfsObjectId id, guint64 seq);
+QfsNodeSet qfs_key_targets(QfsCoordinator *c, guint64 hash); /* of what changes the key alone */
 
-/* ---- records to be copied to a node, and chunks of theirs that are on their way there: held.c ---- */
+/* ---- what must come first: lack.c ---- */
+
+/* Nodes that must not get it yet: what has to be there before it is on its way to them. */
+QfsNodeSet qfs_lack(QfsCoordinator *c, const QfsRecord *record);
+QfsNodeSet qfs_flight_lack(QfsCoordinator *c, const QfsFlight *flight);
+/* The same of the chunks of the object which a record with number `seq` may name. */
+QfsNodeSet qfs_lack_chunks(QfsCoordinator *c, QfsObjectId id, guint64 seq);
+/* May `flight` have been held back because of `first`, which is chunks or an intent? */
+gboolean qfs_flight_waits_for(const QfsFlight *flight, const QfsFlight *first);
+
+/* ---- records to be copied to a node that lacks what must come first: held.c ---- */
 
 /* TRUE: not yet, and it was added to `held`. */
 gboolean qfs_held_add(QfsCoordinator *c, GPtrArray *held, guint node, QfsRecord *record);
-/* Takes those out whose chunks have arrived; NULL: none. Then the view is evaluated again when more may have. */
+/* Takes those out that need not wait any more; NULL: none. Then the view is evaluated again when that may have changed. */
 GPtrArray *qfs_held_take(QfsCoordinator *c, GPtrArray *held, guint node);
-void qfs_held_wake(QfsCoordinator *c); /* chunks have arrived somewhere, or do not come */
+void qfs_held_wake(QfsCoordinator *c); /* something has arrived somewhere, or does not come */
 
 /* ---- per-key order ---- */
 
@@ -193,6 +203,8 @@ gboolean qfs_key_lock(QfsKey *key, QfsOp *op);
 /* TRUE: nothing in flight is newer than what was acknowledged; else op is stepped after the next one. */
 gboolean qfs_key_wait_acked(QfsKey *key, QfsOp *op);
 void qfs_key_acked(QfsCoordinator *c, QfsKey *key, QfsRecord *record);
+/* The newest version was in `refused`, which nobody has: what was sent before it is the newest. */
+void qfs_key_take_back(QfsCoordinator *c, QfsKey *key, const QfsFlight *refused);
 void qfs_key_set_base(QfsKey *key, QfsRecord *record);
 void qfs_key_unlock(QfsCoordinator *c, QfsKey *key, QfsOp *op);
 guint64 qfs_key_counter(QfsCoordinator *c, guint64 hash);  /* changes whenever the key's state may have */
@@ -741,7 +753,7 @@ struct QfsCoordinator {
   guint64 first_epoch;            /* least epoch of this coordinator's life */
   guint64 epoch_seen;             /* greatest epoch ever seen or proposed */
   gboolean view_dirty;            /* peers changed: qfs_after_event looks again */
-  gboolean held_waits;            /* records that are to be copied wait for chunks */
+  gboolean held_waits;            /* records that are to be copied wait for what must come first */
   gboolean joiner_lost;           /* so are flights that waited only for it: they may be complete */
   QfsNodeSet seen;                /* nodes whose operations past the settled mark have been taken in */
   gboolean recover_again;         /* keys were opened by command: what was kept meanwhile is to be judged */
@@ -763,6 +775,7 @@ struct QfsCoordinator {
 
   /* in flight */
   GQueue flights;                 /* QfsFlight by seq */
+  GPtrArray *intents;             /* those of them that are intents */
   gint64 full_retry_us;           /* flights wait for space: ask again then; 0: none */
   GQueue retained;                /* complete but not settled: sent again if their holders change */
   gsize flight_bytes;             /* payload of all of them */

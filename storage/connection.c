@@ -72,12 +72,16 @@ sqlite3_stmt *qfs_connection_statement(QfsConnection *connection, QfsSql id, GEr
                              "not used any more since it could not be synced");
     return NULL;
   }
-  if (*statement == NULL &&
-      sqlite3_prepare_v3(connection->db, qfs_sql_text[id], -1, SQLITE_PREPARE_PERSISTENT, statement,
-                         NULL) != SQLITE_OK) {
+  if (*statement != NULL)
+    return *statement;
+  const int code =
+      sqlite3_prepare_v3(connection->db, qfs_sql_text[id], -1, SQLITE_PREPARE_PERSISTENT, statement, NULL);
+  /* The text is ours: it is the schema in the file that is not what it was. */
+  if ((code & 0xff) == SQLITE_ERROR)
+    qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_CORRUPT, error, "%s: %s", qfs_sql_text[id],
+                             sqlite3_errmsg(connection->db));
+  else if (code != SQLITE_OK)
     qfs_connection_fail(connection, qfs_sql_text[id], error);
-    return NULL;
-  }
   return *statement;
 }
 

@@ -5,6 +5,7 @@
  * With --tap the same as test points over chunks of seeds.
  */
 #include "faults.h"
+#include "hand.h"
 #include "jobs.h"
 #include "story.h"
 
@@ -12,11 +13,11 @@
 
 static struct {
   gint64 seeds, start, seed;
-  gboolean unlimited, verbose, trace, until_failure;
+  gboolean unlimited, verbose, trace, until_failure, directed;
   char *storage;
   gint jobs, nodes, replicas, tail;
   gint timeout_s; /* a seed that takes more seconds of the processor hangs */
-  char *tap;
+  char *tap, *scenario;
 } arguments = {.seeds = 100, .start = 1, .seed = -1, .jobs = 2, .tail = 40, .timeout_s = 60};
 
 typedef struct {
@@ -224,6 +225,8 @@ int main(int argc, char **argv) {
       {"tail", 0, 0, G_OPTION_ARG_INT, &arguments.tail, "Trace lines to show of a failure, of each sort (40)",
        "N"},
       {"verbose", 'v', 0, G_OPTION_ARG_NONE, &arguments.verbose, "A line per seed, and how often each kind of fault happened", NULL},
+      {"directed", 0, 0, G_OPTION_ARG_NONE, &arguments.directed, "The scenarios that are written out, and no seeds", NULL},
+      {"scenario", 0, 0, G_OPTION_ARG_STRING, &arguments.scenario, "This one alone, or all that begin so", "/PATH"},
       {"tap", 0, 0, G_OPTION_ARG_STRING, &arguments.tap,
        "Test points; \"same\": the same trace twice", "NAME"},
       {NULL},
@@ -235,6 +238,8 @@ int main(int argc, char **argv) {
     fprintf(stderr, "sim: %s\n", error->message);
     return 2;
   }
+  if (arguments.directed || arguments.scenario != NULL)
+    return hand_run_directed(argv[0], arguments.scenario, arguments.tap != NULL);
   if (arguments.seed >= 0)
     return trace_one();
   if (arguments.tap != NULL)

@@ -5,7 +5,7 @@
 # files that it changes, compiled and linked as the simulator itself is (the commands are ninja's), and run
 # until a seed fails. The second line may be a hint, "# hint: SEED OPTION...": a seed that caught it when
 # somebody last ran --hints. Hints only save time: when the code has changed that seed may catch nothing, and the
-# search begins at seed 1 with the same options.
+# search begins at seed 1 with the same options. Before any seed the scenarios that are written out are run (sim --directed).
 set -u
 
 top=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -22,8 +22,8 @@ Usage: tests/sim/mutations.sh [--seeds N] [--only NAME]... [--jobs J] [--hints] 
                               [--list] [--help]
 
 Breaks the rules of cluster/ and storage/ on purpose, one at a time (tests/sim/mutations/*.patch),
-and runs the simulator on each until a seed fails that passes without the mutation: at most N
-seeds (default $seeds) of survivable faults and as many of unlimited ones (a fifth of that on SQLite, for
+and runs the simulator on each until something fails that passes without the mutation: a scenario that is
+written out (sim --directed), or one of at most N seeds (default $seeds) of survivable faults and as many of unlimited ones (a fifth of that on SQLite, for
 mutations of storage/). Prints a line for each with the seed and the check that caught it; the last line
 is "N mutations, M caught". J of them run at a time. --hints notes the seeds in the patches, --built takes
 the simulator in \$QFS_BUILD (default build/) as it is.
@@ -91,6 +91,10 @@ if [ -z "$built" ]; then
   fi
 fi
 unchanged=$build/tests/sim/sim
+if ! "$unchanged" --directed >/dev/null 2>&1; then
+  echo "mutations.sh: the scenarios of $unchanged fail without any mutation" >&2
+  exit 2
+fi
 commands=$(ninja -C "$build" -t commands tests/sim/sim) || exit 2
 work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT
@@ -134,9 +138,18 @@ try() {
   return 1
 }
 
+# directed NAME: prints which scenario fails, and how. They pass without the mutation: checked at the beginning.
+directed() {
+  local out
+  out=$(timeout 60 "$work/$1/sim" --directed --tap directed 2>&1) && return 1
+  printf '%s: %s\n' "$(sed -n 's,^# Start of \([a-z]*\) tests,scenario \1,p' <<<"$out" | tail -n 1)" \
+    "$(grep -m 1 -o -E 'assertion failed.*|ERROR:.*' <<<"$out" | cut -c 1-160)"
+}
+
 # catch NAME: as try, by the hint or by searching: where the hint was, then everywhere.
 catch() {
   local name=$1 n=$seeds first=60 storage=() hint
+  if directed "$name"; then return 0; fi
   # Mutations of the SQLite replica do not show with the storage model.
   if files_of "$name" | grep -q '^storage/' && ! files_of "$name" | grep -q '^storage/record.c'; then
     storage=(--storage sqlite)
@@ -178,9 +191,13 @@ report_finished() {
     [ -z "${reported[$name]-}" ] || continue
     if [ -e "$work/$name.how" ]; then
       how=$(<"$work/$name.how")
-      [ -z "$hints" ] || note_hint "$name" "$how"
+      case ${hints:-no}-$how in
+      no-* | *-scenario*) ;;
+      *) note_hint "$name" "$how" ;;
+      esac
       caught=$((caught + 1)) done_n=$((done_n + 1))
-      if [ -n "$tap" ]; then echo "ok $done_n - $name: seed $how"; else echo "$name: seed $how"; fi
+      case $how in scenario*) ;; *) how="seed $how" ;; esac
+      if [ -n "$tap" ]; then echo "ok $done_n - $name: $how"; else echo "$name: $how"; fi
     elif [ -e "$work/$name.missed" ]; then
       done_n=$((done_n + 1))
       if [ -n "$tap" ]; then

@@ -241,6 +241,18 @@ static void damaged_record_is_found(Fixture *fixture, gconstpointer data) {
   assert_record_damage(fixture, "UPDATE record SET size = 'nine'", FALSE);
 }
 
+/* A flipped bit in the name of a column: nobody can use the table as it is. */
+static void damaged_schema_is_found(Fixture *fixture, gconstpointer data) {
+  g_autoptr(QfsRecord) found = NULL;
+
+  put_text(fixture->replica, "k", 1, 1, "x");
+  fixture_close(fixture);
+  raw_sql(fixture, "ALTER TABLE record RENAME COLUMN tail_offset TO tail_offseu");
+  fixture_open(fixture);
+  ASSERT_FAILED(fixture->replica->ops->record_get(fixture->replica, "k", &found, &error), QFS_REPLICA_ERROR_CORRUPT,
+                "tail_offset");
+}
+
 /* A timestamp that rotted doesn't turn a newer version away. */
 static void damaged_timestamp_is_found(Fixture *fixture, gconstpointer data) {
   QfsReplica *replica = fixture->replica;
@@ -557,6 +569,7 @@ int main(int argc, char **argv) {
   ADD("/storage/replica/schema-version-2-is-brought-up", old_schema_is_migrated);
   ADD("/storage/replica/garbage-is-refused", garbage_is_refused);
   ADD("/storage/replica/damaged-record-is-found", damaged_record_is_found);
+  ADD("/storage/replica/damaged-schema-is-found", damaged_schema_is_found);
   ADD("/storage/replica/damaged-timestamp-is-found-by-apply", damaged_timestamp_is_found);
   ADD("/storage/replica/bad-row-is-mended-if-it-is-still-that-one", bad_row_is_mended);
   ADD("/storage/replica/damaged-chunk-is-found", damaged_chunk_is_found);

@@ -1,0 +1,155 @@
+/* directed_batches.c - a batch is all or nothing, whoever is left of those who had a part of it (batch.c, flight.c). */
+#include "hand.h"
+
+#include <string.h>
+
+#define ONLY(node) QFS_NODE_BIT(node)
+
+/* ---- who lacks the intent ---- */
+
+static gboolean has_row(Hand *hand, guint node, const char *key, QfsKind kind) {
+  const QfsRecord *row = hand_row(hand, node, key);
+  return row != NULL && row->kind == kind;
+}
+
+static void assert_moved_or_not(Hand *hand, const char *from, const char *to) {
+  g_autofree char *old = hand_get(hand, from), *new = hand_get(hand, to);
+  g_assert_cmpstr(old != NULL ? old : new, ==, "value");
+  g_assert_true(old == NULL || new == NULL);
+}
+
+static void test_commit(void) {
+  /* Node 1 misses the intent. What the batch took from a key there is not all that a loss of power leaves of it. */
+  Hand *hand = hand_new(5, 3);
+  g_autofree char *from = hand_key(hand, "from", QFS_NODE_BIT(1) | QFS_NODE_BIT(2) | QFS_NODE_BIT(3));
+  g_autofree char *to = hand_key(hand, "to", QFS_NODE_BIT(3) | QFS_NODE_BIT(4) | QFS_NODE_BIT(5));
+  g_assert_cmpint(hand_put(hand, from, "value"), ==, QFS_OK);
+  hand_settle(hand, qfs_set_all(5));
+  hand_lose(hand, 1, HAND_TYPE(INTENT));
+  g_assert_cmpint(hand_rename(hand, from, to), ==, QFS_OK);
+  hand_run(hand, 10000);
+  hand_lose(hand, 1, 0);
+  hand_lose_power(hand, ONLY(1));
+  g_assert_true(hand_start(hand));
+  hand_settle(hand, qfs_set_all(5));
+  assert_moved_or_not(hand, from, to);
+  hand_free(hand);
+}
+
+static void test_write_after(void) {
+  /* The same of a name of a file with two: what is written over the name is not all that is left of the batch. */
+  Hand *hand = hand_new(3, 3);
+  g_assert_cmpint(hand_put(hand, "name", "old"), ==, QFS_OK);
+  g_assert_cmpint(hand_link(hand, "name", "other"), ==, QFS_OK);
+  hand_settle(hand, qfs_set_all(3));
+  hand_lose(hand, 3, HAND_TYPE(INTENT) | HAND_TYPE(COMMIT));
+  g_assert_cmpint(hand_remove(hand, "other"), ==, QFS_OK);
+  g_assert_cmpint(hand_put(hand, "other", "new"), ==, QFS_OK);
+  hand_run(hand, 10000);
+  hand_lose(hand, 3, 0);
+  hand_lose_power(hand, ONLY(3));
+  g_assert_true(hand_start(hand));
+  hand_settle(hand, qfs_set_all(3));
+  g_autofree char *other = hand_get(hand, "other");
+  g_assert_cmpuint(hand_links(hand, "name"), ==, g_strcmp0(other, "old") == 0 ? 2 : 1);
+  hand_free(hand);
+}
+
+static gboolean is_open(Hand *hand, gconstpointer node) { return hand->node[GPOINTER_TO_UINT(node)].node != NULL; }
+
+static gboolean is_without_1(Hand *hand, gconstpointer unused) {
+  return !qfs_set_has(qfs_coordinator_in_sync(hand->coordinator), 1);
+}
+
+static gboolean lost_name_at_1(Hand *hand, gconstpointer key) { return has_row(hand, 1, key, QFS_KIND_TOMBSTONE); }
+
+static void test_copied(void) {
+  /* Node 1 returns after the batch was carried out, and is given its half of it: with the intent, while that counts. */
+  Hand *hand = hand_new(5, 3);
+  g_autofree char *from = hand_key(hand, "from", QFS_NODE_BIT(1) | QFS_NODE_BIT(2) | QFS_NODE_BIT(3));
+  g_autofree char *to = hand_key(hand, "to", QFS_NODE_BIT(3) | QFS_NODE_BIT(4) | QFS_NODE_BIT(5));
+  g_assert_cmpint(hand_put(hand, from, "value"), ==, QFS_OK);
+  hand_settle(hand, qfs_set_all(5));
+  hand->away = ONLY(1);
+  hand_crash(hand, 1);
+  hand_run_until(hand, is_without_1, NULL);
+  hand->away = 0;
+  hand_lose(hand, 1, HAND_TYPE(HELLO));
+  hand_run_until(hand, is_open, GUINT_TO_POINTER(1));
+  g_assert_cmpint(hand_rename(hand, from, to), ==, QFS_OK);
+  hand_lose(hand, 1, 0);
+  hand_run_until(hand, lost_name_at_1, from);
+  hand_lose_power(hand, ONLY(1));
+  g_assert_true(hand_start(hand));
+  hand_settle(hand, qfs_set_all(5));
+  assert_moved_or_not(hand, from, to);
+  hand_free(hand);
+}
+
+/* ---- who lacks the chunks ---- */
+
+static gboolean scanned(Hand *hand, gconstpointer from) { return hand->sent[2][QFS_MESSAGE_SCAN_RECORDS] > GPOINTER_TO_UINT(from); }
+
+static void test_copied_value(void) {
+  /* A value is written while node 1 is about to be given copies of records, and its chunks are lost on the way there. */
+  Hand *hand = hand_new(3, 3);
+  g_autofree char *value = g_strnfill(200000, 'v');
+  hand->away = ONLY(1);
+  hand_crash(hand, 1);
+  hand_run_until(hand, is_without_1, NULL);
+  hand_settle(hand, ONLY(2) | ONLY(3));
+  const guint before = hand->sent[2][QFS_MESSAGE_SCAN_RECORDS];
+  hand_lose(hand, 2, HAND_TYPE(SCAN_RECORDS));
+  hand->away = 0;
+  hand_run_until(hand, scanned, GUINT_TO_POINTER(before));
+  hand_lose(hand, 1, HAND_TYPE(CHUNKS));
+  g_assert_cmpint(hand_put(hand, "big", value), ==, QFS_OK);
+  hand_lose(hand, 2, 0);
+  hand_run(hand, 100000);
+  hand_lose(hand, 1, 0);
+  hand_lose_power(hand, ONLY(1));
+  g_assert_true(hand_start(hand));
+  hand_settle(hand, qfs_set_all(3));
+  g_autofree char *left = hand_get(hand, "big");
+  g_assert_true(left == NULL || strcmp(left, value) == 0);
+  hand_free(hand);
+}
+
+/* ---- refused for lack of space ---- */
+
+/* Something is refused at full nodes while an earlier append is on its way: what comes next builds on that append. */
+static void check_refused(QfsRequest *refused) {
+  Hand *hand = hand_new(3, 3);
+  g_assert_cmpint(hand_put(hand, "log", "a"), ==, QFS_OK);
+  hand_settle(hand, qfs_set_all(3));
+  hand_lose(hand, 2, HAND_TYPE(APPLY));
+  hand_lose(hand, 3, HAND_TYPE(APPLY));
+  QfsRequest *first = hand_append_request("log", "b");
+  hand_submit(hand, first);
+  hand_run(hand, 10000);
+  g_assert_false(hand_is_answered(first));
+  hand->full = qfs_set_all(3);
+  hand_lose(hand, 2, 0);
+  hand_lose(hand, 3, 0);
+  g_assert_cmpint(hand_wait(hand, refused), ==, QFS_NO_SPACE);
+  g_assert_false(hand_is_answered(first));
+  hand->full = 0;
+  QfsRequest *next = hand_append_request("log", "c");
+  g_assert_cmpint(hand_wait(hand, next), ==, QFS_OK);
+  g_assert_cmpint(hand_wait(hand, first), ==, QFS_OK);
+  hand_assert_value(hand, "log", "abc");
+  hand_free(hand);
+}
+
+static void test_refused_batch(void) { check_refused(hand_two_keys(QFS_REQUEST_RENAME, "log", "log2")); }
+
+static void test_refused_write(void) { check_refused(hand_put_request("log", "x")); }
+
+void directed_batches_add(void) {
+  g_test_add_func("/batches/a-part-waits-for-the-intent", test_commit);
+  g_test_add_func("/batches/a-write-after-it-waits-for-the-intent", test_write_after);
+  g_test_add_func("/batches/refused-beside-a-write-on-its-way", test_refused_batch);
+  g_test_add_func("/batches/write-refused-beside-another-on-its-way", test_refused_write);
+  g_test_add_func("/batches/a-copy-of-a-value-waits-for-its-chunks", test_copied_value);
+  g_test_add_func("/batches/a-copy-of-a-part-waits-for-the-intent", test_copied);
+}
