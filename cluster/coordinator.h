@@ -79,6 +79,9 @@ gboolean qfs_coordinator_is_serving(const QfsCoordinator *coordinator);  /* star
 gboolean qfs_coordinator_is_stuck(const QfsCoordinator *coordinator);
 gboolean qfs_coordinator_is_quiet(const QfsCoordinator *coordinator);    /* nothing in flight or unsettled, all owed work done */
 void qfs_coordinator_status(const QfsCoordinator *coordinator, QfsEngineStatus *out);
+/* Changes whenever another answer than the last acknowledged version may have become right: a node came, went or was no
+ * longer trusted, another view, keys that are not available. 0: not settled, so that nothing may be taken from memory. */
+guint64 qfs_coordinator_stand(const QfsCoordinator *coordinator);
 /* Single answers of it, without its cost: of one node (DOWN where the store has no such node), the nodes in sync, N in
  * force, whether start is not finished, and scrubs that came to their end. */
 QfsNodeState qfs_coordinator_node_state(const QfsCoordinator *coordinator, guint node);

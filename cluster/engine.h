@@ -130,6 +130,9 @@ typedef struct {
   QfsStatus (*inspect)(QfsEngine *engine, guint node, QfsReaderFunc inspect, gpointer user_data, char **out_reason);
   /* The nodes that own `key` or stand in for an owner now. NULL where inspect is. */
   QfsNodeSet (*holders)(QfsEngine *engine, const char *key);
+  /* A number to compare with an earlier one: while it stays the same, an answer to a GET that was asked for under it, and
+   * to whose key no change was told since (`watch`, QfsEngineWatch, own requests), is what a GET would still answer. 0, or NULL in an engine without: ask. Never blocks. */
+  guint64 (*stand)(QfsEngine *engine);
   /* Settles what can be settled within `timeout_ms`, stops all threads, frees the engine. Call once, when
    * no request is under way or all are to be cut off (they end with QFS_UNKNOWN). */
   void (*close)(QfsEngine *engine, guint timeout_ms);
@@ -173,6 +176,9 @@ static inline void qfs_engine_unpin(QfsEngine *engine, QfsObjectId object) {
 }
 static inline void qfs_engine_discard(QfsEngine *engine, QfsObjectId object) {
   engine->ops->discard(engine, object);
+}
+static inline guint64 qfs_engine_stand(QfsEngine *engine) {
+  return engine->ops->stand != NULL ? engine->ops->stand(engine) : 0;
 }
 static inline void qfs_engine_close(QfsEngine *engine, guint timeout_ms) {
   engine->ops->close(engine, timeout_ms);

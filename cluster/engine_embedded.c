@@ -68,6 +68,10 @@ static QfsNodeSet embedded_holders(QfsEngine *engine, const char *key) {
   return qfs_env_thread_holders(((Embedded *)engine)->threads, key);
 }
 
+static guint64 embedded_stand(QfsEngine *engine) {
+  return qfs_env_thread_stand(((Embedded *)engine)->threads);
+}
+
 /* Also of a half-built engine. The files are closed before the lock is given back. */
 static void embedded_free(Embedded *self) {
   qfs_env_thread_free(self->threads);
@@ -102,6 +106,7 @@ static const QfsEngineOps embedded_ops = {.submit = embedded_submit,
                                           .watch = embedded_watch,
                                           .inspect = embedded_inspect,
                                           .holders = embedded_holders,
+                                          .stand = embedded_stand,
                                           .close = embedded_close};
 
 static gboolean start_is_over(const QfsCoordinator *coordinator) {

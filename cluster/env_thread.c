@@ -39,6 +39,7 @@ struct QfsEnvThread {
   guint waiters;          /* monitor */
   gint inside;            /* atomic: events and effects under way in any thread */
 
+  guint64 stand; /* atomic, written under the monitor: the coordinator's after the last event */
   gint faulty; /* atomic: links are to be looked at, or what was delayed is still on its way */
   QfsDelayLine *late;
   pthread_mutex_t links_lock;
@@ -114,6 +115,9 @@ static void unlock_and_wake(QfsEnvThread *self) {
   QfsNodeSet wakes = self->wakes;
   const gboolean timer_early = self->timer_early;
   const gboolean waiters = self->waiters > 0;
+  const guint64 stand = self->coordinator != NULL ? qfs_coordinator_stand(self->coordinator) : 0;
+  if (stand != self->stand)
+    __atomic_store_n(&self->stand, stand, __ATOMIC_SEQ_CST);
   self->wakes = 0;
   self->helped = 0;
   self->timer_early = FALSE;
@@ -656,6 +660,13 @@ QfsStatus qfs_env_thread_inspect(QfsEnvThread *self, guint node, QfsReaderFunc i
                                  char **out_reason) {
   g_assert(node >= 1 && node <= self->nodes);
   return qfs_node_thread_inspect(self->node[node - 1], inspect, user_data, out_reason);
+}
+
+/* On links with faults a GET might not get through. */
+guint64 qfs_env_thread_stand(QfsEnvThread *self) {
+  if (__atomic_load_n(&self->faulty, __ATOMIC_SEQ_CST))
+    return 0;
+  return __atomic_load_n(&self->stand, __ATOMIC_SEQ_CST);
 }
 
 QfsNodeSet qfs_env_thread_holders(QfsEnvThread *self, const char *key) {

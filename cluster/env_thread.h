@@ -70,6 +70,7 @@ QfsStatus qfs_env_thread_inspect(QfsEnvThread *self, guint node, QfsReaderFunc i
                                  char **out_reason);
 
 /* Questions. */
+guint64 qfs_env_thread_stand(QfsEnvThread *self); /* QfsEngineOps.stand */
 QfsNodeSet qfs_env_thread_holders(QfsEnvThread *self, const char *key); /* QfsEngineOps.holders */
 void qfs_env_thread_status(QfsEnvThread *self, QfsEngineStatus *out);
 char *qfs_env_thread_failure(QfsEnvThread *self); /* qfs_coordinator_failure, newly allocated */

@@ -64,6 +64,13 @@ guint qfs_coordinator_nodes(const QfsCoordinator *c) {
 
 gboolean qfs_coordinator_is_recovering(const QfsCoordinator *c) { return !c->serving || c->recovery != NULL; }
 
+guint64 qfs_coordinator_stand(const QfsCoordinator *c) {
+  if (qfs_coordinator_is_recovering(c) || c->blocked || !c->view_stable)
+    return 0;
+  const guint64 spread = G_GUINT64_CONSTANT(0x9e3779b97f4a7c15); /* odd: different epochs, different products */
+  return MAX(c->view.epoch * spread ^ qfs_peers_in(c, PEER_TRUSTED), 1);
+}
+
 guint64 qfs_coordinator_scrubs(const QfsCoordinator *c) { return c->scrub_state.runs; }
 
 void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {

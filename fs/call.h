@@ -41,6 +41,7 @@ struct QfsCall {
   mode_t umask;     /* of who creates something */
   gboolean mutates; /* C3 */
   guint64 doubts;   /* fs->doubts at the last submission */
+  guint64 stand;    /* OPEN: qfs_engine_stand before the engine was asked */
   guint64 moves_done; /* fs->moves_done then */
 
   /* Parking; fs->lock. */

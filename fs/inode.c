@@ -10,6 +10,8 @@
 #define NS_PER_S G_GINT64_CONSTANT(1000000000)
 /* Bytes of a value that stay in memory with an inode that is not open. */
 #define TAIL_KEEP_MAX 256
+/* How long an answer of the engine is taken for what it would still answer. */
+#define TRUST_US G_USEC_PER_SEC
 
 static gpointer number_key(guint64 number) {
   return (gpointer)(gsize)number;
@@ -253,6 +255,16 @@ QfsInode *qfs_inode_new_pending_locked(QfsFs *fs, QfsInode *parent, const char *
 void qfs_inode_doubt_locked(QfsFs *fs, QfsInode *inode) {
   inode->known = QFS_KNOWN_NOTHING;
   fs->doubts++;
+}
+
+gboolean qfs_inode_is_trusted_locked(QfsFs *fs, const QfsInode *inode) {
+  return inode->known != QFS_KNOWN_NOTHING && inode->record != NULL && inode->stand != 0 &&
+         g_get_monotonic_time() < inode->trusted_until_us && inode->stand == qfs_engine_stand(fs->engine);
+}
+
+void qfs_inode_trust_locked(QfsInode *inode, guint64 stand) {
+  inode->stand = stand;
+  inode->trusted_until_us = g_get_monotonic_time() + TRUST_US;
 }
 
 /* Values that nobody has open are remembered without their bytes: an open asks the engine anyway.

@@ -48,6 +48,8 @@ struct QfsInode {
   QfsRecord *record;
   QfsKnown known;
   mode_t mode; /* file type bits; fixed */
+  guint64 stand;          /* qfs_engine_stand when the engine was last asked for it by an open; 0: never */
+  gint64 trusted_until_us; /* opens take `record` on trust until then, while `stand` is the same */
 
   gboolean pending;   /* I5 */
   QfsAttr attr;       /* of a pending file, and of a root without record */
@@ -109,6 +111,12 @@ QfsInode *qfs_inode_new_pending_locked(QfsFs *fs, QfsInode *parent, const char *
 
 void qfs_inode_learn_locked(QfsFs *fs, QfsInode *inode, QfsRecord *record, QfsKnown known,
                             guint64 doubts);
+/* Would the engine answer a GET with inode->record (as far as it is known)? Its changes have been told (I2), and no
+ * node that might be needed for it came or went since it was asked. A second later it is asked again, so that files
+ * that were damaged or deleted underneath are noticed, however often a value is read from the page cache. */
+gboolean qfs_inode_is_trusted_locked(QfsFs *fs, const QfsInode *inode);
+/* An open asked the engine under `stand`, and learned what it answered. */
+void qfs_inode_trust_locked(QfsInode *inode, guint64 stand);
 /* Drops the bytes of a value that is not open, so that memory follows open files and not known
  * names. */
 void qfs_inode_trim_locked(QfsInode *inode);

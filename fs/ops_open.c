@@ -78,6 +78,7 @@ static void open_record_done(QfsCall *call, QfsRequest *request) {
   if (request->status == QFS_OK) {
     g_mutex_lock(&fs->lock);
     qfs_inode_learn_locked(fs, inode, request->record, QFS_KNOWN_ALL, call->doubts);
+    qfs_inode_trust_locked(inode, call->stand);
     g_mutex_unlock(&fs->lock);
     run_open(call);
     return;
@@ -124,6 +125,7 @@ static gboolean get_first_unlock(QfsCall *call) {
   if (call->got && call->attempts++ >= 8)
     return FALSE;
   call->got = TRUE;
+  call->stand = qfs_engine_stand(call->fs->engine);
   QfsRequest *request = qfs_request_new(QFS_REQUEST_GET, inode->key, NULL, NULL);
   g_mutex_unlock(&call->fs->lock);
   qfs_call_submit(call, request, open_record_done);
@@ -182,9 +184,10 @@ static void open_reader_unlock(QfsCall *call) {
     park_open_unlock(call);
     return;
   }
-  if (get_first_unlock(call))
-    return;
   gboolean beside = qfs_inode_is_contended_locked(inode);
+  /* Who gets a version pinned needs its bytes. */
+  if ((beside || !qfs_inode_is_trusted_locked(call->fs, inode)) && get_first_unlock(call))
+    return;
   if (beside && pin_first_unlock(call))
     return;
   QfsHandle *handle = qfs_handle_new_locked(call->fs, inode, QFS_HANDLE_READER, call->fi.flags);

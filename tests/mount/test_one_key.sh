@@ -8,14 +8,15 @@ mount_store || exit 1
 
 # requests OPERATION: how many of these the kernel has sent.
 requests() { sed -n "s/^quorumfs_fuse_requests_total{operation=\"$1\"} //p" "$work/metrics"; }
-counted() { # sets $opens and $others: what 1,000 gets of the quiet key cost
-  local before_opens before_others i
+counted() { # sets $opens, $others and $asked: what 1,000 gets of the quiet key cost
+  local before_opens before_others before_asked i
   look() {
     cat "$mnt/.quorumfs/metrics" >"$work/metrics"
+    asked=$(sed -n 's/^quorumfs_gets_total //p' "$work/metrics")
     opens=$(requests open) others=$(($(requests read) + $(requests getattr) + $(requests lookup) + $(requests flush)))
   }
   look
-  before_opens=$opens before_others=$others
+  before_opens=$opens before_others=$others before_asked=$asked
   python3 - "$mnt/quiet" <<'END'
 import sys
 for i in range(1000):
@@ -23,7 +24,7 @@ for i in range(1000):
         assert f.read() == b"quiet\n"
 END
   look
-  opens=$((opens - before_opens)) others=$((others - before_others))
+  opens=$((opens - before_opens)) others=$((others - before_others)) asked=$((asked - before_asked))
 }
 
 echo quiet >"$mnt/quiet"
@@ -38,6 +39,15 @@ fi
 
 "${QUORUMFS%/*}/tests/mount/one_key" "$mnt/key" "$seconds" >"$work/result" 2>"$work/wrong" &
 traffic=$!
+passes "answered from memory: no replica was read for most of them ($asked were)" test "$asked" -lt 500
+set_state 1 down
+before=$(sed -n 's/^quorumfs_gets_total //p' "$mnt/.quorumfs/metrics")
+cat "$mnt/quiet" >/dev/null
+after=$(sed -n 's/^quorumfs_gets_total //p' "$mnt/.quorumfs/metrics")
+passes "a node that goes or comes makes the next get ask again" test "$after" -gt "$before"
+set_state 1 up
+within 20 is_up 1
+
 quiet_key_is_read() {
   local i
   for ((i = 0; i < 200; i++)); do [ "$(cat "$mnt/quiet")" = quiet ] || return 1; done

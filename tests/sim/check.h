@@ -60,6 +60,8 @@
  *     have on stable storage
  *   watchers are told of every acknowledged change,   E    sim_check_changed,      tell-no-renames, tell-before-quorum
  *     once, before its answer, and of nothing else         sim_check_told
+ *   an answer that is still to be trusted is not      E    sim_trust_ask           tell-before-quorum
+ *     older than what is known to be there
  *   the history of every group has a linear order     Q    sim_check_linear        rename-without-intent, rmdir-races
  *   files have as many names as they count, all names EQ   linked.c                link-count-stays, link-file-stays,
  *     the same value, and none is left without                                     link-not-kept, link-written-over
@@ -95,6 +97,12 @@ void sim_check_content(Sim *sim, SimOp *op, const QfsRecord *record, GBytes *dat
 void sim_check_changed(const QfsChange *change, gpointer sim);
 /* The change that made `record` of `key` is being acknowledged: it was told. */
 void sim_check_told(Sim *sim, const SimOp *op, const SimKey *key, const QfsRecord *record);
+/* check_trust.c. A client is about to get `key`: what is asked under, for sim_trust_answered, and a check of what need not
+ * have been asked. */
+void sim_trust_ask(Sim *sim, SimKey *key, SimTrust *out);
+void sim_trust_answered(SimKey *key, const SimTrust *asked, QfsRecord *record);
+/* QfsEngineWatch: `key` changed although nobody asked for it. */
+void sim_trust_told(const char *key, gpointer sim);
 /* The daemon is gone, and its watchers with it. */
 void sim_check_changes_forget(Sim *sim);
 

@@ -24,10 +24,13 @@ void sim_check_changed(const QfsChange *change, gpointer data) {
   SimKey *key = sim_history_find_key(sim->history, record->key);
   if (key == NULL)
     return; /* a directory that is there from the beginning */
+  key->tellings++;
   note_told(sim, key, record);
-  if (change->kind == QFS_CHANGE_RENAME)
+  if (change->kind == QFS_CHANGE_RENAME) {
+    sim_trust_told(change->former_key, sim);
     SIM_CHECK(sim, sim_history_find_key(sim->history, change->former_key) != NULL,
               "%s came from %s", record->key, change->former_key);
+  }
   const SimOp *op = sim_history_op(sim->history, sim_op_of_ns(record->attr.ctime_ns));
   if (record->kind != QFS_KIND_TOMBSTONE && op != NULL)
     SIM_CHECK(sim, op->outcome != SIM_REFUSED, "told of %s", sim_op_text(op));

@@ -1,6 +1,7 @@
 /* client.c - see client.h. */
 #include "client.h"
 
+#include "check.h"
 #include "content.h"
 
 #include <sys/stat.h>
@@ -31,6 +32,8 @@ static void submit(SimClient *client, QfsRequest *request) {
   if (!same_run)
     client->pinned = (QfsObjectId){0, 0}; /* pins died with the daemon */
   client->run = sim->run;
+  if (request->type == QFS_REQUEST_GET)
+    sim_trust_ask(sim, client->op->key, &client->asked);
   if (sim->coordinator != NULL && same_run) {
     qfs_coordinator_submit(sim->coordinator, request);
     return;
@@ -382,6 +385,8 @@ static void on_done(QfsRequest *request, gpointer user_data) {
   gint64 took_us = sim->now_us - client->asked_us;
   SIM_CHECK(sim, took_us <= (gint64)sim->config.timeout_ms * SIM_MS + DEADLINE_SLACK_US,
             "%s was answered after %" G_GINT64_FORMAT " us", sim_op_text(client->op), took_us);
+  if (request->type == QFS_REQUEST_GET && request->status == QFS_OK)
+    sim_trust_answered(client->op->key, &client->asked, request->record);
   if (request->type == QFS_REQUEST_GET)
     got(client, request);
   else if (request->type == QFS_REQUEST_READ)

@@ -20,6 +20,7 @@ struct SimClient {
   SimOp *op; /* NULL: idle */
   void (*on_idle)(SimClient *client);
   gint64 asked_us; /* when the request under way was submitted */
+  SimTrust asked;  /* GET */
   guint run;       /* life of the daemon that it was submitted to */
   guint power_losses; /* of the machine, when the operation began */
 

@@ -203,6 +203,8 @@ void sim_daemon_start(Sim *sim, gboolean create) {
     sim->config.replicas = 1; /* not asked for */
   sim->config.changed = sim_check_changed;
   sim->config.changed_data = sim;
+  sim->config.watch = sim_trust_told;
+  sim->config.watch_data = sim;
   sim->config.resized = on_resized;
   sim->config.resized_data = sim;
   sim->run++;

@@ -56,6 +56,7 @@ static void key_free(gpointer data) {
   qfs_record_unref(key->floor);
   qfs_record_unref(key->acked);
   qfs_record_unref(key->durable);
+  qfs_record_unref(key->trust.record);
   g_ptr_array_unref(key->ops);
   g_hash_table_unref(key->told);
   g_free(key);

@@ -25,6 +25,13 @@ typedef enum {
   SIM_KEY_CHILD,     /* values in it */
 } SimKeyClass;
 
+/* An answer of a GET, and under what it was asked for (check_trust.c). */
+typedef struct {
+  QfsRecord *record;
+  guint64 stand;
+  guint run, tellings;
+} SimTrust;
+
 typedef struct {
   guint index;
   char *name;
@@ -41,6 +48,8 @@ typedef struct {
   QfsRecord *durable; /* the same for what a loss of power must leave */
   gint64 durable_invoke_us;
   GPtrArray *ops; /* SimOp that may change it, in order of invocation */
+  guint tellings;   /* how often anybody was told that it changed */
+  SimTrust trust;   /* the last answer; NULL: none yet */
   GHashTable *told; /* timestamps that watchers were told of in this life; looked up, never walked */
 } SimKey;
 

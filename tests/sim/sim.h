@@ -50,7 +50,7 @@ typedef struct {
   char message[1024];
   guint nodes, replicas;
   gboolean sqlite;
-  guint64 operations, acked_puts, gets, crashes, node_crashes, lost, faults, events, hedged;
+  guint64 operations, acked_puts, gets, crashes, node_crashes, lost, faults, events, hedged, trusted;
   gint64 virtual_us;
   guint64 digest, lines;
   guint linear_checked, linear_open; /* histories decided, and given up at the bound */

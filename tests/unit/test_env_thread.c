@@ -194,6 +194,10 @@ QfsNodeSet qfs_coordinator_holders(const QfsCoordinator *c, const char *key) {
 QfsNodeSet qfs_coordinator_owners(const QfsCoordinator *c, const char *key) {
   return 0;
 }
+guint64 qfs_coordinator_stand(const QfsCoordinator *c) {
+  return 1;
+}
+
 void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
   out->count.refused = c->starts_failed;
 }
