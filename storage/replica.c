@@ -86,11 +86,17 @@ static int take_lock(const char *dir, GError **error) {
   return fd;
 }
 
-/* By SQLite's own file system layer, like everything that is done to the file and its log. An empty
- * file counts as none. */
+/* SQLite's own, for everything that is done to the file and its log. To ask for it starts SQLite, after which nothing
+ * can be configured. */
+static sqlite3_vfs *file_layer(void) {
+  qfs_connection_configure();
+  return sqlite3_vfs_find(NULL);
+}
+
+/* An empty file counts as none. */
 static gboolean file_exists(const char *dir) {
   g_autofree char *path = g_build_filename(dir, "replica.db", NULL);
-  sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+  sqlite3_vfs *vfs = file_layer();
   int exists = 0;
   return vfs->xAccess(vfs, path, SQLITE_ACCESS_EXISTS, &exists) == SQLITE_OK && exists;
 }
@@ -100,7 +106,7 @@ static gboolean file_exists(const char *dir) {
 static void remove_files(const char *dir) {
   static const char *const names[] = {"replica.db", "replica.db-wal", "replica.db-shm",
                                       "replica.db-journal"};
-  sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+  sqlite3_vfs *vfs = file_layer();
   for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
     g_autofree char *path = g_build_filename(dir, names[i], NULL);
     vfs->xDelete(vfs, path, 0);

@@ -251,8 +251,14 @@ static void list_is_ordered(Fixture *fixture, gconstpointer data) {
   }
 }
 
+static void no_shared_count(Fixture *f, gconstpointer data) {
+  /* SQLite keeps no count of its memory: that is one lock for the threads of all nodes. */
+  g_assert_cmpint(sqlite3_memory_used(), ==, 0);
+}
+
 int main(int argc, char **argv) {
   g_test_init(&argc, &argv, NULL);
+  ADD("/storage/replica/memory-is-not-counted", no_shared_count);
   ADD("/storage/replica/every-field-survives", every_field_survives);
   ADD("/storage/replica/names-are-any-bytes", names_are_any_bytes);
   ADD("/storage/replica/older-timestamp-is-superseded", older_is_superseded);
