@@ -40,8 +40,8 @@ typedef enum {
    * other names or was kept (see `keep`). */
   QFS_REQUEST_REMOVE,
   /* Moves `key` to `key2` in one step: all or nothing, also across a crash. A directory goes with all that is
-   * below it, up to 100,000 keys and 32 MiB of records (chunks do not count): beyond, QFS_CROSS, and nothing
-   * happens. Replaces an existing target as rename(2) does (QFS_RENAME_NOREPLACE: QFS_EXISTS).
+   * below it, up to 10 keys for each millisecond of the timeout, 100,000 at most, and 32 MiB of records (chunks do not
+   * count): beyond, QFS_CROSS, and nothing happens. Replaces an existing target as rename(2) does (QFS_RENAME_NOREPLACE: QFS_EXISTS).
    * QFS_RENAME_EXCHANGE: each takes the other's name. Output: `record` under its new key, `replaced` (the
    * target's former record, or as it is kept; exchanged: under its new key; or NULL). Of a link they are the file. */
   QFS_REQUEST_RENAME,

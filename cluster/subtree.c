@@ -14,6 +14,8 @@
 #include <string.h>
 
 #define TREE_KEYS_MAX 100000
+/* Nodes do nothing else while they carry out the batch: with more, those who wait for them would give them up. */
+#define TREE_KEYS_PER_MS_OF_TIMEOUT 10
 #define TREE_BYTES_MAX (32u << 20)
 /* What it may take longer than other requests. */
 #define DEADLINE_FACTOR 10
@@ -138,11 +140,15 @@ static void queue_dir(QfsSubtree *tree, const char *path) {
   g_queue_push_tail(&tree->dirs, copy);
 }
 
-static void take(QfsSubtree *tree, QfsRecord *record) {
+static guint keys_max(const QfsCoordinator *c) {
+  return MIN(TREE_KEYS_MAX, c->config.timeout_ms * TREE_KEYS_PER_MS_OF_TIMEOUT);
+}
+
+static void take(const QfsCoordinator *c, QfsSubtree *tree, QfsRecord *record) {
   g_hash_table_replace(tree->found, record->key, qfs_record_ref(record));
   tree->bytes += sizeof *record + strlen(record->key) + g_bytes_get_size(record->tail) +
                  g_bytes_get_size(record->xattrs) + g_bytes_get_size(record->spans);
-  if (g_hash_table_size(tree->found) > TREE_KEYS_MAX || tree->bytes > TREE_BYTES_MAX)
+  if (g_hash_table_size(tree->found) > keys_max(c) || tree->bytes > TREE_BYTES_MAX)
     tree->too_much = TRUE;
   if (record->kind == QFS_KIND_DIRECTORY)
     queue_dir(tree, qfs_key_below(tree->root[tree->side], record->key));
@@ -177,7 +183,7 @@ static void page_read(QfsCoordinator *c, QfsStatus status, GPtrArray *entries, g
   const char *last = NULL;
   for (guint i = 0; status == QFS_OK && i < entries->len; i++) {
     QfsRecord *record = entries->pdata[i];
-    take(tree, record);
+    take(c, tree, record);
     last = strrchr(record->key, '/') + 1;
   }
   if (status != QFS_OK || tree->too_much)

@@ -158,4 +158,21 @@ for ((i = 0; i < 100; i++)); do mkdir "$mnt/many/d$i" && (cd "$mnt/many/d$i" && 
 passes "a tree of 10,000 keys is renamed" rename2 none "$mnt/many" "$mnt/renamed"
 is "$(find "$mnt/renamed" -name 'f*' | wc -l)" 10000 "all of it"
 passes "in one step" not test -e "$mnt/many"
+
+# More than can be done in one step, of names and of bytes.
+mkdir "$mnt/heavy"
+for ((i = 0; i < 600; i++)); do dd if=/dev/zero of="$mnt/heavy/f$i" bs=60000 count=1 status=none; done
+is "$(rename2 none "$mnt/heavy" "$mnt/elsewhere" 2>&1)" EXDEV "a tree of more than 32 MiB of small values is refused with EXDEV"
+is "$(find "$mnt/heavy" -size 60000c | wc -l) $(ls -d "$mnt/elsewhere" 2>&1 | grep -c 'No such file')" "600 1" "without any effect"
+passes "mv copies it" mv "$mnt/heavy" "$mnt/elsewhere"
+is "$(find "$mnt/elsewhere" -size 60000c | wc -l) $(ls -d "$mnt/heavy" 2>&1 | grep -c 'No such file')" "600 1" "file by file"
+unmount_store
+"${QUORUMFS%/*}/tests/bench/load" "$store" 5 3 20001 5 20001 >/dev/null || exit 1
+mount_store || exit 1
+is "$(rename2 none "$mnt/load/000" "$mnt/load/111" 2>&1)" EXDEV "a tree of more than 10 names for each ms of the timeout is refused, too"
+is "$(ls "$mnt/load")$(find "$mnt/load/000" -type f | wc -l)" 00020001 "without any effect"
+unmount_store
+mount_store timeout=60000 || exit 1
+is "$(rename2 none "$mnt/load/000" "$mnt/load/111" 2>&1)" "" "and renamed with a longer one"
+is "$(ls "$mnt/load")$(find "$mnt/load/111" -type f | wc -l)" 11120001 "all of it"
 finish

@@ -88,6 +88,7 @@ def puts():
     point(changes(os.truncate, "k", 1500000) == ["put k"] and len(read("k")) == 1500000, "truncation is one put")
     fd = os.open("k", os.O_RDWR)
     point(changes(libc.fallocate, fd, 3, 65536, 1000000) == ["put k"], "punching a hole is one put")
+    point(changes(os.pwrite, fd, b"both", 7) == ["put k"], "a write through a descriptor for both is a put when it returns")
     view = mmap.mmap(fd, 1500000)
     view[5] = 1
     view[1200000] = 2
@@ -220,6 +221,11 @@ def readers():
     point(result is True, "who opens beside a `>` under way reads the old value to its end, then the new one", result)
     write("pin", b"old")
     writer = os.open("pin", os.O_WRONLY | os.O_TRUNC)
+    reader = os.open("pin", os.O_RDONLY)
+    point(error_of(mmap.mmap, reader, 3, mmap.MAP_SHARED, mmap.PROT_READ) == "ENODEV"
+          and mmap.mmap(reader, 3, mmap.MAP_PRIVATE, mmap.PROT_READ)[:] == b"old",
+          "who opened beside a `>` maps the file MAP_PRIVATE, and not MAP_SHARED")
+    os.close(reader)
     first, second = os.open("pin", os.O_RDONLY), os.open("pin", os.O_RDONLY)
     os.write(writer, b"new")
     os.close(writer)
@@ -308,6 +314,9 @@ is "${ended-}" yes "all was run"
 unmount_store
 mount_store || exit 1
 is "$(stat -c %i "$mnt/c")" "$inode" "a file has the same number at the next mount"
+
+echo settled >"$mnt/settled"
+if within 20 is_settled; then ok "what is put is settled by itself"; else not_ok "what is put is settled by itself"; fi
 
 # A listing is complete, or it fails.
 mkdir "$mnt/listed"
