@@ -15,7 +15,7 @@
 /* A bad row was met, and is being mended. */
 #define BAD_ROW_PAUSE_US (20 * 1000)
 
-typedef enum { STAGE_WIPE, STAGE_INTENTS, STAGE_EXTRAS, STAGE_CHUNKS, STAGE_RECORDS, STAGE_SYNC, STAGE_READY } Stage;
+typedef enum { STAGE_WIPE, STAGE_INTENTS, STAGE_EXTRAS, STAGE_INTENTS_GO, STAGE_CHUNKS, STAGE_RECORDS, STAGE_SYNC, STAGE_READY } Stage;
 
 struct QfsCatchup {
   guint64 id;
@@ -35,6 +35,7 @@ struct QfsCatchup {
   guint next_extra;
   GPtrArray *held;          /* records to be copied later: held.c */
   gboolean copying;         /* rows were sent to it, and are not answered yet */
+  GArray *intents;          /* that it has of the time before */
   guint intents_left;
   guint64 mark;             /* that it has made durable */
   guint64 sent;
@@ -87,6 +88,7 @@ void qfs_catchup_stop(QfsCoordinator *c, QfsPeer *peer) {
   qfs_chunk_free(u->at_chunk);
   g_clear_pointer(&u->extras, g_ptr_array_unref);
   g_ptr_array_unref(u->held);
+  g_array_unref(u->intents);
   g_free(u);
 }
 
@@ -192,19 +194,23 @@ static void extras_next(QfsCoordinator *c, QfsCatchup *u) {
     qfs_fetch_any(c, extra->key, extra_fetched, ticket_new(u));
     return;
   }
-  if (!u->more) {
-    u->stage = STAGE_CHUNKS;
-    /* When others took over from nodes that are still away it must hold keys that it never had. */
-    if ((c->view.base | QFS_NODE_BIT(u->node)) != qfs_view_all(c))
-      u->everything = TRUE;
-    if (u->everything)
-      u->from = 0;
-    tell_settled(c, u);
-    u->at_seq = u->from;
-    g_clear_pointer(&u->at_key, g_free);
-    u->sources = u->all;
-    u->source = 0;
-  }
+  if (!u->more)
+    u->stage = STAGE_INTENTS_GO;
+  catchup_step(c, u);
+}
+
+static void begin_copying(QfsCoordinator *c, QfsCatchup *u) {
+  u->stage = STAGE_CHUNKS;
+  /* When others took over from nodes that are still away it must hold keys that it never had. */
+  if ((c->view.base | QFS_NODE_BIT(u->node)) != qfs_view_all(c))
+    u->everything = TRUE;
+  if (u->everything)
+    u->from = 0;
+  tell_settled(c, u);
+  u->at_seq = u->from;
+  g_clear_pointer(&u->at_key, g_free);
+  u->sources = u->all;
+  u->source = 0;
   catchup_step(c, u);
 }
 
@@ -409,19 +415,38 @@ static void wipe(QfsCoordinator *c, QfsCatchup *u, QfsPeer *peer) {
 }
 
 /* Batches that it was told of and whose end it missed: done or taken for nothing, its records are compared
- * like all others. Kept, such an intent would be rolled forward by some later recovery. */
+ * like all others. Kept, such an intent would be rolled forward by some later recovery; but it goes only after what was
+ * done of it here and is not to be (extras), for without it that would pass for a change like any other. */
 
 static void intent_removed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
   QfsCatchup *u = ticket_use(c, data);
   if (u == NULL || !usable(c, u, peer, reply) || --u->intents_left > 0)
     return;
-  u->stage = STAGE_EXTRAS;
-  catchup_step(c, u);
+  begin_copying(c, u);
 }
 
-static gboolean is_in_flight(QfsCoordinator *c, guint64 intent) {
-  for (GList *link = c->flights.head; link != NULL; link = link->next)
-    if (((QfsFlight *)link->data)->message->id == intent)
+static void remove_intents(QfsCoordinator *c, QfsCatchup *u) {
+  u->intents_left = u->intents->len;
+  if (u->intents_left == 0) {
+    begin_copying(c, u);
+    return;
+  }
+  g_autoptr(GArray) ids = g_array_ref(u->intents);
+  for (guint i = 0; i < ids->len; i++) {
+    QfsMessage *message = qfs_message_new(QFS_MESSAGE_COMMIT, u->node);
+    message->id = g_array_index(ids, guint64, i);
+    message->records = qfs_records_new();
+    qfs_rpc_send(c, &c->peer[u->node], message, intent_removed, ticket_new(u));
+  }
+}
+
+/* Of this life, and not over: it goes when that is over, and until then it counts here, too. */
+static gboolean still_counts(const QfsCoordinator *c, guint64 intent) {
+  for (const GList *link = c->flights.head; link != NULL; link = link->next)
+    if (((const QfsFlight *)link->data)->message->id == intent)
+      return TRUE;
+  for (const GList *link = c->retained.head; link != NULL; link = link->next)
+    if (((const QfsFlight *)link->data)->seq == intent)
       return TRUE;
   return FALSE;
 }
@@ -432,18 +457,11 @@ static void intents_found(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
     return;
   for (guint i = 0; reply->intents != NULL && i < reply->intents->len; i++) {
     const QfsIntent *intent = reply->intents->pdata[i];
-    if (is_in_flight(c, intent->id))
-      continue;
-    QfsMessage *message = qfs_message_new(QFS_MESSAGE_COMMIT, u->node);
-    message->id = intent->id;
-    message->records = qfs_records_new();
-    u->intents_left++;
-    qfs_rpc_send(c, peer, message, intent_removed, ticket_new(u));
+    if (!still_counts(c, intent->id))
+      g_array_append_val(u->intents, intent->id);
   }
-  if (u->intents_left == 0) {
-    u->stage = STAGE_EXTRAS;
-    catchup_step(c, u);
-  }
+  u->stage = STAGE_EXTRAS;
+  catchup_step(c, u);
 }
 
 static void catchup_step(QfsCoordinator *c, QfsCatchup *u) {
@@ -471,6 +489,9 @@ static void catchup_step(QfsCoordinator *c, QfsCatchup *u) {
     qfs_rpc_send(c, peer, message, extras_found, ticket_new(u));
     break;
   }
+  case STAGE_INTENTS_GO:
+    remove_intents(c, u);
+    break;
   case STAGE_CHUNKS:
   case STAGE_RECORDS:
     copy_step(c, u);
@@ -505,6 +526,7 @@ void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer) {
   u->at_seq = u->from;
   u->all = trusted;
   u->held = qfs_records_new();
+  u->intents = g_array_new(FALSE, FALSE, sizeof(guint64));
   peer->catchup = u;
   qfs_log(c, G_LOG_LEVEL_MESSAGE, "node %u %s", peer->index,
           peer->filled    ? "goes on being rebuilt from its peers"

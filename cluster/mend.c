@@ -343,6 +343,13 @@ static gboolean gives_up_lock(QfsCoordinator *c) {
   return FALSE;
 }
 
+gboolean qfs_mends_records(const QfsCoordinator *c) {
+  for (const GList *link = c->mends.head; link != NULL; link = link->next)
+    if (((const QfsMend *)link->data)->key != NULL)
+      return TRUE;
+  return FALSE;
+}
+
 void qfs_mends_consider(QfsCoordinator *c) {
   if (g_queue_is_empty(&c->mends) || gives_up_lock(c) || !qfs_can_write(c) || c->view_dirty || c->closing ||
       c->purge != NULL)

@@ -53,7 +53,7 @@ static gboolean intents_are_left(const QfsCoordinator *c) {
   return c->intents_leaving > 0 || qfs_garbage_has_intents(c);
 }
 
-typedef enum { WAIT_NOTHING, WAIT_START, WAIT_NODE, WAIT_QUORUM, WAIT_MOVE, WAIT_RENAMES } Wait;
+typedef enum { WAIT_NOTHING, WAIT_START, WAIT_NODE, WAIT_QUORUM, WAIT_MOVE, WAIT_RENAMES, WAIT_MENDS } Wait;
 
 static QfsNodeSet not_in_sync(const QfsCoordinator *c) {
   return qfs_view_all(c) & ~(c->view.in_sync & qfs_peers_in(c, PEER_TRUSTED)) & ~qfs_evicted_away(c);
@@ -69,6 +69,8 @@ static Wait waits_for(const QfsCoordinator *c) {
   if (c->view.base != c->view.in_sync || c->mover != NULL || qfs_resize_is_wanted(c) ||
       qfs_tidy_is_due(c) || c->view.former_nodes != 0 || c->n_peers > qfs_view_nodes(c))
     return WAIT_MOVE; /* nodes above N have rows until they are removed */
+  if (qfs_mends_records(c)) /* a run meets the bad row, and ends; and while one is under way nothing is mended */
+    return WAIT_MENDS;
   return intents_are_left(c) ? WAIT_RENAMES : WAIT_NOTHING;
 }
 
@@ -87,6 +89,8 @@ char *qfs_purge_reason(const QfsCoordinator *c) {
     return g_strdup("data on the move");
   case WAIT_RENAMES:
     return g_strdup("the end of renames");
+  case WAIT_MENDS:
+    return g_strdup("bad rows to be mended");
   }
   g_assert_not_reached();
 }

@@ -259,13 +259,14 @@ static gboolean is_seen_without(QfsCoordinator *c, const FoundIntent *found) {
 /* Would enough holders of all keys have been seen also without the nodes that have the intent? Then, if no
  * member of S has it, an earlier recovery saw that it never reached its quorum and took it for nothing; the
  * keys have gone their own ways since, and rolling it forward now would move only one of them. The view says of
- * which intents that was seen for good (mark); while keys are blocked it cannot be. */
+ * which intents that was seen for good (mark); while keys are blocked it cannot be. That holds for a member's, too, which
+ * may be one for want of a better (unite.c): a batch that was carried out is on stable storage at all holders by then. */
 static gboolean is_abandoned(QfsCoordinator *c, const FoundIntent *found) {
   QfsRecovery *r = c->recovery;
-  if ((found->at & r->members) != 0)
-    return FALSE;
   if (found->id < r->void_below)
     return TRUE;
+  if ((found->at & r->members) != 0)
+    return FALSE;
   for (guint i = 0; i < found->records->len; i++)
     if (was_passed_over(r, found, found->records->pdata[i]))
       return TRUE;
@@ -281,9 +282,12 @@ static gboolean is_of(const Guest *guest, const FoundIntent *found, const QfsRec
   return order == 0 || (order > 0 && found->seen_without && qfs_set_has(found->at, guest->node));
 }
 
-static gboolean is_void(const Guest *guest, GPtrArray *abandoned) {
+/* What a life numbered that had seen what became of the batch is not void with it. */
+static gboolean is_void(const QfsRecovery *r, const Guest *guest, GPtrArray *abandoned) {
   for (guint i = 0; i < abandoned->len; i++) {
     const FoundIntent *found = abandoned->pdata[i];
+    if (found->id < r->void_below && guest->record->seq >= r->void_below)
+      continue;
     for (guint j = 0; j < found->records->len; j++)
       if (is_of(guest, found, found->records->pdata[j]))
         return TRUE;
@@ -299,7 +303,7 @@ static void take_guests(QfsRecovery *r, GPtrArray *abandoned) {
     const GPtrArray *rows = value;
     for (guint i = 0; i < rows->len; i++) {
       const Guest *guest = rows->pdata[i];
-      if (!is_void(guest, abandoned))
+      if (!is_void(r, guest, abandoned))
         take_record(r, guest->record);
     }
   }
@@ -580,25 +584,33 @@ static void intent_removed(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, 
     recovery_end(c);
 }
 
+/* What was taken for nothing stays at nodes that are no members until what was done of it there is undone (catchup.c), or it is
+ * void by its number: without the intent the next start would take that for a change like any other. */
+static QfsNodeSet leaves_from(const QfsCoordinator *c, const FoundIntent *found) {
+  const QfsRecovery *r = c->recovery;
+  QfsNodeSet nodes = r->scanned & qfs_peers_alive(c);
+  return found->abandoned && found->id >= c->view.void_below ? nodes & r->members : nodes;
+}
+
 /* What the intents say is at all holders: they go, before anything newer is served. */
 static void remove_intents(QfsCoordinator *c) {
   QfsRecovery *r = c->recovery;
   g_autoptr(GList) ids = g_list_sort(g_hash_table_get_keys(r->intents), by_id);
-  QfsNodeSet nodes = r->scanned & qfs_peers_alive(c);
-  r->left = g_list_length(ids) * qfs_set_size(nodes);
   r->removing_intents = TRUE;
-  if (r->left == 0) {
-    recovery_end(c);
-    return;
-  }
-  for (GList *link = ids; link != NULL; link = link->next)
-    for (QfsNodeSet rest = nodes; rest != 0; rest &= rest - 1) {
+  r->left = 1;
+  for (GList *link = ids; link != NULL; link = link->next) {
+    const FoundIntent *found = g_hash_table_lookup(r->intents, link->data);
+    for (QfsNodeSet rest = leaves_from(c, found); rest != 0; rest &= rest - 1) {
       QfsPeer *peer = &c->peer[__builtin_ctzll(rest) + 1];
       QfsMessage *message = qfs_message_new(QFS_MESSAGE_COMMIT, peer->index);
-      message->id = *(guint64 *)link->data;
+      message->id = found->id;
       message->records = qfs_records_new();
+      r->left++;
       qfs_rpc_send(c, peer, message, intent_removed, step_new(r, peer->index));
     }
+  }
+  if (--r->left == 0)
+    recovery_end(c);
 }
 
 /* ---- the mark ---- */

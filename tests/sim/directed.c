@@ -10,5 +10,7 @@ int hand_run_directed(char *program, char *path, gboolean tap) {
   int argc = path != NULL ? 4 : 2;
   g_test_init(&argc, &argv, NULL);
   directed_batches_add();
+  directed_starts_add();
+  directed_damage_add();
   return g_test_run();
 }

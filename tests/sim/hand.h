@@ -98,3 +98,5 @@ QfsNodeMeta hand_meta(Hand *hand, guint node);
 /* `path` NULL: all of them. */
 int hand_run_directed(char *program, char *path, gboolean tap);
 void directed_batches_add(void);
+void directed_starts_add(void);
+void directed_damage_add(void);

@@ -1,0 +1,149 @@
+/* directed_starts.c - what a start decides about what it finds, and which nodes the next one meets (recovery.c, unite.c). */
+#include "hand.h"
+
+#include <string.h>
+
+#define NODES(...) nodes_of((const guint[]){__VA_ARGS__, 0})
+
+static QfsNodeSet nodes_of(const guint *numbers) {
+  QfsNodeSet set = 0;
+  for (; *numbers != 0; numbers++)
+    set |= QFS_NODE_BIT(*numbers);
+  return set;
+}
+
+static gboolean has_lost_name(Hand *hand, gconstpointer key) {
+  const QfsRecord *row = hand_row(hand, 1, key);
+  return row != NULL && row->kind == QFS_KIND_TOMBSTONE;
+}
+
+static gboolean has_view(Hand *hand, gconstpointer in_sync) {
+  return qfs_coordinator_in_sync(hand->coordinator) == *(const QfsNodeSet *)in_sync;
+}
+
+/* The node leaves S, and returns, but its catching up does not come to its end. */
+static void leave_and_join(Hand *hand, guint node, QfsNodeSet others) {
+  const guint before = hand->sent[node][QFS_MESSAGE_SYNC];
+  hand->away = QFS_NODE_BIT(node);
+  hand_crash(hand, node);
+  hand_run_until(hand, has_view, &others);
+  hand->away = 0;
+  hand_lose(hand, node, HAND_TYPE(SYNC));
+  while (hand->sent[node][QFS_MESSAGE_SYNC] == before)
+    hand_run(hand, 1000);
+}
+
+/* Node 1 is left alone with the intent of a rename and its half of it: it was catching up then, and the others lost it. */
+static void leave_half_at_1(Hand *hand, const char *from, const char *to) {
+  const QfsNodeSet others = qfs_set_all(hand->nodes) & ~QFS_NODE_BIT(1);
+  g_assert_cmpint(hand_put(hand, from, "value"), ==, QFS_OK);
+  hand_settle(hand, qfs_set_all(hand->nodes));
+  leave_and_join(hand, 1, others);
+  g_assert_cmpint(hand_rename(hand, from, to), ==, QFS_OK);
+  hand_run_until(hand, has_lost_name, from);
+  g_assert_cmpuint(hand_intents(hand, 1), ==, 1);
+  hand_lose(hand, 1, 0);
+  hand_lose_power(hand, QFS_NODE_BIT(1));
+}
+
+static void test_abandoned_while_blocked(void) {
+  /* A start meets node 1 and does without its batch; it can't say so for good, because three nodes are missing. It is cut
+   * off while node 1 catches up, and the next one meets the same. */
+  Hand *hand = hand_new(7, 5);
+  g_autofree char *from = hand_key(hand, "from", NODES(1, 2, 3, 4, 5));
+  g_autofree char *to = hand_key(hand, "to", NODES(2, 3, 4, 5, 6));
+  leave_half_at_1(hand, from, to);
+  hand->away = NODES(5, 6, 7);
+  hand_lose(hand, 1, HAND_TYPE(REMOVE));
+  g_assert_true(hand_start(hand));
+  hand_run(hand, 100000);
+  hand_kill(hand);
+  hand_lose(hand, 1, 0);
+  g_assert_true(hand_start(hand));
+  hand_assert_value(hand, from, "value");
+  hand->away = 0;
+  hand_settle(hand, qfs_set_all(7));
+  hand_assert_value(hand, from, "value");
+  hand_assert_value(hand, to, NULL);
+  g_assert_cmpuint(hand_intents(hand, 1), ==, 0);
+  hand_free(hand);
+}
+
+static void act(Hand *hand, guint node, QfsNodeAction action) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_NODE, NULL, NULL, NULL);
+  request->node = node;
+  request->action = action;
+  g_assert_cmpint(hand_wait(hand, request), ==, QFS_OK);
+}
+
+/* What they have is given up; they are there again, with nothing. */
+static void evict_and_replace(Hand *hand, QfsNodeSet nodes) {
+  for (QfsNodeSet rest = nodes; rest != 0; rest &= rest - 1)
+    act(hand, (guint)__builtin_ctzll(rest) + 1, QFS_NODE_EVICT);
+  hand->away = 0;
+  for (QfsNodeSet rest = nodes; rest != 0; rest &= rest - 1)
+    act(hand, (guint)__builtin_ctzll(rest) + 1, QFS_NODE_UP);
+}
+
+/* Nodes 2 and 1 have left S, and are told what the others do; then "second", a name of a file, is removed. Node 1 is told of
+ * that, and carries nothing out. */
+static Hand *leave_intent_at_1(void) {
+  Hand *hand = hand_new(5, 3);
+  g_assert_cmpint(hand_put(hand, "file", "value"), ==, QFS_OK);
+  g_assert_cmpint(hand_link(hand, "file", "second"), ==, QFS_OK);
+  hand_settle(hand, qfs_set_all(5));
+  leave_and_join(hand, 2, NODES(1, 3, 4, 5));
+  g_assert_cmpint(hand_put(hand, "later", "x"), ==, QFS_OK); /* node 1 leaves after node 2 */
+  hand_run(hand, HAND_SECOND);
+  leave_and_join(hand, 1, NODES(3, 4, 5));
+  hand_lose(hand, 1, HAND_TYPE(SYNC) | HAND_TYPE(COMMIT));
+  g_assert_cmpint(hand_remove(hand, "second"), ==, QFS_OK);
+  hand_run(hand, 10000);
+  g_assert_cmpuint(hand_intents(hand, 1), ==, 1);
+  return hand;
+}
+
+/* A life without node 1; then nodes 1 and 2 are all that is left. */
+static void lose_all_in_sync(Hand *hand, const char *new_name) {
+  hand_lose(hand, 1, 0);
+  hand->away = QFS_NODE_BIT(1);
+  g_assert_true(hand_start(hand));
+  hand_run(hand, HAND_SECOND);
+  g_assert_cmpint(hand_link(hand, "file", new_name), ==, QFS_OK);
+  hand_run(hand, HAND_SECOND);
+  hand_kill(hand);
+  g_assert_cmpuint(hand_meta(hand, 2).view.void_below, >, 0);
+  hand_lose(hand, 2, 0);
+  hand->away = NODES(3, 4, 5);
+  g_assert_false(hand_start(hand));
+  evict_and_replace(hand, NODES(3, 4, 5));
+  hand_settle(hand, qfs_set_all(5));
+}
+
+static void test_abandoned_at_straggler(void) {
+  /* The others lost the batch, and the life without node 1 did without it. Node 1 does not bring it back. */
+  Hand *hand = leave_intent_at_1();
+  hand_lose_power(hand, QFS_NODE_BIT(1));
+  lose_all_in_sync(hand, "third");
+  hand_assert_value(hand, "second", "value");
+  hand_assert_value(hand, "third", "value");
+  g_assert_cmpuint(hand_links(hand, "file"), ==, 3);
+  hand_free(hand);
+}
+
+static void test_carried_out_before_straggler(void) {
+  /* The life without node 1 carried it out, and it stays so, though only node 2 knows of that. */
+  Hand *hand = leave_intent_at_1();
+  hand_kill(hand);
+  lose_all_in_sync(hand, "third");
+  hand_assert_value(hand, "second", NULL);
+  hand_assert_value(hand, "third", "value");
+  g_assert_cmpuint(hand_links(hand, "file"), ==, 2);
+  hand_free(hand);
+}
+
+void directed_starts_add(void) {
+  g_test_add_func("/starts/batch-that-was-carried-out-without-the-last-who-are-left", test_carried_out_before_straggler);
+  g_test_add_func("/starts/abandoned-batch-at-the-last-who-are-left", test_abandoned_at_straggler);
+  g_test_add_func("/starts/abandoned-batch-stays-so-while-keys-are-blocked", test_abandoned_while_blocked);
+}
