@@ -627,7 +627,7 @@ static void write_locked(QfsCoordinator *c, QfsOp *op) {
       qfs_op_park(c, op);
       return;
     }
-    if (!op->sent && !qfs_op_may_write(c, op))
+    if (!op->sent && (!qfs_op_may_write(c, op) || !qfs_op_sync_staged(c, op)))
       return;
     gboolean durable = op->request && (op->request->flags & QFS_WRITE_DURABLE);
     op->stage = SENT;

@@ -372,6 +372,8 @@ QfsRecord *qfs_op_moved_itself(const QfsOp *op, const QfsRecord *from, const cha
 /* Before versions (entries may be NULL) are given other keys. TRUE: their chunks survive a loss of power. FALSE: op is
  * stepped again when they do, or answered. */
 gboolean qfs_op_sync_moved(QfsCoordinator *c, QfsOp *op, QfsRecord *const *records, guint n);
+/* The same before staged pieces are published. */
+gboolean qfs_op_sync_staged(QfsCoordinator *c, QfsOp *op);
 /* Has it another key than the one that its object was made for? */
 gboolean qfs_record_is_away(const QfsRecord *record);
 /* Adds what becomes of the file when the version `name` of a key goes: one name less, or gone, or kept under
@@ -648,6 +650,7 @@ void qfs_mend_known_start(QfsCoordinator *c, QfsMend *mend);
 /* It told of a bad row and has none by that name: the name is damaged, too, and the row can't be reached. */
 void qfs_mend_unreachable(QfsCoordinator *c, QfsPeer *peer);
 void qfs_mends_consider(QfsCoordinator *c);
+gboolean qfs_mends_records(const QfsCoordinator *c); /* are records waiting to be mended? */
 void qfs_mends_clear(QfsCoordinator *c);
 /* `resume` is called when some key was mended, or could not be. */
 void qfs_mend_wait(QfsCoordinator *c, void (*resume)(QfsCoordinator *c, gpointer data), gpointer data);

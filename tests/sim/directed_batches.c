@@ -102,7 +102,7 @@ static void test_copied_value(void) {
   hand_lose(hand, 2, HAND_TYPE(SCAN_RECORDS));
   hand->away = 0;
   hand_run_until(hand, scanned, GUINT_TO_POINTER(before));
-  hand_lose(hand, 1, HAND_TYPE(CHUNKS));
+  hand_lose(hand, 1, HAND_TYPE(CHUNKS) | HAND_TYPE(SYNC)); /* it does not come to its end meanwhile */
   g_assert_cmpint(hand_put(hand, "big", value), ==, QFS_OK);
   hand_lose(hand, 2, 0);
   hand_run(hand, 100000);
@@ -112,6 +112,55 @@ static void test_copied_value(void) {
   hand_settle(hand, qfs_set_all(3));
   g_autofree char *left = hand_get(hand, "big");
   g_assert_true(left == NULL || strcmp(left, value) == 0);
+  hand_free(hand);
+}
+
+static QfsNodeSet holders_of_file(Hand *hand, const char *name) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_GET, name, NULL, NULL);
+  hand_submit(hand, request);
+  while (!hand_is_answered(request))
+    hand_run(hand, 1000);
+  const QfsNodeSet holders = qfs_coordinator_holders(hand->coordinator, request->record->key);
+  qfs_request_free(request);
+  return holders;
+}
+
+/* A name of a file with two that is kept by a node that the name's own value would not be at. */
+static char *name_of_file_elsewhere(Hand *hand, QfsNodeSet *out_elsewhere) {
+  for (guint i = 0;; i++) {
+    g_autofree char *prefix = g_strdup_printf("name%u-", i), *other = g_strdup_printf("other%u", i);
+    g_autofree char *name = hand_key(hand, prefix, QFS_NODE_BIT(1) | QFS_NODE_BIT(2) | QFS_NODE_BIT(3));
+    g_assert_cmpint(hand_put(hand, name, "old"), ==, QFS_OK);
+    g_assert_cmpint(hand_link(hand, name, other), ==, QFS_OK);
+    *out_elsewhere = holders_of_file(hand, name) & ~(QFS_NODE_BIT(1) | QFS_NODE_BIT(2) | QFS_NODE_BIT(3));
+    if (*out_elsewhere != 0)
+      return g_steal_pointer(&name);
+  }
+}
+
+static void test_staged(void) {
+  /* A large value that was staged under a name is published where the name leads. Only who has no chunks of it is left. */
+  Hand *hand = hand_new(5, 3);
+  QfsNodeSet elsewhere;
+  g_autofree char *value = g_strnfill(200000, 'v'), *name = name_of_file_elsewhere(hand, &elsewhere);
+  hand_settle(hand, qfs_set_all(5));
+  QfsRequest *stage = hand_put_request(name, value);
+  stage->flags = QFS_WRITE_STAGE;
+  hand_submit(hand, stage);
+  while (!hand_is_answered(stage))
+    hand_run(hand, 1000);
+  QfsRequest *publish = qfs_request_new(QFS_REQUEST_WRITE, name, NULL, NULL);
+  publish->flags = QFS_WRITE_REPLACE | QFS_WRITE_STAGED;
+  publish->object = stage->object;
+  publish->staged_size = strlen(value);
+  qfs_request_free(stage);
+  g_assert_cmpint(hand_wait(hand, publish), ==, QFS_OK);
+  hand_run(hand, 10000);
+  hand_lose_power(hand, elsewhere);
+  g_assert_true(hand_start(hand));
+  hand_settle(hand, qfs_set_all(5));
+  g_autofree char *left = hand_get(hand, name);
+  g_assert_true(g_strcmp0(left, "old") == 0 || g_strcmp0(left, value) == 0);
   hand_free(hand);
 }
 
@@ -151,5 +200,6 @@ void directed_batches_add(void) {
   g_test_add_func("/batches/refused-beside-a-write-on-its-way", test_refused_batch);
   g_test_add_func("/batches/write-refused-beside-another-on-its-way", test_refused_write);
   g_test_add_func("/batches/a-copy-of-a-value-waits-for-its-chunks", test_copied_value);
+  g_test_add_func("/batches/staged-under-one-key-and-published-under-another", test_staged);
   g_test_add_func("/batches/a-copy-of-a-part-waits-for-the-intent", test_copied);
 }

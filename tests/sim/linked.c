@@ -305,6 +305,27 @@ static void answered(QfsRequest *request, gpointer data) {
   again(sim);
 }
 
+/* The value was staged under the name: published, it goes to where the name leads. */
+static void staged(QfsRequest *request, gpointer data) {
+  Ask *ask = data;
+  if (request->status != QFS_OK) {
+    answered(request, ask);
+    return;
+  }
+  QfsRequest *publish = qfs_request_new(QFS_REQUEST_WRITE, request->key, answered, ask);
+  publish->flags = QFS_WRITE_REPLACE | QFS_WRITE_STAGED;
+  publish->attr = request->attr;
+  publish->object = request->object;
+  publish->staged_size = g_bytes_get_size(request->data);
+  qfs_request_free(request);
+  qfs_coordinator_submit(ask->sim->coordinator, publish);
+}
+
+static void stage(QfsRequest *request) {
+  request->done = staged;
+  request->flags = QFS_WRITE_STAGE;
+}
+
 /* Every value has a size of its own. */
 static guint new_value(SimLinked *linked) {
   const gsize size = (sim_random_percent(&linked->random, 25) ? 100000 : 100) + linked->values->len;
@@ -324,6 +345,8 @@ static QfsRequest *request_of(SimLinked *linked, Ask *ask) {
     request->attr.mode = S_IFREG | 0644;
     ask->value = new_value(linked);
     request->data = sim_value_bytes(VALUE_BASE + ask->value, g_array_index(linked->values, gsize, ask->value));
+    if (ask->kind == WRITE && g_bytes_get_size(request->data) >= 100000 && sim_random_percent(&linked->random, 50))
+      stage(request);
   } else if (ask->kind == UNLINK) {
     request->flags = QFS_REMOVE_MUST_EXIST | QFS_REMOVE_NON_DIRECTORY;
   } else if (ask->kind != READ) {
