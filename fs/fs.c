@@ -1,11 +1,13 @@
 /* fs.c - see fs.h: mounting, unmounting, and what all operations share. */
 #include "fs/atime.h"
 #include "fs/crowd.h"
+#include "fs/direct_map.h"
 #include "fs/handle.h"
 #include "fs/move.h"
 #include "fs/names.h"
 #include "fs/notify.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -363,6 +365,8 @@ QfsFs *qfs_fs_mount(const QfsFsConfig *config, GError **error) {
     qfs_fs_free(fs);
     return NULL;
   }
+  if (!qfs_direct_map_allow(fs->se))
+    g_warning("files that are being replaced can't be mapped MAP_SHARED: %s", g_strerror(errno));
   return fs;
 }
 

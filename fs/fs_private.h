@@ -102,6 +102,7 @@ struct QfsFs {
   GMutex calls_lock;
   GQueue calls; /* calls_lock: every QfsCall alive */
 
+  gint init_answered;     /* atomic: direct_map.h */
   gint in_flight;         /* atomic */
   gint closing;           /* atomic: no new publication is waited for */
   gint64 quorum_until_us; /* atomic by calls_lock: a quorum was seen less than 10 ms ago */

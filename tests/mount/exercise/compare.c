@@ -159,7 +159,7 @@ static void compare_map(Exercise *e, Node *node, int fd) {
   if (len == 0)
     return;
   guint8 *start = mmap(NULL, len, PROT_READ, percent(e, 50) ? MAP_SHARED : MAP_PRIVATE, fd, 0);
-  if (start == MAP_FAILED && errno == ENODEV) /* a reader beside writers: only private mappings */
+  if (start == MAP_FAILED && errno == ENODEV && !e->maps_direct) /* a reader beside writers */
     start = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
   if (start == MAP_FAILED)
     differ(e, "node %u: mmap: %s", node->serial, g_strerror(errno));

@@ -38,6 +38,7 @@ typedef struct {
   guint64 seed, operations;
   guint size_max; /* bytes of a file */
   gboolean trace;
+  gboolean maps_direct; /* Linux maps MAP_SHARED what is read past the page cache: since 6.6 */
 
   SimRandom random;
   Model *model;

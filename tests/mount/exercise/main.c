@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -144,6 +145,13 @@ static void run_seed(Exercise *e, guint64 seed) {
   g_clear_pointer(&e->model, model_free);
 }
 
+static gboolean linux_has_direct_maps(void) {
+  struct utsname name;
+  guint major = 0, minor = 0;
+  return uname(&name) == 0 && sscanf(name.release, "%u.%u", &major, &minor) == 2 &&
+         (major > 6 || (major == 6 && minor >= 6));
+}
+
 int main(int argc, char **argv) {
   gint64 seed = 1, seeds = 1, operations = 1000, size = 400000;
   gboolean trace = FALSE;
@@ -175,6 +183,7 @@ int main(int argc, char **argv) {
                 .operations = (guint64)operations,
                 .size_max = (guint)size,
                 .trace = trace,
+                .maps_direct = linux_has_direct_maps(),
                 .open = g_ptr_array_new(),
                 .maps = g_ptr_array_new()};
   umask(022);

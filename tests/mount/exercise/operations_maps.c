@@ -53,7 +53,7 @@ static void map_shared(Exercise *e) {
   const gsize len = node->bytes->len;
   operation_begin(e, "shared mapping of node %u, %zu%s", node->serial, len, writable ? ", for writing" : "");
   guint8 *start = mmap(NULL, len, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, open->fd, 0);
-  if (start == MAP_FAILED && errno == ENODEV && (open->flags & O_ACCMODE) == O_RDONLY)
+  if (start == MAP_FAILED && errno == ENODEV && (open->flags & O_ACCMODE) == O_RDONLY && !e->maps_direct)
     return; /* a reader beside writers: only private mappings */
   if (start == MAP_FAILED)
     differ(e, "mmap: %s", g_strerror(errno));
