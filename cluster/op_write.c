@@ -145,8 +145,9 @@ static gboolean checks_pass(QfsCoordinator *c, QfsOp *op) {
   if (status == QFS_OK)
     status = check_limits(request);
   gboolean is_noted = status == QFS_OK && is_note_of_reading(request) && base->attr.atime_ns >= request->attr.atime_ns;
+  /* A note is told to nobody: acknowledged before the write that it builds on, it would show that untold. */
   if (status == QFS_OK && !is_noted)
-    return TRUE;
+    return !is_note_of_reading(request) || qfs_key_wait_acked(op->key, op);
   if (qfs_key_wait_acked(op->key, op)) {
     if ((status == QFS_EXISTS || status == QFS_STALE || is_noted) && base != NULL)
       request->record = qfs_record_ref(base);
