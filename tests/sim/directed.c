@@ -12,5 +12,8 @@ int hand_run_directed(char *program, char *path, gboolean tap) {
   directed_batches_add();
   directed_starts_add();
   directed_damage_add();
+  directed_forget_add();
+  directed_catchup_add();
+  directed_chunks_add();
   return g_test_run();
 }

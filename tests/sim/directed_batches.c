@@ -12,6 +12,14 @@ static gboolean has_row(Hand *hand, guint node, const char *key, QfsKind kind) {
   return row != NULL && row->kind == kind;
 }
 
+static gboolean is_open(Hand *hand, gconstpointer node) { return hand->node[GPOINTER_TO_UINT(node)].node != NULL; }
+
+static gboolean is_without_1(Hand *hand, gconstpointer unused) {
+  return !qfs_set_has(qfs_coordinator_in_sync(hand->coordinator), 1);
+}
+
+static gboolean lost_name_at_1(Hand *hand, gconstpointer key) { return has_row(hand, 1, key, QFS_KIND_TOMBSTONE); }
+
 static void assert_moved_or_not(Hand *hand, const char *from, const char *to) {
   g_autofree char *old = hand_get(hand, from), *new = hand_get(hand, to);
   g_assert_cmpstr(old != NULL ? old : new, ==, "value");
@@ -55,14 +63,6 @@ static void test_write_after(void) {
   hand_free(hand);
 }
 
-static gboolean is_open(Hand *hand, gconstpointer node) { return hand->node[GPOINTER_TO_UINT(node)].node != NULL; }
-
-static gboolean is_without_1(Hand *hand, gconstpointer unused) {
-  return !qfs_set_has(qfs_coordinator_in_sync(hand->coordinator), 1);
-}
-
-static gboolean lost_name_at_1(Hand *hand, gconstpointer key) { return has_row(hand, 1, key, QFS_KIND_TOMBSTONE); }
-
 static void test_copied(void) {
   /* Node 1 returns after the batch was carried out, and is given its half of it: with the intent, while that counts. */
   Hand *hand = hand_new(5, 3);
@@ -83,6 +83,56 @@ static void test_copied(void) {
   g_assert_true(hand_start(hand));
   hand_settle(hand, qfs_set_all(5));
   assert_moved_or_not(hand, from, to);
+  hand_free(hand);
+}
+
+/* ---- intents of batches that are over ---- */
+
+static gboolean no_intents(Hand *hand, gconstpointer unused) {
+  for (guint i = 1; i <= hand->nodes; i++)
+    if (hand_intents(hand, i) != 0)
+      return FALSE;
+  return TRUE;
+}
+
+static void test_late_intent(void) {
+  /* A copy of the intent arrives at node 3 when the batch is over and forgotten. */
+  Hand *hand = hand_new(3, 3);
+  g_assert_cmpint(hand_put(hand, "from", "value"), ==, QFS_OK);
+  hand_keep(hand, 3, QFS_MESSAGE_INTENT);
+  g_assert_cmpint(hand_rename(hand, "from", "to"), ==, QFS_OK);
+  hand_settle(hand, qfs_set_all(3));
+  hand_run_until(hand, no_intents, NULL);
+  g_assert_cmpuint(hand->kept->len, ==, 1);
+  hand_deliver_kept(hand);
+  hand_run(hand, 10000);
+  g_assert_cmpuint(hand_intents(hand, 3), ==, 0);
+  hand_free(hand);
+}
+
+static void test_intent_again(void) {
+  /* A write that waits for space at node 2 keeps all that follows from being settled. A batch is over all the same when
+   * node 1 returns, which is to hold one of its keys: it is not told of the batch any more. */
+  Hand *hand = hand_new(5, 3);
+  g_autofree char *waits = hand_key(hand, "waits", ONLY(2) | ONLY(3) | ONLY(5));
+  g_autofree char *from = hand_key_with_next(hand, "from", ONLY(1) | ONLY(3) | ONLY(4), 1, 5);
+  g_autofree char *to = hand_key(hand, "to", ONLY(3) | ONLY(4) | ONLY(5));
+  g_assert_cmpint(hand_put(hand, from, "value"), ==, QFS_OK);
+  hand_settle(hand, qfs_set_all(5));
+  hand->away = ONLY(1);
+  hand_crash(hand, 1);
+  hand_run_until(hand, is_without_1, NULL);
+  hand->full = ONLY(2);
+  g_assert_cmpint(hand_put(hand, waits, "value"), ==, QFS_OK);
+  g_assert_cmpint(hand_rename(hand, from, to), ==, QFS_OK);
+  hand_run(hand, 1000);
+  hand_run_until(hand, no_intents, NULL);
+  hand->away = 0;
+  hand_run_until(hand, lost_name_at_1, from);
+  hand->full = 0;
+  hand_settle(hand, qfs_set_all(5));
+  hand_run(hand, HAND_SECOND);
+  g_assert_true(no_intents(hand, NULL));
   hand_free(hand);
 }
 
@@ -195,6 +245,8 @@ static void test_refused_batch(void) { check_refused(hand_two_keys(QFS_REQUEST_R
 static void test_refused_write(void) { check_refused(hand_put_request("log", "x")); }
 
 void directed_batches_add(void) {
+  g_test_add_func("/batches/late-copy-of-an-intent", test_late_intent);
+  g_test_add_func("/batches/intent-is-not-told-again", test_intent_again);
   g_test_add_func("/batches/a-part-waits-for-the-intent", test_commit);
   g_test_add_func("/batches/a-write-after-it-waits-for-the-intent", test_write_after);
   g_test_add_func("/batches/refused-beside-a-write-on-its-way", test_refused_batch);

@@ -142,7 +142,116 @@ static void test_carried_out_before_straggler(void) {
   hand_free(hand);
 }
 
+static void test_void_version(void) {
+  /* Only node 3 has a version, and a start does without it; nothing is written. The next one meets node 3, and not one of
+   * the two that went on: what was read since stays so. */
+  Hand *hand = hand_new(3, 3);
+  g_assert_cmpint(hand_put(hand, "key", "old"), ==, QFS_OK);
+  hand_settle(hand, qfs_set_all(3));
+  g_assert_cmpint(hand_put(hand, "key", "lost"), ==, QFS_OK);
+  hand_run(hand, 10000);
+  hand_lose_power(hand, QFS_NODE_BIT(3));
+  hand->away = QFS_NODE_BIT(3);
+  g_assert_true(hand_start(hand));
+  hand_assert_value(hand, "key", "old");
+  hand_kill(hand);
+  hand->away = QFS_NODE_BIT(2);
+  g_assert_true(hand_start(hand));
+  hand_settle(hand, NODES(1, 3));
+  hand_assert_value(hand, "key", "old");
+  hand_free(hand);
+}
+
+static gboolean is_gone_at_2(Hand *hand, gconstpointer key) {
+  const QfsRecord *row = hand_row(hand, 2, key);
+  return row != NULL && row->kind == QFS_KIND_TOMBSTONE;
+}
+
+static void test_rolled_forward_by_half(void) {
+  /* Only node 1 has the intent. A start is cut off when it has written one half of the batch, and the next one does not
+   * meet node 1. */
+  Hand *hand = hand_new(6, 3);
+  g_autofree char *from = hand_key(hand, "from", NODES(2, 3, 4)), *to = hand_key(hand, "to", NODES(1, 5, 6));
+  g_assert_cmpint(hand_put(hand, from, "value"), ==, QFS_OK);
+  hand_settle(hand, qfs_set_all(6));
+  for (guint i = 2; i <= 6; i++)
+    hand_lose(hand, i, HAND_TYPE(INTENT));
+  QfsRequest *request = hand_two_keys(QFS_REQUEST_RENAME, from, to);
+  hand_submit(hand, request);
+  hand_run(hand, 10000);
+  hand_kill(hand);
+  qfs_request_free(request);
+  for (guint i = 1; i <= 6; i++)
+    hand_lose(hand, i, i == 1 || i >= 5 ? HAND_TYPE(APPLY) : 0);
+  g_assert_cmpuint(hand_intents(hand, 1), ==, 1);
+  hand_begin(hand);
+  hand_run_until(hand, is_gone_at_2, from);
+  hand_kill(hand);
+  for (guint i = 1; i <= 6; i++)
+    hand_lose(hand, i, 0);
+  hand->away = QFS_NODE_BIT(1);
+  g_assert_true(hand_start(hand));
+  hand_settle(hand, NODES(2, 3, 4, 5, 6));
+  hand_assert_value(hand, from, NULL);
+  hand_assert_value(hand, to, "value");
+  hand_free(hand);
+}
+
+#define N_KEYS 12
+
+static char *some_key(Hand *hand, guint i) {
+  g_autofree char *prefix = g_strdup_printf("key%u-", i);
+  return hand_key(hand, prefix, NODES(1, 3, 4));
+}
+
+static void put_some(Hand *hand, const char *value) {
+  for (guint i = 0; i < N_KEYS; i++) {
+    g_autofree char *key = some_key(hand, i);
+    g_assert_cmpint(hand_put(hand, key, value), ==, QFS_OK);
+  }
+}
+
+static void assert_some(Hand *hand, const char *value) {
+  for (guint i = 0; i < N_KEYS; i++) {
+    g_autofree char *key = some_key(hand, i);
+    hand_assert_value(hand, key, value);
+  }
+}
+
+static void test_view_by_few(void) {
+  /* A coordinator dies while it proposes a view, which two nodes promised. The next one meets the other three, and what
+   * it acknowledges is the newest, whoever is met after that. */
+  Hand *hand = hand_new(5, 3);
+  put_some(hand, "old");
+  hand_settle(hand, qfs_set_all(5));
+  for (guint i = 2; i <= 4; i++)
+    hand_lose(hand, i, i == 2 ? HAND_TYPE(VIEW) : HAND_TYPE(VIEW) | HAND_TYPE(PROMISE));
+  hand->away = QFS_NODE_BIT(5);
+  hand_crash(hand, 5);
+  hand_run(hand, 50000);
+  hand_kill(hand);
+  for (guint i = 1; i <= 5; i++)
+    hand_lose(hand, i, 0);
+  hand->away = NODES(1, 2);
+  g_assert_true(hand_start(hand));
+  hand_lose(hand, 3, HAND_TYPE(APPLY));
+  put_some(hand, "new");
+  hand_kill(hand);
+  hand->away = NODES(4, 5);
+  hand_lose(hand, 3, 0);
+  g_assert_false(hand_start(hand)); /* by the view of the first one it would */
+  hand_kill(hand);
+  hand->away = 0;
+  g_assert_true(hand_start(hand));
+  hand_settle(hand, qfs_set_all(5));
+  assert_some(hand, "new");
+  hand_free(hand);
+}
+
 void directed_starts_add(void) {
+  g_test_add_func("/starts/version-that-a-start-did-without", test_void_version);
+  g_test_add_func("/starts/batch-rolled-forward-by-half", test_rolled_forward_by_half);
+  g_test_add_func("/starts/view-that-few-promised", test_view_by_few);
   g_test_add_func("/starts/batch-that-was-carried-out-without-the-last-who-are-left", test_carried_out_before_straggler);
   g_test_add_func("/starts/abandoned-batch-at-the-last-who-are-left", test_abandoned_at_straggler);
   g_test_add_func("/starts/abandoned-batch-stays-so-while-keys-are-blocked", test_abandoned_while_blocked);

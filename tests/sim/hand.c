@@ -258,11 +258,15 @@ static gboolean has_started(Hand *hand, gconstpointer unused) {
   return qfs_coordinator_is_serving(hand->coordinator) || qfs_coordinator_is_stuck(hand->coordinator);
 }
 
-gboolean hand_start(Hand *hand) {
+void hand_begin(Hand *hand) {
   g_assert_null(hand->coordinator);
   hand->wake_us = G_MAXINT64;
   hand->coordinator = qfs_coordinator_new(&hand->env, &hand->config);
   qfs_coordinator_start(hand->coordinator);
+}
+
+gboolean hand_start(Hand *hand) {
+  hand_begin(hand);
   hand_run_until(hand, has_started, NULL);
   hand->config.create = FALSE;
   return qfs_coordinator_is_serving(hand->coordinator);
@@ -429,13 +433,20 @@ guint hand_links(Hand *hand, const char *key) {
 
 /* ---- looking ---- */
 
-char *hand_key(Hand *hand, const char *prefix, QfsNodeSet owners) {
+char *hand_key_with_next(Hand *hand, const char *prefix, QfsNodeSet owners, guint gone, guint next) {
+  const QfsNodeSet all = qfs_set_all(hand->nodes), others = gone != 0 ? all & ~QFS_NODE_BIT(gone) : all;
   for (guint i = 0; i < 100000; i++) {
     g_autofree char *key = g_strdup_printf("%s%u", prefix, i);
-    if (qfs_placement_holders(qfs_key_hash(key), qfs_set_all(hand->nodes), hand->replicas) == owners)
+    const guint64 hash = qfs_key_hash(key);
+    if (qfs_placement_holders(hash, all, hand->replicas) == owners &&
+        (gone == 0 || qfs_set_has(qfs_placement_holders(hash, others, hand->replicas), next)))
       return g_steal_pointer(&key);
   }
   g_assert_not_reached();
+}
+
+char *hand_key(Hand *hand, const char *prefix, QfsNodeSet owners) {
+  return hand_key_with_next(hand, prefix, owners, 0, 0);
 }
 
 const QfsRecord *hand_row(Hand *hand, guint node, const char *key) {

@@ -49,6 +49,7 @@ void hand_free(Hand *hand);
 
 /* Starts the daemon; TRUE: it serves, else it is stuck. */
 gboolean hand_start(Hand *hand);
+void hand_begin(Hand *hand); /* the same, and does not wait */
 void hand_kill(Hand *hand);
 /* Kills it, and all nodes but these lose what is not on stable storage. */
 void hand_lose_power(Hand *hand, QfsNodeSet keep);
@@ -82,6 +83,8 @@ guint hand_links(Hand *hand, const char *key); /* how many names the file counts
 
 /* A name with this prefix whose owners are exactly these; newly allocated. */
 char *hand_key(Hand *hand, const char *prefix, QfsNodeSet owners);
+/* The same, and `next` is to hold it when `gone` is away. */
+char *hand_key_with_next(Hand *hand, const char *prefix, QfsNodeSet owners, guint gone, guint next);
 const QfsRecord *hand_row(Hand *hand, guint node, const char *key); /* as committed; or NULL */
 guint hand_intents(Hand *hand, guint node);
 QfsNodeMeta hand_meta(Hand *hand, guint node);
@@ -100,3 +103,6 @@ int hand_run_directed(char *program, char *path, gboolean tap);
 void directed_batches_add(void);
 void directed_starts_add(void);
 void directed_damage_add(void);
+void directed_forget_add(void);
+void directed_catchup_add(void);
+void directed_chunks_add(void);
