@@ -16,6 +16,7 @@
  * Threading: the writer's thread.
  */
 #include "storage/connection.h"
+#include "storage/vfs.h"
 
 #define LOG_SMALL_FRAMES 1024 /* 4 MiB of 4 KiB pages */
 #define LOG_LARGE_FRAMES 2048
@@ -60,7 +61,9 @@ gboolean qfs_connection_checkpoint(QfsConnection *connection, gboolean everythin
   if (connection->watch != NULL)
     qfs_file_watch_begin(connection->watch);
   sqlite3_busy_timeout(connection->db, READERS_WAIT_MS);
+  qfs_vfs_moves_log(connection->db, TRUE);
   int code = sqlite3_wal_checkpoint_v2(connection->db, "main", mode, &frames, &copied);
+  qfs_vfs_moves_log(connection->db, FALSE);
   sqlite3_busy_timeout(connection->db, WRITER_BUSY_MS);
   if (connection->watch != NULL)
     qfs_file_watch_end(connection->watch);

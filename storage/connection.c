@@ -10,6 +10,7 @@
  */
 #include "storage/connection.h"
 #include "storage/meta.h"
+#include "storage/vfs.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -174,7 +175,7 @@ QfsConnection *qfs_connection_open(const char *dir, gboolean is_writer, gboolean
   connection->is_writer = is_writer;
   connection->dir = g_strdup(dir);
   connection->path = g_build_filename(dir, "replica.db", NULL);
-  if (sqlite3_open_v2(connection->path, &connection->db, flags, NULL) != SQLITE_OK) {
+  if (sqlite3_open_v2(connection->path, &connection->db, flags, qfs_vfs()) != SQLITE_OK) {
     qfs_connection_fail(connection, "can't be opened", error);
     return NULL;
   }
@@ -220,6 +221,8 @@ void qfs_connection_close(QfsConnection *connection) {
     qfs_connection_rollback(connection);
   for (guint i = 0; i < QFS_SQL_COUNT; i++)
     sqlite3_finalize(connection->statements[i]);
+  if (connection->db != NULL)
+    qfs_vfs_moves_log(connection->db, TRUE); /* who closes last does */
   int code = sqlite3_close(connection->db);
   g_assert(code == SQLITE_OK); /* everything was finalized */
   if (connection->lock_fd >= 0)
