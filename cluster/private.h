@@ -17,7 +17,7 @@
  *   mend.c, mend_chunk.c  bad rows, and differences between holders     scrub.c, scrub_range.c  looking for them
  *   mend_known.c   a bad row of a key about which something is under way
  *   reclaim.c      chunk rows that no record has
- *   recovery.c     start, and loss of all trusted nodes      catchup.c  one returning node
+ *   recovery*.c    start, and loss of all trusted nodes      catchup.c  one returning node
  *
  * Everything here runs under the environment's one-event-at-a-time rule; nothing blocks.
  */
