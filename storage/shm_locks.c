@@ -14,8 +14,8 @@ typedef enum { OS_NONE, OS_SHARED, OS_EXCLUSIVE } OsLock;
 struct QfsShmLocks {
   char *path;          /* constant */
   guint refs;          /* table_lock */
-  sqlite3_file *file;  /* constant: asks the operating system */
   pthread_mutex_t lock;
+  sqlite3_file *file;  /* lock, constant once it is there: asks the operating system */
   guint shared[SQLITE_SHM_NLOCK];        /* lock: how many connections have it so */
   gboolean exclusive[SQLITE_SHM_NLOCK];  /* lock */
   OsLock os[SQLITE_SHM_NLOCK];           /* lock */
@@ -39,29 +39,33 @@ static sqlite3_file *open_file(sqlite3_vfs *base, const char *path, int open_fla
   return NULL;
 }
 
-static QfsShmLocks *new_locks(sqlite3_vfs *base, const char *path, int open_flags) {
-  sqlite3_file *file = open_file(base, path, open_flags);
-  if (file == NULL)
-    return NULL;
-  QfsShmLocks *locks = g_new0(QfsShmLocks, 1);
-  locks->path = g_strdup(path);
-  locks->file = file;
-  pthread_mutex_init(&locks->lock, NULL);
-  g_hash_table_insert(table, locks->path, locks);
-  return locks;
-}
-
-QfsShmLocks *qfs_shm_locks_get(sqlite3_vfs *base, const char *path, int open_flags) {
+static QfsShmLocks *find_or_add(const char *path) {
   pthread_mutex_lock(&table_lock);
   if (table == NULL)
     table = g_hash_table_new(g_str_hash, g_str_equal);
   QfsShmLocks *locks = g_hash_table_lookup(table, path);
-  if (locks == NULL)
-    locks = new_locks(base, path, open_flags);
-  if (locks != NULL)
-    locks->refs++;
+  if (locks == NULL) {
+    locks = g_new0(QfsShmLocks, 1);
+    locks->path = g_strdup(path);
+    pthread_mutex_init(&locks->lock, NULL);
+    g_hash_table_insert(table, locks->path, locks);
+  }
+  locks->refs++;
   pthread_mutex_unlock(&table_lock);
   return locks;
+}
+
+QfsShmLocks *qfs_shm_locks_get(sqlite3_vfs *base, const char *path, int open_flags) {
+  QfsShmLocks *locks = find_or_add(path);
+  pthread_mutex_lock(&locks->lock); /* another file's disk may hang: not under the table's */
+  if (locks->file == NULL)
+    locks->file = open_file(base, path, open_flags);
+  const gboolean opened = locks->file != NULL;
+  pthread_mutex_unlock(&locks->lock);
+  if (opened)
+    return locks;
+  qfs_shm_locks_release(locks);
+  return NULL;
 }
 
 void qfs_shm_locks_release(QfsShmLocks *locks) {
@@ -71,14 +75,14 @@ void qfs_shm_locks_release(QfsShmLocks *locks) {
     g_hash_table_remove(table, locks->path);
   if (last && g_hash_table_size(table) == 0)
     g_clear_pointer(&table, g_hash_table_unref);
-  if (last) { /* under the lock: a new file of this name must not be opened in between */
-    locks->file->pMethods->xShmUnmap(locks->file, 0);
-    locks->file->pMethods->xClose(locks->file);
-  }
   pthread_mutex_unlock(&table_lock);
   if (!last)
     return;
-  g_free(locks->file);
+  if (locks->file != NULL) {
+    locks->file->pMethods->xShmUnmap(locks->file, 0);
+    locks->file->pMethods->xClose(locks->file);
+    g_free(locks->file);
+  }
   pthread_mutex_destroy(&locks->lock);
   g_free(locks->path);
   g_free(locks);
