@@ -248,7 +248,108 @@ static void test_view_by_few(void) {
   hand_free(hand);
 }
 
+static void test_found_is_completed(void) {
+  /* What node 1 missed is completed there before anything is served. */
+  Hand *hand = hand_new(3, 3);
+  for (guint i = 0; i < N_KEYS; i++) {
+    g_autofree char *key = g_strdup_printf("key%u", i);
+    g_assert_cmpint(hand_put(hand, key, "old"), ==, QFS_OK);
+  }
+  hand_settle(hand, qfs_set_all(3));
+  hand_lose(hand, 1, HAND_TYPE(APPLY));
+  for (guint i = 0; i < N_KEYS; i++) {
+    g_autofree char *key = g_strdup_printf("key%u", i);
+    g_assert_cmpint(hand_put(hand, key, "new"), ==, QFS_OK);
+  }
+  hand_kill(hand);
+  hand_begin(hand);
+  hand_run(hand, 300000);
+  for (guint i = 0; i < N_KEYS && qfs_coordinator_is_serving(hand->coordinator); i++) {
+    g_autofree char *key = g_strdup_printf("key%u", i);
+    hand_assert_value(hand, key, "new");
+  }
+  hand_lose(hand, 1, 0);
+  hand_settle(hand, qfs_set_all(3));
+  hand_free(hand);
+}
+
+static gboolean is_told_at_1(Hand *hand, gconstpointer mark) { return hand_meta(hand, 1).settled >= *(const guint64 *)mark; }
+
+static gboolean are_marked(Hand *hand, gconstpointer mark) {
+  for (guint i = 1; i <= 5; i++)
+    if (i != 4 && hand_meta(hand, i).mark <= *(const guint64 *)mark)
+      return FALSE;
+  return TRUE;
+}
+
+static void test_marks_follow(void) {
+  /* Only node 1 is told what is settled. A life without it takes in node 4, which has all of that by other numbers, and then
+   * node 1. To the life after that node 4 does not look like an older copy. */
+  Hand *hand = hand_new(5, 3);
+  g_assert_cmpint(hand_put(hand, "first", "x"), ==, QFS_OK);
+  hand_settle(hand, qfs_set_all(5));
+  leave_and_join(hand, 4, NODES(1, 2, 3, 5));
+  guint64 mark = hand_meta(hand, 1).mark;
+  put_some(hand, "value");
+  hand_run_until(hand, are_marked, &mark);
+  mark = hand_meta(hand, 1).mark;
+  for (guint i = 2; i <= 5; i++)
+    hand_lose(hand, i, HAND_TYPE(SYNC));
+  hand_run_until(hand, is_told_at_1, &mark);
+  hand_kill(hand);
+  for (guint i = 2; i <= 5; i++)
+    hand_lose(hand, i, 0);
+  hand->away = QFS_NODE_BIT(1);
+  g_assert_true(hand_start(hand));
+  hand_lose(hand, 2, HAND_TYPE(SYNC)); /* nothing is settled from here on */
+  const QfsNodeSet others = NODES(2, 3, 4, 5), all = qfs_set_all(5);
+  hand_run_until(hand, has_view, &others);
+  g_assert_cmpuint(hand_meta(hand, 4).mark, <, mark);
+  for (guint i = 2; i <= 5; i++)
+    hand_lose(hand, i, HAND_TYPE(SYNC));
+  hand->away = 0;
+  hand_run_until(hand, has_view, &all);
+  hand_kill(hand);
+  for (guint i = 2; i <= 5; i++)
+    hand_lose(hand, i, 0);
+  const guint wipes = hand->sent[4][QFS_MESSAGE_WIPE];
+  g_assert_true(hand_start(hand));
+  hand_settle(hand, all);
+  g_assert_cmpuint(hand->sent[4][QFS_MESSAGE_WIPE], ==, wipes);
+  assert_some(hand, "value");
+  hand_free(hand);
+}
+
+static gboolean has_3_nodes(Hand *hand, gconstpointer unused) { return qfs_coordinator_nodes(hand->coordinator) == 3; }
+
+static void test_fewer_nodes(void) {
+  /* The store has three nodes now, and two of them fail before that is proven to all. Those that go are still needed: a
+   * majority of the five must agree that there are three. */
+  Hand *hand = hand_new(5, 3);
+  put_some(hand, "value");
+  hand_settle(hand, qfs_set_all(5));
+  qfs_coordinator_resize(hand->coordinator, 3, 3);
+  hand_run_until(hand, has_3_nodes, NULL);
+  hand_lose_replies(hand, 1, HAND_TYPE(PROMISE));
+  hand_lose_replies(hand, 2, HAND_TYPE(PROMISE));
+  hand_run(hand, 10000);
+  hand->away = NODES(1, 2);
+  hand_crash(hand, 1);
+  hand_crash(hand, 2);
+  hand_run(hand, 100000);
+  hand_kill(hand);
+  hand_lose_replies(hand, 1, 0);
+  hand_lose_replies(hand, 2, 0);
+  hand->away = NODES(2);
+  g_assert_true(hand_start(hand));
+  assert_some(hand, "value");
+  hand_free(hand);
+}
+
 void directed_starts_add(void) {
+  g_test_add_func("/starts/what-is-found-is-completed-first", test_found_is_completed);
+  g_test_add_func("/starts/marks-follow-who-returns", test_marks_follow);
+  g_test_add_func("/starts/fewer-nodes", test_fewer_nodes);
   g_test_add_func("/starts/version-that-a-start-did-without", test_void_version);
   g_test_add_func("/starts/batch-rolled-forward-by-half", test_rolled_forward_by_half);
   g_test_add_func("/starts/view-that-few-promised", test_view_by_few);

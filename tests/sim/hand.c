@@ -11,7 +11,7 @@
 
 /* ---- events ---- */
 
-typedef enum { EVENT_REQUEST, EVENT_REPLY, EVENT_READ, EVENT_READ_DONE, EVENT_COMPLETE, EVENT_OPEN, EVENT_CLOSE } EventKind;
+typedef enum { EVENT_REQUEST, EVENT_REPLY, EVENT_READ, EVENT_READ_DONE, EVENT_COMPLETE, EVENT_OPEN, EVENT_CLOSE, EVENT_REMOVE } EventKind;
 
 typedef struct {
   gint64 at_us;
@@ -97,7 +97,9 @@ static void env_node_stop(QfsEnv *env, guint node) {
   after(hand_of(env), LATENCY_US, EVENT_CLOSE, NULL, node, hand_of(env)->node[node].process);
 }
 
-static void env_node_remove(QfsEnv *env, guint node, guint64 incarnation) { g_assert_not_reached(); }
+static void env_node_remove(QfsEnv *env, guint node, guint64 incarnation) {
+  after(hand_of(env), LATENCY_US, EVENT_REMOVE, NULL, node, incarnation);
+}
 
 static void env_log(QfsEnv *env, GLogLevelFlags level, const char *line) { g_test_message("%s", line); }
 
@@ -128,6 +130,14 @@ static void end_node(Hand *hand, guint number, const char *reason) {
   close_node(&hand->node[number]);
   if (process != 0 && hand->coordinator != NULL)
     qfs_coordinator_node_gone(hand->coordinator, number, process, reason);
+}
+
+static void remove_node(Hand *hand, guint number, guint64 incarnation) {
+  HandNode *node = &hand->node[number];
+  close_node(node);
+  mem_disk_free(node->disk);
+  node->disk = mem_disk_new(number);
+  qfs_coordinator_node_gone(hand->coordinator, number, incarnation, NULL);
 }
 
 static gboolean takes_space(const QfsMessage *message) {
@@ -189,6 +199,9 @@ static void handle(Hand *hand, Event *event) {
   case EVENT_CLOSE:
     if (hand->node[event->node].process == event->process)
       end_node(hand, event->node, NULL);
+    break;
+  case EVENT_REMOVE:
+    remove_node(hand, event->node, event->process);
     break;
   }
 }
