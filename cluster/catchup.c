@@ -33,6 +33,7 @@ struct QfsCatchup {
   gboolean more;
   GPtrArray *extras;        /* records of the node being looked at */
   guint next_extra;
+  gboolean pauses;          /* the next one waits for chunks, or an intent, that are on their way */
   GPtrArray *held;          /* records to be copied later: held.c */
   gboolean copying;         /* rows were sent to it, and are not answered yet */
   GArray *intents;          /* that it has of the time before */
@@ -168,12 +169,17 @@ static void extra_fetched(QfsCoordinator *c, QfsStatus status, QfsRecord *record
     extras_next(c, u);
     return;
   }
+  /* What takes its place waits for what must be there first (lack.c), and nothing is to be missing meanwhile. */
+  if (record != NULL && qfs_set_has(qfs_lack(c, record), u->node)) {
+    u->next_extra--;
+    u->pauses = c->held_waits = TRUE;
+    return;
+  }
   QfsMessage *message = qfs_message_new(QFS_MESSAGE_REMOVE, u->node);
   message->key = g_strdup(extra->key);
   message->records = qfs_records_new();
   g_ptr_array_add(message->records, qfs_record_ref(extra));
-  /* Not before what must be there first (lack.c): then it is not settled, and copied later. */
-  if (record != NULL && !qfs_set_has(qfs_lack(c, record), u->node))
+  if (record != NULL)
     g_ptr_array_add(message->records, qfs_record_ref(record));
   qfs_rpc_send(c, &c->peer[u->node], message, extra_removed, ticket_new(u));
 }
@@ -578,8 +584,12 @@ void qfs_catchup_consider(QfsCoordinator *c) {
   QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED);
   for (guint i = 1; i <= MIN(c->n_peers, qfs_view_nodes(c)); i++) {
     QfsPeer *peer = &c->peer[i];
-    if (peer->catchup != NULL && is_waiting(peer->catchup))
+    if (peer->catchup != NULL && peer->catchup->pauses) {
+      peer->catchup->pauses = FALSE;
+      extras_next(c, peer->catchup);
+    } else if (peer->catchup != NULL && is_waiting(peer->catchup)) {
       copy_held(c, peer->catchup);
+    }
     if (peer->catchup != NULL && peer->catchup->stage == STAGE_READY &&
         peer->catchup->mark < c->settled) {
       peer->catchup->stage = STAGE_SYNC;
