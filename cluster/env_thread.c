@@ -72,14 +72,14 @@ typedef struct {
   GArray *queue;
   guint next; /* those before were taken */
   gboolean draining;
-  gboolean lends;       /* the thread does the work of nodes, too */
-  GPtrArray *to_wake;   /* QfsNodeThread: when the queue is empty, so that requests are completed first */
+  QfsLend lends;        /* the thread does the work of nodes, too */
+  GPtrArray *later;     /* QfsNodeThread: when the queue is empty, so that requests are completed first */
 } Effects;
 
 static void effects_free(gpointer data) {
   Effects *effects = data;
   g_array_unref(effects->queue);
-  g_ptr_array_unref(effects->to_wake);
+  g_ptr_array_unref(effects->later);
   g_free(effects);
 }
 
@@ -90,7 +90,7 @@ static Effects *effects_of_this_thread(void) {
   if (effects == NULL) {
     effects = g_new0(Effects, 1);
     effects->queue = g_array_new(FALSE, FALSE, sizeof(Effect));
-    effects->to_wake = g_ptr_array_new();
+    effects->later = g_ptr_array_new();
     g_private_set(&effects_key, effects);
   }
   return effects;
@@ -261,10 +261,15 @@ static void drain(void) {
     return;
   effects->draining = TRUE;
   run_queue(effects);
-  effects->lends = FALSE;
-  for (guint i = 0; i < effects->to_wake->len; i++)
-    qfs_node_thread_wake(effects->to_wake->pdata[i]);
-  g_ptr_array_set_size(effects->to_wake, 0);
+  while (effects->later->len > 0) {
+    QfsNodeThread *node = g_ptr_array_steal_index_fast(effects->later, effects->later->len - 1);
+    if (effects->lends == QFS_LEND_ALL)
+      qfs_node_thread_help(node);
+    else
+      qfs_node_thread_wake(node);
+    run_queue(effects);
+  }
+  effects->lends = QFS_LEND_NOTHING;
   effects->draining = FALSE;
 }
 
@@ -303,12 +308,12 @@ static void note_wake(QfsEnvThread *self, guint node, gboolean sleeps) {
   if (!sleeps)
     return;
   Effects *effects = effects_of_this_thread();
-  if (!effects->lends)
+  if (effects->lends == QFS_LEND_NOTHING)
     self->wakes |= (QfsNodeSet)1 << (node - 1);
   else if (self->helped++ < HELPED_MAX)
     emit(self, EFFECT_HELP, self->node[node - 1], 0);
   else
-    g_ptr_array_add(effects->to_wake, self->node[node - 1]);
+    g_ptr_array_add(effects->later, self->node[node - 1]);
 }
 
 static void env_send(QfsEnv *env, QfsMessage *message) {
@@ -591,7 +596,8 @@ void qfs_env_thread_free(QfsEnvThread *self) {
 
 void qfs_env_thread_submit(QfsEnvThread *self, QfsRequest *request) {
   Effects *effects = effects_of_this_thread();
-  effects->lends |= request->lend && !effects->draining;
+  if (!effects->draining)
+    effects->lends = request->lend;
   QfsCoordinator *coordinator = enter(self);
   if (coordinator != NULL) {
     qfs_coordinator_submit(coordinator, request);

@@ -23,7 +23,8 @@
  *  V2. Effects run in the thread that caused them, in the order in which they were emitted.
  *  V3. A thread that is lent (QfsRequest.lend) does the short work of up to two sleeping nodes itself, for as long as
  *      what its request caused goes on: handing work to another thread and back costs more than the work.
- *      The other nodes are woken after that, when what is completed was answered.
+ *      The other nodes' turn is after that, when what is completed was answered: they are woken, or, if all is lent, the
+ *      thread does their work as well. On two processors a third thread would be in the way of who asked.
  *
  * Threading: any thread may call anything, except new, run, stop and free, which belong to the
  * owner. `done` must not wait for another request of the same thread, nor call stop.

@@ -116,6 +116,14 @@ enum {
 
 typedef enum { QFS_NODE_UP, QFS_NODE_DOWN, QFS_NODE_CRASH, QFS_NODE_EVICT } QfsNodeAction;
 
+/* May submit carry out the short work of nodes in the calling thread before it returns? Handing it over costs more than
+ * the work. */
+typedef enum {
+  QFS_LEND_NOTHING,
+  QFS_LEND_FOR_ANSWER, /* of as many as the answer needs: for a caller that waits for submit's return */
+  QFS_LEND_ALL,        /* the others' too, once the request was answered: for a thread that has nothing better to do then */
+} QfsLend;
+
 typedef struct QfsRequest QfsRequest;
 typedef void (*QfsRequestDone)(QfsRequest *request, gpointer user_data);
 
@@ -131,7 +139,7 @@ struct QfsRequest {
   char *keep;           /* REMOVE, RENAME: a key of the store's own, not used before: what loses its last name, and is no
                          * directory, goes there, in the same step */
   guint flags;
-  gboolean lend;        /* submit may carry out the short work of nodes before it returns: quicker for a caller that waits */
+  QfsLend lend;
   gboolean follow;      /* if `key` or `key2` lies in a directory that is being renamed, its new name is meant */
   guint mask;
   guint limit;

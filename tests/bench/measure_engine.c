@@ -43,7 +43,7 @@ static void finished(QfsRequest *request, gpointer data) {
 /* The request, ended; to be freed. */
 static QfsRequest *call(Waiter *waiter, QfsRequest *request) {
   waiter->done = FALSE;
-  request->lend = TRUE;
+  request->lend = QFS_LEND_FOR_ANSWER;
   qfs_engine_submit(engine, request);
   g_mutex_lock(&waiter->lock);
   while (!waiter->done)

@@ -252,7 +252,7 @@ static void count_done(QfsRequest *request, gpointer user_data) {
   pthread_mutex_unlock(&waiter->lock);
 }
 
-static gint requests_run; /* atomic: every other one lends its thread */
+static gint requests_run; /* atomic: each lends its thread in another way */
 
 static void wait_done(Waiter *waiter, guint n) {
   struct timespec until;
@@ -269,7 +269,7 @@ static QfsStatus run_request(Fixture *f, QfsRequest *request) {
   Waiter waiter = WAITER_INIT;
   request->done = count_done;
   request->user_data = &waiter;
-  request->lend = (g_atomic_int_add(&requests_run, 1) & 1) != 0;
+  request->lend = (QfsLend)(g_atomic_int_add(&requests_run, 1) % 3);
   qfs_env_thread_submit(f->threads, request);
   wait_done(&waiter, 1);
   return request->status;
@@ -509,9 +509,10 @@ static void note_thread(QfsRequest *request, gpointer user_data) {
 }
 
 /* How many of `n` puts the calling thread completed itself. */
-static guint puts_by_caller(Fixture *f, guint n, gboolean lend) {
+static guint puts_by_caller(Fixture *f, guint n, QfsLend lend) {
   guint by_caller = 0;
-  const char *key = lend ? "lent" : "kept";
+  const char *const keys[] = {"kept", "lent", "all"};
+  const char *key = keys[lend];
   for (guint i = 1; i <= n; i++) {
     Lent lent = {.waiter = WAITER_INIT};
     QfsRequest *request = qfs_request_new(QFS_REQUEST_WRITE, key, note_thread, &lent);
@@ -532,8 +533,9 @@ static guint puts_by_caller(Fixture *f, guint n, gboolean lend) {
 
 static void test_lent(Fixture *f, gconstpointer data) {
   /* A lent thread does the work of nodes that sleep; one that is not never does. */
-  g_assert_cmpuint(puts_by_caller(f, 50, FALSE), ==, 0);
-  g_assert_cmpuint(puts_by_caller(f, 500, TRUE), >, 0);
+  g_assert_cmpuint(puts_by_caller(f, 50, QFS_LEND_NOTHING), ==, 0);
+  g_assert_cmpuint(puts_by_caller(f, 500, QFS_LEND_FOR_ANSWER), >, 0);
+  g_assert_cmpuint(puts_by_caller(f, 500, QFS_LEND_ALL), >, 0);
 }
 
 static void test_stop(Fixture *f, gconstpointer data) {
