@@ -105,7 +105,10 @@ def main():
             figures[case.id] = {name: summary(rounds, case.figure) for name, rounds in results.items() if rounds}
         progress.end()
         for name in bulk_wanted:
-            figures[name] = bulk.run(name, running, given.rounds, summary)
+            try:
+                figures[name] = bulk.run(name, running, given.rounds, summary)
+            except (OSError, subprocess.CalledProcessError) as error:  # the other figures are worth having
+                problems.append(f"{name}: {error}")
         idle = idle_percent(running["quorumfs"].pid)
         data = {"date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "kernel": os.uname().release, "rounds": given.rounds,
                 "missing": missing, "problems": problems, "idle_percent": idle, "figures": figures}

@@ -93,7 +93,8 @@ def plot(data, path):
             file.write("\t".join([f'"{title}"'] + cells) + "\n")
         file.flush()
         columns = ", ".join(f"'{file.name}' using {i + 2}:xtic(1) title '{name}'" for i, name in enumerate(names))
-        script = (f"set terminal {terminal}; set output '{path}'; set style data histograms; set style histogram clustered gap 1;"
+        script = (f"set terminal {terminal}; set output '{path}'; set termoption noenhanced; set linetype 9 lc rgb '#7f7f7f'; "
+                  "set linetype 10 lc rgb '#8c564b'; set style data histograms; set style histogram clustered gap 1;"
                   "set style fill solid 0.9 noborder; set logscale y; set ylabel 'microseconds, 1 KiB, one client'; set grid ytics;"
                   f"set datafile missing '?'; set key outside right; set datafile separator '\\t'; plot {columns}")
         subprocess.run(["gnuplot", "-e", script], check=True)
