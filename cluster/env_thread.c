@@ -303,7 +303,7 @@ static guint64 env_random(QfsEnv *env) {
   return (guint64)g_rand_int(self->rand) << 32 | g_rand_int(self->rand);
 }
 
-/* V3. As many nodes as a write needs, one after another by this thread; the others later by theirs. */
+/* V3. As many nodes as a write needs, one after another by this thread; the others when the request was answered. */
 static void note_wake(QfsEnvThread *self, guint node, gboolean sleeps) {
   if (!sleeps)
     return;

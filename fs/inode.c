@@ -267,8 +267,7 @@ void qfs_inode_trust_locked(QfsInode *inode, guint64 stand) {
   inode->trusted_until_us = g_get_monotonic_time() + TRUST_US;
 }
 
-/* Values that nobody has open are remembered without their bytes: an open asks the engine anyway.
- */
+/* Values that nobody has open are remembered without their bytes: who reads past the page cache asks the engine. */
 static QfsRecord *without_tail(QfsRecord *record) {
   if (record->kind != QFS_KIND_VALUE || g_bytes_get_size(record->tail) <= TAIL_KEEP_MAX)
     return NULL;
