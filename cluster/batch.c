@@ -114,9 +114,10 @@ static void refused(QfsCoordinator *c, QfsFlight *flight, gpointer data) {
   qfs_op_unref(c, op);
 }
 
-static gboolean all_have_quorum(QfsCoordinator *c, const QfsBatch *batch) {
+static gboolean all_have_quorum(QfsCoordinator *c, const QfsOp *op, const QfsBatch *batch) {
+  QfsNodeSet given_up = qfs_op_given_up(c, op, qfs_peers_silent(c));
   for (guint i = 0; i < batch->keys->len; i++)
-    if (!qfs_key_has_quorum(c, batch->keys->pdata[i]))
+    if (!qfs_key_has_quorum(c, batch->keys->pdata[i], given_up))
       return FALSE;
   return TRUE;
 }
@@ -192,7 +193,7 @@ static QfsNodeSet targets_of(QfsCoordinator *c, const guint64 *hashes, guint n) 
 
 void qfs_batch_send(QfsCoordinator *c, QfsOp *op, QfsBatch *batch, gboolean durable, QfsBatchDone done) {
   batch->done = done;
-  if (!all_have_quorum(c, batch)) {
+  if (!all_have_quorum(c, op, batch)) {
     release_keys(c, op);
     qfs_op_finish(c, op, QFS_NO_QUORUM);
     return;

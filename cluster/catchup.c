@@ -263,6 +263,8 @@ static void copy_on(QfsCoordinator *c, QfsCatchup *u, QfsMessage *message, guint
   u->sent += n;
   u->copying = TRUE;
   qfs_count_copied(c, message);
+  if (c->peer[u->node].rebuild && c->peer[u->node].restored)
+    *(message->chunks != NULL ? &c->restored_chunks : &c->restored_records) += n;
   qfs_rpc_send(c, &c->peer[u->node], message, copied, ticket_new(u));
 }
 
@@ -504,7 +506,8 @@ static void catchup_step(QfsCoordinator *c, QfsCatchup *u) {
     break;
   case STAGE_SYNC: {
     QfsMessage *message = qfs_message_new(QFS_MESSAGE_SYNC, u->node);
-    u->mark = message->mark = c->settled;
+    /* No less than the view will ask of it, which may never reach it, while others go by it. */
+    u->mark = message->mark = qfs_view_settled_by_any(c, c->view.in_sync | qfs_peers_in(c, PEER_JOINING));
     qfs_rpc_send(c, peer, message, synced, ticket_new(u));
     break;
   }
@@ -556,13 +559,21 @@ static gboolean sources_suffice(const QfsCoordinator *c, guint node, QfsNodeSet 
   return TRUE;
 }
 
+/* Though the trusted nodes are too few: what it must hold of the time before it left, it holds itself, and they have what came
+ * since. Not if it was emptied, or if N, K or B changed meanwhile: it must hold keys then that it never had, of which none of
+ * them may be a holder. */
+static gboolean few_suffice(const QfsCoordinator *c, guint node, QfsNodeSet trusted) {
+  return !c->peer[node].rebuild && qfs_set_has(c->view.base, node) &&
+         (qfs_set_has(c->view.in_sync, node) || (c->view.left_mark[node - 1] & QFS_MARK_INCOMPLETE) == 0) &&
+         sources_suffice(c, node, trusted);
+}
+
 /* The trusted nodes, and those who can catch up from them though they are too few. */
 static QfsNodeSet able(const QfsCoordinator *c, QfsNodeSet trusted) {
   QfsNodeSet set = trusted;
   for (guint i = 1; i <= MIN(c->n_peers, qfs_view_nodes(c)); i++) {
     const QfsPeer *peer = &c->peer[i];
-    if ((peer->state == PEER_KNOWN || peer->state == PEER_JOINING) && !peer->rebuild &&
-        sources_suffice(c, i, trusted))
+    if ((peer->state == PEER_KNOWN || peer->state == PEER_JOINING) && few_suffice(c, i, trusted))
       set |= QFS_NODE_BIT(i);
   }
   return set;
@@ -605,9 +616,7 @@ void qfs_catchup_consider(QfsCoordinator *c) {
       continue; /* recovery first takes in what it has; wiped, it would pass for somebody who was seen */
     if (qfs_has_lost(c) && (peer->rebuild || !qfs_set_has(c->view.base, i)))
       continue; /* first it is settled what is left of keys that lost all their holders */
-    /* What it must hold of the time before it left, it holds itself, unless it is rebuilt. */
-    if (qfs_view_allows(c, trusted) ||
-        (!peer->rebuild && sources_suffice(c, i, trusted) && qfs_view_allows(c, able(c, trusted))))
+    if (qfs_view_allows(c, trusted) || (few_suffice(c, i, trusted) && qfs_view_allows(c, able(c, trusted))))
       qfs_catchup_start(c, peer);
   }
 }

@@ -258,7 +258,7 @@ void qfs_peer_note_aside(QfsCoordinator *c, QfsPeer *peer, const QfsMessage *rep
 void qfs_peer_judge(QfsCoordinator *c, QfsPeer *peer) {
   if (is_stranger(c, peer->index)) {
     peer->rebuild = TRUE;
-    peer->filled = FALSE;
+    peer->filled = peer->restored = FALSE;
     return;
   }
   gboolean is_damage = FALSE;
@@ -273,7 +273,7 @@ void qfs_peer_judge(QfsCoordinator *c, QfsPeer *peer) {
   peer->filled = FALSE;
   if (objection == NULL || peer->rebuild)
     return;
-  peer->rebuild = TRUE;
+  peer->rebuild = peer->restored = TRUE;
   if (is_damage)
     want_aside(peer, objection);
   if (c->view.epoch != 0)
@@ -376,6 +376,7 @@ void qfs_peer_fail(QfsCoordinator *c, QfsPeer *peer, const char *reason, gboolea
   peer->reason = copy;
   peer->rebuild = peer->rebuild || rebuild;
   peer->damaged = peer->damaged || rebuild;
+  peer->restored = peer->restored || rebuild;
   qfs_log(c, G_LOG_LEVEL_WARNING, "node %u failed: %s", peer->index, peer->reason);
   gint64 pause = MIN((gint64)RETRY_FIRST_US << MIN(peer->retries, 5), RETRY_MAX_US);
   peer->retries++;

@@ -62,7 +62,8 @@ typedef struct {
   guint64 hedged;              /* direct reads that were sent to another node because one was late */
   guint64 written_back;        /* versions that a read found at too few nodes and wrote to a majority */
   guint64 bad_records, bad_chunks;       /* rows that did not match their checksum */
-  guint64 mended_records, mended_chunks; /* rows that were replaced by a good copy, or taken away */
+  guint64 mended_records, mended_chunks; /* rows that were replaced by a good copy, or taken away;
+                                          * those of replicas that were rebuilt because of damage as well */
   guint64 lost_rows;           /* bad rows for which there was no good copy */
   guint64 set_aside;           /* replicas that could not be used and were kept under another name */
   guint64 rebuilt;             /* replicas that were found unusable and wiped, to be copied anew */

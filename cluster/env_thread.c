@@ -1,6 +1,7 @@
 /* env_thread.c - see env_thread.h. Safe across threads; fields say what guards them. */
 #include "cluster/env_thread.h"
 
+#include "cluster/awake_clock.h"
 #include "cluster/change.h"
 #include "cluster/delay_line.h"
 #include "cluster/node_thread.h"
@@ -12,6 +13,8 @@
 
 /* Of the nodes that an event wakes: one more would make the request wait that these complete. */
 #define HELPED_MAX 2
+/* The timer looks at the clock now and then when the coordinator wants to be called within this time. */
+#define BEATS_WITHIN_US (10 * G_USEC_PER_SEC)
 
 struct QfsEnvThread {
   QfsEnv env; /* first: effects lead back here */
@@ -32,7 +35,8 @@ struct QfsEnvThread {
   guint helped;                /* monitor: nodes whose work this event leaves to its thread */
   pthread_cond_t timer_wake;
   gboolean timer_early;   /* monitor: the timer sleeps too long */
-  gint64 timer_until_us;  /* monitor: it sleeps until then */
+  gint64 timer_until_us;  /* monitor: it sleeps until then, by `clock` */
+  QfsAwakeClock clock;    /* monitor: the coordinator's */
   gint64 wake_us;         /* monitor: wish of the coordinator; G_MAXINT64: none */
   gboolean quit;          /* monitor */
   pthread_cond_t changed; /* an event happened; signalled when somebody waits */
@@ -290,7 +294,8 @@ static void leave(QfsEnvThread *self) {
 /* The coordinator's effects; the monitor is held. */
 
 static gint64 env_now_us(QfsEnv *env) {
-  return g_get_monotonic_time();
+  QfsEnvThread *self = (QfsEnvThread *)env;
+  return qfs_awake_clock_read(&self->clock, g_get_monotonic_time());
 }
 
 static gint64 env_wall_ms(QfsEnv *env) {
@@ -455,14 +460,22 @@ static void wait_until(QfsEnvThread *self, pthread_cond_t *cond, gint64 until_us
     pthread_cond_timedwait(cond, &self->monitor, &until);
 }
 
+/* Until the coordinator wants to be called, or until the clock is to be read again. */
+static void sleep_from(QfsEnvThread *self, gint64 now_us) {
+  self->clock.beats = self->wake_us - now_us <= BEATS_WITHIN_US;
+  self->timer_until_us = self->clock.beats ? MIN(self->wake_us, now_us + QFS_AWAKE_BEAT_US) : self->wake_us;
+  wait_until(self, &self->timer_wake,
+             self->timer_until_us == G_MAXINT64 ? G_MAXINT64 : self->timer_until_us + self->clock.left_out_us);
+  self->timer_until_us = G_MININT64;
+}
+
 static gpointer run_timer(gpointer data) {
   QfsEnvThread *self = data;
   pthread_mutex_lock(&self->monitor);
   while (!self->quit) {
-    if (self->wake_us > g_get_monotonic_time()) {
-      self->timer_until_us = self->wake_us;
-      wait_until(self, &self->timer_wake, self->wake_us);
-      self->timer_until_us = G_MININT64;
+    const gint64 now_us = env_now_us(&self->env);
+    if (self->wake_us > now_us) {
+      sleep_from(self, now_us);
       continue;
     }
     pthread_mutex_unlock(&self->monitor);

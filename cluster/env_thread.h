@@ -15,6 +15,8 @@
  * on its way back, where it is lost or delayed; while there are no faults that costs one relaxed
  * load.
  *
+ * The coordinator's time is awake_clock.h: while the whole process stands still it stands still, too.
+ *
  * Lock order: monitor, then the links' lock, then a node's queue or the delay line's. Nothing
  * blocks under any.
  *

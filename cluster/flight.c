@@ -140,16 +140,22 @@ typedef struct {
   guint round;
 } Sent;
 
+/* Complete, but not settled. */
+static QfsFlight *retained_find(QfsCoordinator *c, guint64 seq) {
+  for (GList *link = c->retained.head; link != NULL; link = link->next)
+    if (((QfsFlight *)link->data)->seq == seq)
+      return link->data;
+  return NULL;
+}
+
 /* A late answer of a node that had ceased to be a holder when the flight completed. */
 static void note_late(QfsCoordinator *c, const Sent *sent, QfsNodeSet bit, const QfsMessage *reply) {
-  for (GList *link = c->retained.head; link != NULL; link = link->next) {
-    QfsFlight *flight = link->data;
-    if (flight->seq != sent->seq || flight->round != sent->round)
-      continue;
-    flight->outstanding &= ~bit;
-    if (reply->status == QFS_OK)
-      flight->acked |= bit;
-  }
+  QfsFlight *flight = retained_find(c, sent->seq);
+  if (flight == NULL || flight->round != sent->round)
+    return;
+  flight->outstanding &= ~bit;
+  if (reply->status == QFS_OK)
+    flight->acked |= bit;
 }
 
 static void flight_send(QfsCoordinator *c, QfsFlight *flight);
@@ -339,6 +345,23 @@ void qfs_flights_join(QfsCoordinator *c) {
   qfs_flights_dispatch(c);
 }
 
+/* Requests to nodes that are no holders any more are not repeated under epochs to come: rows that were taken away from such a
+ * node (tidy.c) would come back. Refused as stale they end. */
+static void leave_in_their_epoch(QfsCoordinator *c) {
+  for (guint i = 1; c->env->lossy && i <= c->n_peers; i++)
+    for (const GList *link = c->peer[i].rpcs.head; link != NULL; link = link->next) {
+      const QfsRpc *rpc = link->data;
+      if (rpc->done != flight_reply)
+        continue;
+      const Sent *sent = rpc->data;
+      const QfsFlight *flight = flight_find(c, sent->seq);
+      if (flight == NULL)
+        flight = retained_find(c, sent->seq);
+      if (flight == NULL || flight->round != sent->round || !qfs_set_has(qfs_flight_targets(c, flight), i))
+        rpc->message->of_epoch = TRUE;
+    }
+}
+
 /* Settled means: at all K holders of now. What is complete under the old S but not settled goes to the
  * holders that the new S brought. */
 void qfs_flights_revive(QfsCoordinator *c) {
@@ -351,6 +374,7 @@ void qfs_flights_revive(QfsCoordinator *c) {
       flight_revive(c, flight);
     link = next;
   }
+  leave_in_their_epoch(c);
 }
 
 void qfs_flights_settled(QfsCoordinator *c) {
@@ -366,13 +390,11 @@ void qfs_flights_settled(QfsCoordinator *c) {
 }
 
 void qfs_flight_forget(QfsCoordinator *c, guint64 seq) {
-  for (GList *link = c->retained.head; link != NULL; link = link->next)
-    if (((const QfsFlight *)link->data)->seq == seq) {
-      QfsFlight *flight = link->data;
-      g_queue_unlink(&c->retained, link);
-      flight_free(c, flight);
-      return;
-    }
+  QfsFlight *flight = retained_find(c, seq);
+  if (flight == NULL)
+    return;
+  g_queue_unlink(&c->retained, &flight->link);
+  flight_free(c, flight);
 }
 
 static void forget(GQueue *flights, QfsNodeSet bit, gboolean lost) {

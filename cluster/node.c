@@ -91,7 +91,7 @@ static guint sharers(const QfsNode *node) {
 }
 
 /* What a byte of payload may take: for each of the K copies, which may be on this very disk, once in the log, once in
- * the file, and a quarter more for pages that are not full. */
+ * the file, and a quarter more for pages that are not full. (Where there is little room there is no redo log.) */
 static guint64 room_needed(const QfsNode *node, const QfsMessage *request) {
   guint copies = node->next.has_view ? node->next.view.replicas : 5;
   return qfs_message_size(request) * 5 * copies / 2;

@@ -10,8 +10,9 @@
 
 /* Messages of one transaction: bounds what a rollback repeats and how long a reply is held back. */
 #define BATCH_MAX 256
-/* Under steady load the queue is never empty; idle work must not starve. */
+/* Under steady load the queue is never empty; idle work, such as moving what waits in front of SQLite, must not starve. */
 #define BATCHES_PER_IDLE 64
+#define BYTES_PER_IDLE (256 * 1024)
 /* A lent thread takes work of at most so many bytes, and leaves off after so many batches; threads that are lent at
  * once leave others for everything else. A node that once took longer is left to its own thread for a while. */
 #define LENT_BYTES_MAX 32768
@@ -55,7 +56,8 @@ struct QfsNodeThread {
   QfsNode *node;       /* NULL: closed */
   guint64 incarnation; /* of the last start */
   guint64 aside_incarnation; /* in which its replica was set aside by command */
-  guint batches;
+  guint batches;       /* since the last idle work */
+  gsize served;        /* bytes of them */
 };
 
 /* The queue, any thread. */
@@ -284,6 +286,7 @@ static gboolean take(QfsNodeThread *self) {
   self->queue = self->taken;
   self->taken = taken;
   self->heavy = FALSE;
+  self->served += self->queued;
   self->queued = 0;
   const gboolean quit = self->quit;
   pthread_mutex_unlock(&self->lock);
@@ -304,13 +307,17 @@ static void sleep_until_work(QfsNodeThread *self) {
   pthread_mutex_unlock(&self->lock);
 }
 
+static gboolean idle_is_due(const QfsNodeThread *self) {
+  return self->batches >= BATCHES_PER_IDLE || self->served >= BYTES_PER_IDLE;
+}
+
 /* Lending: another thread serves while the node's own sleeps (T4). */
 
 static gint lent_threads;
 
 static gboolean may_help_locked(const QfsNodeThread *self, gint64 now_us) {
   return !self->heavy && !self->quit && self->queue->len > 0 && self->queued <= LENT_BYTES_MAX &&
-         self->batches < BATCHES_PER_IDLE && now_us >= self->no_help_until_us;
+         !idle_is_due(self) && now_us >= self->no_help_until_us;
 }
 
 /* FALSE: to be woken. */
@@ -330,7 +337,7 @@ static gboolean go_on_lent(QfsNodeThread *self, guint n, gint64 took_us) {
   if (took_us > LENT_SLOW_US)
     self->no_help_until_us = now_us + LENT_PAUSE_US;
   const gboolean more = n < LENT_BATCHES_MAX && may_help_locked(self, now_us);
-  const gboolean wakes = !more && (self->queue->len > 0 || self->quit || self->batches >= BATCHES_PER_IDLE);
+  const gboolean wakes = !more && (self->queue->len > 0 || self->quit || idle_is_due(self));
   if (!more) {
     self->lent = FALSE;
     self->sleeping = !wakes;
@@ -363,6 +370,7 @@ void qfs_node_thread_help(QfsNodeThread *self) {
 
 static gboolean idle_step(QfsNodeThread *self) {
   self->batches = 0;
+  self->served = 0;
   return self->node != NULL && qfs_node_idle(self->node);
 }
 
@@ -371,7 +379,7 @@ static gpointer run(gpointer data) {
   while (take(self)) {
     if (self->taken->len > 0) {
       serve_taken(self);
-      if (self->batches >= BATCHES_PER_IDLE)
+      if (idle_is_due(self))
         idle_step(self);
     } else if (!idle_step(self)) {
       sleep_until_work(self);

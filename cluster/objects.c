@@ -216,10 +216,18 @@ static void garbage_send(QfsCoordinator *c, Garbage *garbage) {
 }
 
 /* Not by the settled mark: one write that waits for space must not keep all other space from being freed. */
+/* Some holder, perhaps one that has become one since, does not have yet what makes it garbage, and may need it until then. */
+static gboolean is_told(QfsCoordinator *c, const Garbage *garbage) {
+  return qfs_flight_is_under_way(c, garbage->seq) ||
+         (garbage->intent != 0 && qfs_flight_is_under_way(c, garbage->intent));
+}
+
 void qfs_garbage_round(QfsCoordinator *c) {
   for (GList *link = c->garbage.head; link != NULL; link = link->next) {
     Garbage *garbage = link->data;
-    if (garbage->round == 0 && !qfs_flight_is_under_way(c, garbage->seq))
+    if (is_told(c, garbage))
+      garbage->round = 0;
+    else if (garbage->round == 0)
       garbage->round = c->settle_id;
   }
 }
@@ -237,10 +245,10 @@ void qfs_garbage_collect(QfsCoordinator *c) {
     Garbage *garbage = link->data;
     QfsObject *object = qfs_object_find(c, garbage->id);
     gboolean pinned = object != NULL && object->pins > 0;
-    if (garbage->intent != 0 && qfs_flight_is_under_way(c, garbage->intent))
-      garbage->round = 0; /* a new holder is being told of it */
     gboolean durable = garbage->round != 0 && garbage->round <= c->settle_done;
-    if (durable && !pinned) {
+    if (durable && !pinned && is_told(c, garbage)) {
+      garbage->round = 0;
+    } else if (durable && !pinned) {
       garbage_send(c, garbage);
       g_ptr_array_unref(garbage->chunks);
       g_slice_free(Garbage, garbage);

@@ -20,18 +20,31 @@ QfsOp *qfs_op_new(QfsCoordinator *c, QfsRequest *request, void (*step)(QfsCoordi
   op->request = request;
   op->step = step;
   op->refs = 1;
-  guint factor = request->type == QFS_REQUEST_NODE ? 10 : 1;
-  op->deadline_us = c->env->now_us(c->env) + (gint64)c->config.timeout_ms * 1000 * factor;
+  guint factor = request->type == QFS_REQUEST_NODE ? QFS_NODE_PATIENCE : 1;
+  op->began_us = c->env->now_us(c->env);
+  op->deadline_us = op->began_us + (gint64)c->config.timeout_ms * 1000 * factor;
   op->link.data = op;
   insert_by_deadline(c, op);
   request->op = op;
   return op;
 }
 
-void qfs_op_extend(QfsCoordinator *c, QfsOp *op, guint factor) {
+static void set_deadline(QfsCoordinator *c, QfsOp *op, gint64 deadline_us) {
   g_queue_unlink(&c->ops, &op->link);
-  op->deadline_us += (gint64)c->config.timeout_ms * 1000 * (factor - 1);
+  op->deadline_us = deadline_us;
   insert_by_deadline(c, op);
+}
+
+void qfs_op_extend(QfsCoordinator *c, QfsOp *op, guint factor) {
+  set_deadline(c, op, op->deadline_us + (gint64)c->config.timeout_ms * 1000 * (factor - 1));
+}
+
+void qfs_op_goes_on(QfsCoordinator *c, QfsOp *op) {
+  const gint64 deadline_us = c->env->now_us(c->env) + (gint64)c->config.timeout_ms * 1000;
+  if (op->dead || op->deadline_us >= deadline_us)
+    return;
+  op->last_us = 0;
+  set_deadline(c, op, deadline_us);
 }
 
 QfsOp *qfs_op_ref(QfsOp *op) {
@@ -219,30 +232,37 @@ void qfs_ops_resume(QfsCoordinator *c) {
   }
 }
 
-gboolean qfs_key_has_quorum(QfsCoordinator *c, const QfsKey *key) {
+gboolean qfs_key_has_quorum(QfsCoordinator *c, const QfsKey *key, QfsNodeSet silent) {
   if (key == NULL)
     return TRUE;
-  QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED) & ~qfs_peers_silent(c);
+  QfsNodeSet trusted = qfs_peers_in(c, PEER_TRUSTED) & ~silent;
   return qfs_set_size(qfs_holders(c, key->hash) & trusted) >=
              qfs_write_quorum(qfs_replicas(c)) &&
          !qfs_is_blocked(c, key->hash);
 }
 
+static gboolean keys_have_quorum(QfsCoordinator *c, const QfsOp *op, QfsNodeSet silent) {
+  return qfs_key_has_quorum(c, op->key, silent) && qfs_key_has_quorum(c, op->key2, silent);
+}
+
 gboolean qfs_op_may_write(QfsCoordinator *c, QfsOp *op) {
-  QfsNodeSet silent = qfs_peers_silent(c);
-  if (silent != 0 && !qfs_view_has_majority(c, qfs_peers_alive(c) & ~silent)) {
+  QfsNodeSet silent = qfs_peers_silent(c), given_up = silent != 0 ? qfs_op_given_up(c, op, silent) : 0;
+  if (given_up != 0 && !qfs_view_has_majority(c, qfs_peers_alive(c) & ~given_up)) {
     qfs_op_finish(c, op, QFS_NO_QUORUM); /* cut off from a majority, and known before it is sent */
     return FALSE;
   }
   if (qfs_can_write(c) && !c->view_dirty) {
-    if (qfs_key_has_quorum(c, op->key) && qfs_key_has_quorum(c, op->key2)) {
+    if (keys_have_quorum(c, op, silent)) {
       if (c->flight_bytes < QFS_FLIGHT_BYTES_MAX && c->flights.length < QFS_FLIGHTS_MAX)
         return TRUE;
       qfs_wake_at(c, c->env->now_us(c->env) + FULL_LOOK_US); /* who is it that we wait for? */
       qfs_op_park(c, op);
       return FALSE;
     }
-    qfs_op_finish(c, op, QFS_NO_QUORUM);
+    if (keys_have_quorum(c, op, given_up))
+      qfs_op_park(c, op);
+    else
+      qfs_op_finish(c, op, QFS_NO_QUORUM);
     return FALSE;
   }
   gboolean passing = c->serving && (c->recovery != NULL || !c->view_stable || c->view_dirty);
@@ -367,8 +387,13 @@ gboolean qfs_op_lock_keys(QfsCoordinator *c, QfsOp *op) {
 
 void qfs_ops_tick(QfsCoordinator *c, gint64 now_us) {
   QfsOp *op;
-  while ((op = g_queue_peek_head(&c->ops)) != NULL && op->deadline_us <= now_us)
-    qfs_op_finish(c, op, op->sent ? QFS_UNKNOWN : QFS_NO_QUORUM);
+  while ((op = g_queue_peek_head(&c->ops)) != NULL && op->deadline_us <= now_us) {
+    const gint64 later_us = qfs_op_later_us(c, op, now_us);
+    if (later_us != 0)
+      set_deadline(c, op, later_us);
+    else
+      qfs_op_finish(c, op, op->sent ? QFS_UNKNOWN : QFS_NO_QUORUM);
+  }
   if (op != NULL)
     qfs_wake_at(c, op->deadline_us);
 }

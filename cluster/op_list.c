@@ -1,7 +1,8 @@
 /* op_list.c - LIST: one page of a directory, merged from enough in-sync nodes to see every key.
  *
  * Any N-K+1 of the base nodes include a holder of every key. Rows whose key has something in flight are
- * replaced by what is acknowledged, both as of the start and as of the end of the page.
+ * replaced by what is acknowledged, both as of the start and as of the end of the page. Tombstones count as rows, and a
+ * directory may have had a million of names: as long as the nodes answer, who asked goes on waiting.
  */
 #include "cluster/private.h"
 
@@ -23,6 +24,7 @@ typedef struct {
   gboolean more;
   char *cut;               /* smallest last name of the nodes that have more: beyond it is unknown */
   GHashTable *found;       /* key -> QfsRecord, newest */
+  QfsOp *op;               /* borrowed, of `data`; NULL: none waits for it */
   QfsListDone done;
   gpointer data;
 } Page;
@@ -104,6 +106,8 @@ static void page_end(QfsCoordinator *c, Page *page) {
     page->after = g_steal_pointer(&page->cut);
     page->reach = MIN(page->reach * 4, LIST_LIMIT_MAX);
     g_hash_table_remove_all(page->found);
+    if (page->op != NULL)
+      qfs_op_goes_on(c, page->op);
     page_start(c, page);
     return;
   }
@@ -161,7 +165,8 @@ static void page_start(QfsCoordinator *c, Page *page) {
     qfs_mend_wait(c, page_again, page); /* the others do not suffice */
     return;
   }
-  if (c->blocked || qfs_set_size(trusted) < need || ++page->tries > 10000) {
+  const gboolean given_up = page->op != NULL && page->op->dead;
+  if (given_up || c->blocked || qfs_set_size(trusted) < need || ++page->tries > 10000) {
     QfsStatus status = page->status == QFS_IO ? QFS_IO : QFS_NO_QUORUM;
     page->done(c, status, NULL, FALSE, page->data);
     page_free(page);
@@ -179,13 +184,20 @@ static void page_start(QfsCoordinator *c, Page *page) {
   qfs_ask(c, what, qfs_key_hash(page->dir), trusted, page->failed, need, node_listed, page);
 }
 
-static void list_page(QfsCoordinator *c, const char *dir, const char *after, guint limit, gboolean whole,
+/* A node has K of N names: so many rows of each node make a page, and some more, since they are not spread evenly. */
+static guint first_reach(const QfsCoordinator *c, guint limit) {
+  const guint base = MAX(qfs_set_size(c->view.base), 1), replicas = MIN(qfs_replicas(c), base);
+  return MIN(limit, limit * replicas / base + limit / 16 + 8);
+}
+
+static void list_page(QfsCoordinator *c, QfsOp *op, const char *dir, const char *after, guint limit, gboolean whole,
                       QfsListDone done, gpointer data) {
   Page *page = g_slice_new0(Page);
+  page->op = op;
   page->dir = g_strdup(dir);
   page->after = g_strdup(after);
   page->limit = CLAMP(limit, 1, LIST_LIMIT_MAX);
-  page->reach = page->limit;
+  page->reach = first_reach(c, page->limit);
   page->whole = whole;
   page->found =
       g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)qfs_record_unref);
@@ -215,12 +227,12 @@ void qfs_op_list(QfsCoordinator *c, QfsRequest *request) {
   QfsOp *op = qfs_op_new(c, request, no_step);
   op->sent = TRUE; /* nothing to unwind */
   qfs_wake_at(c, op->deadline_us);
-  list_page(c, request->key, request->after, request->limit != 0 ? request->limit : 512, FALSE, listed,
+  list_page(c, op, request->key, request->after, request->limit != 0 ? request->limit : 512, FALSE, listed,
             qfs_op_ref(op));
 }
 
 void qfs_list_whole(QfsCoordinator *c, const char *dir, const char *after, QfsListDone done, gpointer data) {
-  list_page(c, dir, after, WHOLE_LIMIT, TRUE, done, data);
+  list_page(c, NULL, dir, after, WHOLE_LIMIT, TRUE, done, data);
 }
 
 /* ---- is a directory empty? ---- */
@@ -237,9 +249,9 @@ static void first_listed(QfsCoordinator *c, QfsStatus status, GPtrArray *entries
   g_free(empty);
 }
 
-void qfs_list_is_empty(QfsCoordinator *c, const char *dir, QfsEmptyDone done, gpointer data) {
+void qfs_list_is_empty(QfsCoordinator *c, QfsOp *op, const char *dir, QfsEmptyDone done, gpointer data) {
   Empty *empty = g_new(Empty, 1);
   empty->done = done;
   empty->data = data;
-  list_page(c, dir, NULL, 16, FALSE, first_listed, empty);
+  list_page(c, op, dir, NULL, 16, FALSE, first_listed, empty);
 }

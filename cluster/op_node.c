@@ -47,6 +47,44 @@ static gboolean is_done(QfsCoordinator *c, const QfsOp *op, const QfsPeer *peer)
          c->view_stable && !c->view_dirty;
 }
 
+/* Nodes that answer and are not in sync yet. */
+static QfsNodeSet nodes_returning(const QfsCoordinator *c) {
+  return (qfs_peers_in(c, PEER_KNOWN) | qfs_peers_in(c, PEER_JOINING)) & ~qfs_evicted(c);
+}
+
+/* Writes would be refused without it, and not if it stayed until those who are on their way back are in sync. */
+static gboolean is_needed(const QfsCoordinator *c, const QfsPeer *peer) {
+  if (!c->serving || c->blocked || peer->state != PEER_TRUSTED || nodes_returning(c) == 0)
+    return FALSE;
+  QfsNodeSet others = ~QFS_NODE_BIT(peer->index);
+  return !qfs_view_has_majority(c, qfs_peers_alive(c) & others) ||
+         !qfs_view_allows(c, c->view.in_sync & qfs_peers_in(c, PEER_TRUSTED) & others);
+}
+
+/* Of a node that is to go down: may it? Else *out_refused tells whether it stays. */
+static gboolean may_stop(QfsCoordinator *c, const QfsOp *op, const QfsPeer *peer, gboolean *out_refused) {
+  *out_refused = FALSE;
+  gint64 now_us = c->env->now_us(c->env), patience_us = (gint64)c->config.timeout_ms * 1000;
+  if (is_needed(c, peer)) {
+    *out_refused = now_us >= op->deadline_us - patience_us;
+    if (*out_refused)
+      qfs_log(c, G_LOG_LEVEL_WARNING,
+              "node %u stays up: without it writes would be refused until nodes are back in sync that are catching up "
+              "('crash' closes it all the same)",
+              peer->index);
+    else
+      qfs_wake_at(c, op->deadline_us - patience_us);
+    return FALSE;
+  }
+  gboolean hopeless = !c->quorum || peer->state != PEER_TRUSTED ||
+                      now_us > op->deadline_us - QFS_NODE_PATIENCE * patience_us + patience_us;
+  if (qfs_is_settled(c) || hopeless)
+    return TRUE;
+  if (!c->settling)
+    qfs_settle_now(c);
+  return FALSE;
+}
+
 /* TRUE: the op is done and was answered. */
 static gboolean node_step(QfsCoordinator *c, QfsOp *op) {
   QfsRequest *request = op->request;
@@ -76,15 +114,14 @@ static gboolean node_step(QfsCoordinator *c, QfsOp *op) {
         stop(c, peer, request->action == QFS_NODE_CRASH);
     }
   }
-  gint64 now_us = c->env->now_us(c->env);
   if (op->stage == SETTLING) {
-    gint64 patience_us = (gint64)c->config.timeout_ms * 1000;
-    gboolean hopeless = !c->quorum || peer->state != PEER_TRUSTED ||
-                        now_us > op->deadline_us - 10 * patience_us + patience_us;
-    if (!qfs_is_settled(c) && !hopeless) {
-      if (!c->settling)
-        qfs_settle_now(c);
-      return FALSE;
+    gboolean refused;
+    if (!may_stop(c, op, peer, &refused)) {
+      if (!refused)
+        return FALSE;
+      qfs_op_finish(c, op, QFS_BUSY);
+      qfs_op_unref(c, op);
+      return TRUE;
     }
     op->stage = STOPPING;
     stop(c, peer, FALSE);

@@ -67,7 +67,7 @@ static gboolean check_base(QfsCoordinator *c, QfsOp *op) {
     return FALSE;
   }
   op->stage = EMPTY;
-  qfs_list_is_empty(c, op->key->key, emptiness_known, qfs_op_ref(op));
+  qfs_list_is_empty(c, op, op->key->key, emptiness_known, qfs_op_ref(op));
   return FALSE;
 }
 

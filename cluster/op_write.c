@@ -428,7 +428,6 @@ static void send_chunks(QfsCoordinator *c, QfsOp *op) {
                      qfs_record_is_away(op->result);
   op->stage = CHUNKS;
   op->sent = TRUE;
-  op->chunks_after = c->last_seq;
   op->open_link.data = op;
   g_queue_push_tail_link(&c->open_ops, &op->open_link);
   guint n = op->chunks->len;

@@ -7,9 +7,10 @@
  * the rows that none of them needs: rows of other writes, rows that a newer one of the same write or a later one
  * replaces. (Rows at nodes that do not own them are removed before: tidy.c.)
  *
- * What protects a row: a number above the settled mark of the beginning (its record may be on its way); a flight
- * that names its object, under way or begun since the nodes were asked (a rename is nowhere for a moment);
- * an object that is being staged; a pin, for rows that some record of the object had. And nothing goes before a
+ * What protects a row: a flight that names its object, under way or begun since the nodes were asked (a rename is nowhere
+ * for a moment); an object that is being staged; a pin, for rows that some record of the object had. So a row whose record
+ * is not there yet stays: from its chunks to that record some flight of its object is always under way, but for while a
+ * view is; then the run ends, and what it sent before is refused for its epoch. And nothing goes before a
  * round of settling has made durable what the nodes answered: a power failure must not bring an older record
  * back without its chunks.
  *
@@ -28,7 +29,6 @@
 struct QfsReclaim {
   guint64 id;
   guint64 epoch;        /* of the view that it is for */
-  guint64 up_to;        /* rows with greater numbers stay */
   gboolean whole;       /* nothing was passed over */
   QfsNodeSet nodes;     /* still to be swept */
   guint node;           /* being swept */
@@ -163,16 +163,10 @@ static void sweep_group(QfsCoordinator *c, QfsReclaim *r, guint from, guint to, 
     for (guint i = 0; i < n; i++)
       owned[i] = owned[i] || qfs_record_owns(record, ((const QfsChunk *)r->rows->pdata[from + i])->version);
   }
-  gboolean hides = FALSE; /* an older row that stays: nobody may come to read that */
   for (guint i = 0; i < n; i++) {
     const QfsChunk *row = r->rows->pdata[from + i];
     gboolean may_be_read = needed[i] || (pinned && (named == 0 || owned[i]));
-    if (row->seq > r->up_to) {
-      r->whole = r->whole && owned[i];
-      hides = TRUE;
-      continue;
-    }
-    if (may_be_read || (hides && owned[i]))
+    if (may_be_read)
       continue;
     QfsChunk *name = g_memdup2(row, sizeof *row);
     name->data = NULL;
@@ -326,7 +320,6 @@ static void reclaim_start(QfsCoordinator *c) {
   QfsReclaim *r = g_new0(QfsReclaim, 1);
   r->id = ++ids;
   r->epoch = c->view.epoch;
-  r->up_to = c->settled_told;
   r->whole = TRUE;
   r->nodes = c->view.in_sync;
   for (GList *link = c->flights.head; link != NULL; link = link->next)

@@ -7,7 +7,8 @@
  * When the members of S that opened are too few, others may help: unite.c.
  *
  * A start that has accounted for everything, but not met all nodes, makes what it found durable and puts a mark into the
- * view: of what is below it only what members of S have counts from then on.
+ * view: of what is below it only what members of S have counts from then on. While keys are blocked the mark is for the
+ * others: passed.c.
  *
  * A node that has a record has all its chunk rows that are not settled (flight.c), or they are on stable storage at W
  * others (moved_chunks.c). So every row that a winning
@@ -157,9 +158,16 @@ static gboolean may_return(const QfsCoordinator *c) {
   return g_hash_table_size(r->intents) > 0 || (qfs_set_all(c->n_peers) & ~r->scanned) != 0;
 }
 
-guint64 qfs_recovery_void_below(const QfsCoordinator *c) {
-  return MAX(c->view.void_below,
-             c->recovery != NULL && c->recovery->marking ? QFS_SEQ(c->first_epoch, 0) : 0);
+void qfs_recovery_mark_view(const QfsCoordinator *c, QfsView *view) {
+  const QfsRecovery *r = c->recovery;
+  if (r == NULL || !r->marking)
+    return;
+  if (r->marks_all) {
+    view->void_below = QFS_SEQ(c->first_epoch, 0);
+    view->n_passed = 0;
+  } else {
+    qfs_passed_note(c, view);
+  }
 }
 
 static void made_durable(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
@@ -168,12 +176,13 @@ static void made_durable(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
     qfs_view_propose(c, c->recovery->members, c->view.base);
 }
 
-/* Whatever was acknowledged before this life was seen, and is at all holders, now on stable storage. What else comes to
- * light of that time is void, whether its keys are written again before that or not, and part of it may be undone by
+/* Whatever was acknowledged before this life of keys that are not blocked was seen, and is at all holders, now on stable
+ * storage. What else comes to light of that time is void, whether its keys are written again before that or not, and part of it may be undone by
  * then (catchup.c). The view says so before anything is served. */
 void qfs_recovery_mark(QfsCoordinator *c) {
   QfsRecovery *r = c->recovery;
-  r->marking = !c->blocked && may_return(c) && c->view.void_below < QFS_SEQ(c->first_epoch, 0);
+  r->marks_all = !c->blocked;
+  r->marking = c->blocked || (may_return(c) && c->view.void_below < QFS_SEQ(c->first_epoch, 0));
   if (!r->marking) {
     qfs_recovery_remove_intents(c);
     return;
@@ -257,6 +266,7 @@ static void unite(QfsCoordinator *c, QfsNodeSet members) {
           "too many in-sync nodes are missing, but what they have is at others: these are united");
   recovery_start(c, begin, qfs_unite_from(c));
   c->recovery->unites = TRUE;
+  c->recovery->voids_count = !qfs_unite_has_all(c);
   c->recovery->relied = qfs_unite_present(c);
 }
 

@@ -16,6 +16,7 @@ typedef struct {
   GPtrArray *records;
   QfsNodeSet at;
   gboolean abandoned;      /* decided once, by what the nodes hold */
+  guint64 void_since;      /* operations from here on are of lives that had seen what became of it; 0: none had */
   gboolean seen_without;   /* whatever was acknowledged of its keys is at nodes that do not have it, too */
 } QfsFoundIntent;
 
@@ -29,8 +30,10 @@ struct QfsRecovery {
   guint64 generation;      /* callbacks of an earlier attempt are ignored */
   gboolean removing_intents;
   gboolean marking;        /* the view that says what is void is under way */
+  gboolean marks_all;      /* ... of all keys; else of those that are not blocked */
   guint64 void_below;      /* what the view said of that when it began */
   gboolean unites;         /* with what nodes that left S have: unite.c */
+  gboolean voids_count;    /* unites: what starts did without may be all that is left (U3) */
   QfsNodeSet relied;       /* unites: it began because these are there, and ends with any of them */
   guint64 from;            /* operations above this are looked at */
   QfsNodeSet members, scanned;
@@ -70,8 +73,8 @@ void qfs_recovery_write_more(QfsCoordinator *c);
 /* ---- recovery_batches.c ---- */
 
 void qfs_recovery_init_batches(QfsRecovery *r);
-/* What an earlier start did without may be undone in part at a node that was catching up: FALSE. */
-gboolean qfs_recovery_counts(const QfsRecovery *r, const QfsRecord *record);
+/* A row of `node`, which is no member. What an earlier start did without may be undone in part there: FALSE. */
+gboolean qfs_recovery_counts(const QfsCoordinator *c, guint node, const QfsRecord *record);
 void qfs_recovery_note_guest(QfsRecovery *r, guint node, QfsRecord *record);
 void qfs_recovery_scan_intents(QfsCoordinator *c, QfsPeer *peer); /* the last scan of a node */
 void qfs_recovery_spread_intents(QfsCoordinator *c);

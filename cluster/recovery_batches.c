@@ -44,26 +44,28 @@ void qfs_recovery_note_guest(QfsRecovery *r, guint node, QfsRecord *record) {
   g_ptr_array_add(rows, guest);
 }
 
-/* What an earlier start did without may be undone in part at a node that was catching up. */
-gboolean qfs_recovery_counts(const QfsRecovery *r, const QfsRecord *record) {
-  return r->unites || record->seq >= r->void_below;
+/* What an earlier start did without may be undone in part at a node that was catching up; and others may have built on what
+ * they saw without it. */
+gboolean qfs_recovery_counts(const QfsCoordinator *c, guint node, const QfsRecord *record) {
+  const QfsRecovery *r = c->recovery;
+  if (r->unites && (r->voids_count || record->seq <= qfs_unite_settled_at(c, node)))
+    return TRUE;
+  return record->seq >= r->void_below && qfs_passed_over(c, record->seq, qfs_key_hash(record->key)) == 0;
 }
 
-/* Did a later life number a version of the key that is not the batch's? It has begun without the intent, or its
- * members had it (spread_intents). */
-static gboolean was_passed_over(const QfsRecovery *r, const QfsFoundIntent *found, const QfsRecord *record) {
-  if (!is_own(found, record))
-    return FALSE;
-  const QfsRecord *known = g_hash_table_lookup(r->records, record->key);
-  const GPtrArray *rows = g_hash_table_lookup(r->guests, record->key);
-  for (guint i = 0; rows != NULL && i < rows->len; i++) {
-    const QfsRecord *row = ((const QfsRecoveryGuest *)rows->pdata[i])->record;
-    const int order = qfs_record_compare(row, known);
-    if (order > 0 || (order == 0 && row->seq > known->seq))
-      known = row;
+/* An earlier life had seen what became of the batch when its operations began: the first one of which that is known. It
+ * had not been acknowledged if one of its keys was accounted for without it. */
+static guint64 void_since(const QfsCoordinator *c, const QfsFoundIntent *found) {
+  guint64 since = 0;
+  if (found->id < c->recovery->void_below)
+    return c->recovery->void_below;
+  for (guint i = 0; i < found->records->len; i++) {
+    const QfsRecord *record = found->records->pdata[i];
+    const guint64 passed = is_own(found, record) ? qfs_passed_over(c, found->id, qfs_key_hash(record->key)) : 0;
+    if (passed != 0 && (since == 0 || passed < since))
+      since = passed;
   }
-  return known != NULL && qfs_record_compare(known, record) != 0 &&
-         QFS_SEQ_EPOCH(known->seq) > QFS_SEQ_EPOCH(found->id);
+  return since;
 }
 
 static gboolean is_seen_without(QfsCoordinator *c, const QfsFoundIntent *found) {
@@ -82,17 +84,15 @@ static gboolean is_seen_without(QfsCoordinator *c, const QfsFoundIntent *found) 
 /* Would enough holders of all keys have been seen also without the nodes that have the intent? Then, if no
  * member of S has it, an earlier recovery saw that it never reached its quorum and took it for nothing; the
  * keys have gone their own ways since, and rolling it forward now would move only one of them. The view says of
- * which intents that was seen for good (mark); while keys are blocked it cannot be. That holds for a member's, too, which
+ * which intents that was seen for good, by the time that a life serves what it found (mark, passed.c); the numbers of rows
+ * do not say it, for a start gives new ones also to rows of keys that are blocked. That holds for a member's, too, which
  * may be one for want of a better (unite.c): a batch that was carried out is on stable storage at all holders by then. */
 static gboolean is_abandoned(QfsCoordinator *c, const QfsFoundIntent *found) {
   QfsRecovery *r = c->recovery;
-  if (found->id < r->void_below)
+  if (found->void_since != 0)
     return TRUE;
   if ((found->at & r->members) != 0)
     return FALSE;
-  for (guint i = 0; i < found->records->len; i++)
-    if (was_passed_over(r, found, found->records->pdata[i]))
-      return TRUE;
   return found->seen_without;
 }
 
@@ -106,10 +106,10 @@ static gboolean is_of(const QfsRecoveryGuest *guest, const QfsFoundIntent *found
 }
 
 /* What a life numbered that had seen what became of the batch is not void with it. */
-static gboolean is_void(const QfsRecovery *r, const QfsRecoveryGuest *guest, GPtrArray *abandoned) {
+static gboolean is_void(const QfsRecoveryGuest *guest, GPtrArray *abandoned) {
   for (guint i = 0; i < abandoned->len; i++) {
     const QfsFoundIntent *found = abandoned->pdata[i];
-    if (found->id < r->void_below && guest->record->seq >= r->void_below)
+    if (found->void_since != 0 && guest->record->seq >= found->void_since)
       continue;
     for (guint j = 0; j < found->records->len; j++)
       if (is_of(guest, found, found->records->pdata[j]))
@@ -126,7 +126,7 @@ static void take_guests(QfsRecovery *r, GPtrArray *abandoned) {
     const GPtrArray *rows = value;
     for (guint i = 0; i < rows->len; i++) {
       const QfsRecoveryGuest *guest = rows->pdata[i];
-      if (!is_void(r, guest, abandoned))
+      if (!is_void(guest, abandoned))
         qfs_recovery_take_record(r, guest->record);
     }
   }
@@ -179,6 +179,7 @@ static void scan_finished(QfsCoordinator *c) {
   g_autoptr(GPtrArray) abandoned = g_ptr_array_new();
   for (GList *link = ids; link != NULL; link = link->next) {
     QfsFoundIntent *found = g_hash_table_lookup(r->intents, link->data);
+    found->void_since = void_since(c, found);
     found->seen_without = is_seen_without(c, found);
     found->abandoned = is_abandoned(c, found);
     if (found->abandoned)

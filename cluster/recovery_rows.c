@@ -107,7 +107,7 @@ static void records_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, g
     QfsRecord *record = reply->records->pdata[i];
     if (qfs_set_has(c->recovery->members, peer->index))
       qfs_recovery_take_record(c->recovery, record);
-    else if (qfs_recovery_counts(c->recovery, record))
+    else if (qfs_recovery_counts(c, peer->index, record))
       qfs_recovery_note_guest(c->recovery, peer->index, record);
   }
   if (reply->more && reply->records->len > 0) {

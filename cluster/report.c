@@ -109,6 +109,8 @@ void qfs_coordinator_status(const QfsCoordinator *c, QfsEngineStatus *out) {
   out->scrub_last_mended = scrub->last_mended;
   out->scrub_runs = qfs_coordinator_scrubs(c);
   out->count = c->stat;
+  out->count.mended_records += c->restored_records;
+  out->count.mended_chunks += c->restored_chunks;
   g_strlcpy(out->store, c->view.store, sizeof out->store);
   for (guint i = 1; i <= c->n_peers; i++)
     node_status(c, &c->peer[i], &out->node[i - 1]);

@@ -52,8 +52,9 @@ typedef enum {
   QFS_REQUEST_LINK,
   /* Everything acknowledged so far for `key` (NULL: for all keys) is on stable storage on W replicas. */
   QFS_REQUEST_SYNC,
-  /* Applies `action` to node `node`. QFS_NODE_DOWN settles first. Ends when done (UP: when opened; it
-   * then catches up in the background). QFS_NODE_EVICT: see evict.c; QFS_BUSY: the node is in use, QFS_INVALID:
+  /* Applies `action` to node `node`. QFS_NODE_DOWN settles first, and where writes would be refused
+   * without the node waits for those that are catching up; QFS_BUSY when that takes long. Ends when done (UP: when opened;
+   * it then catches up in the background). QFS_NODE_EVICT: see evict.c; QFS_BUSY: the node is in use, QFS_INVALID:
    * no other node that has data is up. */
   QFS_REQUEST_NODE,
   /* Asks for a collection of tombstones of any age, as soon as it is possible; ends at once. The status of the

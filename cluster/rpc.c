@@ -91,6 +91,7 @@ void qfs_rpc_receive(QfsCoordinator *c, QfsMessage *reply) {
   g_hash_table_steal(c->rpcs, &rpc->cookie);
   g_queue_unlink(&peer->rpcs, &rpc->link);
   note_time(c, peer, rpc, now_us);
+  peer->heard_us = now_us;
   peer->outstanding--;
   peer->silent_since_us = peer->outstanding > 0 ? now_us : 0;
   reply->repeated = rpc->tries > 1;
@@ -143,20 +144,22 @@ static gboolean is_silent(const QfsPeer *peer, gint64 for_us, gint64 now_us) {
   return peer->silent_since_us != 0 && now_us - peer->silent_since_us >= for_us;
 }
 
-/* Longer than for giving a node up: where all disks are busy at once, waiting is better than refusing. */
-QfsNodeSet qfs_peers_silent(const QfsCoordinator *c) {
+QfsNodeSet qfs_peers_silent_for(const QfsCoordinator *c, gint64 for_us, gint64 at_us) {
   QfsNodeSet silent = 0;
-  gint64 now_us = 0;
-  for (guint i = 1; i <= c->n_peers; i++) {
-    const QfsPeer *peer = &c->peer[i];
-    if (peer->state != PEER_TRUSTED || peer->silent_since_us == 0)
-      continue;
-    if (now_us == 0)
-      now_us = c->env->now_us(c->env);
-    if (is_silent(peer, patience_us(c) * 3 / 2, now_us))
+  for (guint i = 1; i <= c->n_peers; i++)
+    if (c->peer[i].state == PEER_TRUSTED && is_silent(&c->peer[i], for_us, at_us))
       silent |= QFS_NODE_BIT(i);
-  }
   return silent;
+}
+
+/* Longer than for giving a node up: where all disks are busy at once, waiting is better than refusing. */
+static gint64 silence_us(const QfsCoordinator *c) { return patience_us(c) * 3 / 2; }
+
+QfsNodeSet qfs_peers_silent(const QfsCoordinator *c) {
+  gboolean owed = FALSE; /* mostly nothing is, and what time it is need not be known */
+  for (guint i = 1; i <= c->n_peers; i++)
+    owed = owed || (c->peer[i].state == PEER_TRUSTED && c->peer[i].silent_since_us != 0);
+  return owed ? qfs_peers_silent_for(c, silence_us(c), c->env->now_us(c->env)) : 0;
 }
 
 /* A node that is busy writing does not answer requests, and can be read all the same. */
@@ -176,20 +179,20 @@ QfsNodeSet qfs_peers_mute(const QfsCoordinator *c) {
   return mute;
 }
 
-static gboolean suffice(const QfsCoordinator *c, QfsNodeSet others) {
-  return qfs_view_has_majority(c, qfs_peers_alive(c) & others) &&
-         qfs_view_allows(c, qfs_peers_in(c, PEER_TRUSTED) & others);
+gboolean qfs_rpc_suffice(const QfsCoordinator *c, QfsNodeSet nodes) {
+  return qfs_view_has_majority(c, qfs_peers_alive(c) & nodes) &&
+         qfs_view_allows(c, qfs_peers_in(c, PEER_TRUSTED) & nodes);
 }
 
 /* A node is given up only while the others still make a quorum: otherwise waiting for it is the better
  * choice. */
 static gboolean can_do_without(const QfsCoordinator *c, const QfsPeer *peer) {
-  return suffice(c, ~QFS_NODE_BIT(peer->index));
+  return qfs_rpc_suffice(c, ~QFS_NODE_BIT(peer->index));
 }
 
-/* Nodes that owe no answer for long, and were quick with the latest one. A machine or a disk that all nodes share may be too busy for all of them: then
- * giving up one after another would make it worse, and in the end refuse writes that only have to wait. */
-static QfsNodeSet answering(const QfsCoordinator *c, gint64 now_us) {
+/* A machine or a disk that all nodes share may be too busy for all of them: then giving up one after another would make
+ * it worse, and in the end refuse writes that only have to wait. */
+QfsNodeSet qfs_rpc_answering(const QfsCoordinator *c, gint64 now_us) {
   QfsNodeSet set = 0;
   for (guint i = 1; i <= c->n_peers; i++)
     if (c->peer[i].latest_us < patience_us(c) / 2 && !is_silent(&c->peer[i], patience_us(c) / 2, now_us))
@@ -207,16 +210,33 @@ static void suspect(QfsCoordinator *c, QfsPeer *peer, const char *why, gint64 no
   qfs_peer_lost(c, peer, PEER_SUSPECT);
 }
 
+static void pong(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
+  if (reply != NULL && qfs_peer_reply_ok(c, peer, reply))
+    peer->stats = reply->stats;
+}
+
+/* Who answered late last time, and owes nothing since: is he quick again? */
+static void ask_late(QfsCoordinator *c) {
+  for (QfsNodeSet rest = qfs_peers_alive(c); rest != 0; rest &= rest - 1) {
+    QfsPeer *peer = &c->peer[__builtin_ctzll(rest) + 1];
+    if (peer->outstanding == 0 && peer->latest_us >= patience_us(c) / 2)
+      qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_PING, peer->index), pong, NULL);
+  }
+}
+
 static void suspect_silent(QfsCoordinator *c, gint64 now_us) {
-  QfsNodeSet others = answering(c, now_us);
+  QfsNodeSet others = qfs_rpc_answering(c, now_us);
   for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
     if (!is_silent(peer, patience_us(c), now_us))
       continue;
     if (peer->state != PEER_TRUSTED && peer->state != PEER_JOINING && peer->state != PEER_KNOWN)
       continue;
-    if (peer->state == PEER_TRUSTED && !suffice(c, others))
+    if (peer->state == PEER_TRUSTED && !qfs_rpc_suffice(c, others)) {
+      if (is_silent(peer, silence_us(c), now_us))
+        ask_late(c);
       continue;
+    }
     peer->too_slow = FALSE;
     suspect(c, peer, "does not answer", now_us);
   }
@@ -255,11 +275,6 @@ static void suspect_laggard(QfsCoordinator *c, gint64 now_us) {
 gboolean qfs_rpc_is_too_slow(QfsCoordinator *c, const QfsPeer *peer, gint64 took_us) {
   return took_us > patience_us(c) * 3 / 4 && c->serving && c->recovery == NULL && !c->blocked &&
          can_do_without(c, peer);
-}
-
-static void pong(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
-  if (reply != NULL && qfs_peer_reply_ok(c, peer, reply))
-    peer->stats = reply->stats;
 }
 
 /* A node that fails while nothing is asked of it must be noticed before the next one does. */

@@ -68,11 +68,7 @@ static void settle_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
 static guint64 complete_mark(QfsCoordinator *c, guint64 *out_issued) {
   QfsFlight *first = g_queue_peek_head(&c->flights);
   *out_issued = c->n_issued - g_queue_get_length(&c->flights);
-  guint64 mark = first != NULL ? first->seq - 1 : c->last_seq;
-  /* Recovery looks above the mark for chunks whose record never came. */
-  for (GList *link = c->open_ops.head; link != NULL; link = link->next)
-    mark = MIN(mark, ((QfsOp *)link->data)->chunks_after);
-  return mark;
+  return first != NULL ? first->seq - 1 : c->last_seq;
 }
 
 void qfs_settle_now(QfsCoordinator *c) {

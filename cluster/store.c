@@ -341,8 +341,9 @@ static gboolean copy_file(const char *from_dir, const char *to_dir, const char *
   g_autofree char *part = g_strconcat(to, ".part", NULL);
   const int source = open(from, O_RDONLY | O_CLOEXEC);
   if (source < 0) {
-    *out_source_failed = TRUE;
-    return errno == ENOENT && !g_str_has_suffix(name, ".db"); /* there need be no log */
+    const gboolean is_needed = errno != ENOENT || g_str_has_suffix(name, ".db"); /* there need be no log */
+    *out_source_failed |= is_needed;
+    return !is_needed;
   }
   const int target = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   gboolean ok = target >= 0 && copy_bytes(source, target, out_source_failed);
@@ -355,7 +356,7 @@ static gboolean copy_file(const char *from_dir, const char *to_dir, const char *
   return ok;
 }
 
-/* The log first: where there is a replica.db, all of it is there. The files are not in use: the store is locked. */
+/* The logs first: where there is a replica.db, all of it is there. The files are not in use: the store is locked. */
 static gboolean move_replica(QfsStore *store, guint node, const char *from, GError **error) {
   const char *to = store->node_dirs[node - 1];
   gboolean source_failed = FALSE;
@@ -363,6 +364,7 @@ static gboolean move_replica(QfsStore *store, guint node, const char *from, GErr
     return FALSE;
   store->former_dirs[node - 1] = g_strdup(from); /* from here on there is something to undo */
   if (copy_file(from, to, "replica.db-wal", &source_failed) &&
+      copy_file(from, to, "replica.db-redo", &source_failed) &&
       copy_file(from, to, "replica.db", &source_failed)) {
     g_message("node %u: its replica was moved from %s to %s", node, from, to);
     return TRUE;

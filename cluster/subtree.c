@@ -186,6 +186,10 @@ static void page_read(QfsCoordinator *c, QfsStatus status, GPtrArray *entries, g
     take(c, tree, record);
     last = strrchr(record->key, '/') + 1;
   }
+  if (status == QFS_OK && tree->too_much)
+    qfs_log(c, G_LOG_LEVEL_WARNING,
+            "'%s' is not renamed in one step: more than %u names or %u MiB of small values are below it; mv copies instead",
+            tree->root[tree->side], keys_max(c), TREE_BYTES_MAX >> 20);
   if (status != QFS_OK || tree->too_much)
     read_over(c, tree, status != QFS_OK ? status : QFS_CROSS);
   else if (more && last != NULL)

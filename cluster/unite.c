@@ -14,6 +14,11 @@
  * U2. A straggler is in no S before it has caught up: a crash finds the same as before. When no member is left
  *     one must begin all the same. The view that says so says, too, that any W nodes may hide what nobody else
  *     has: without enough of them all keys are blocked; and what it calls settled is nothing newer than U1.
+ * U3. A straggler may have what an earlier start did without (recovery_batches.c), which by its number looks like what was
+ *     settled before that start. Up to the mark at which the straggler left it is that. Above, nobody needs its row: that
+ *     start had found everything acknowledged and given it new numbers, or it was settled by then, at all K holders. At
+ *     W - 1 of those a void version may have taken its place, and some are missing: while one of K is left nothing is
+ *     lost by leaving out what is void. Else (K is even, or nodes were evicted) it may be all that is left, and counts.
  */
 #include "cluster/private.h"
 
@@ -51,6 +56,11 @@ guint64 qfs_unite_from(const QfsCoordinator *c) {
   return from;
 }
 
+guint64 qfs_unite_settled_at(const QfsCoordinator *c, guint node) {
+  const guint64 mark = c->view.left_mark[node - 1] & ~QFS_MARK_INCOMPLETE;
+  return is_plain(mark) ? mark : 0;
+}
+
 /* Nodes that may have what nobody has who is there. Whoever was never in S since B was made has nothing of that. */
 static QfsNodeSet missing_nodes(const QfsCoordinator *c) {
   QfsNodeSet may_have = c->view.base | c->view.in_sync;
@@ -66,6 +76,11 @@ gboolean qfs_unite_may(const QfsCoordinator *c, QfsNodeSet members) {
   QfsNodeSet missing = missing_nodes(c);
   guint copies = MIN(qfs_write_quorum(qfs_replicas(c)), qfs_set_size(c->view.in_sync));
   return qfs_set_size(missing) < copies || qfs_is_given_up(c, missing);
+}
+
+gboolean qfs_unite_has_all(const QfsCoordinator *c) {
+  const guint replicas = qfs_replicas(c);
+  return qfs_set_size(missing_nodes(c)) + qfs_write_quorum(replicas) <= replicas;
 }
 
 /* Who left last. */

@@ -105,9 +105,20 @@ gboolean qfs_can_write(const QfsCoordinator *c) {
 
 /* May versions that these holders acknowledged under `set` be hidden from everybody who was seen? Any W of
  * them may have been the ones that had it. What only evicted nodes had is lost, not hidden. */
+static gboolean hides_from(const QfsViewSet *set, QfsNodeSet holders, QfsNodeSet seen, QfsNodeSet given_up) {
+  QfsNodeSet missing = holders & ~seen;
+  return qfs_set_size(missing) >= qfs_write_quorum(set->replicas) && (missing & ~given_up) != 0;
+}
+
 static gboolean hides(const QfsCoordinator *c, const QfsViewSet *set, QfsNodeSet holders) {
-  QfsNodeSet missing = holders & ~c->seen;
-  return qfs_set_size(missing) >= qfs_write_quorum(set->replicas) && !qfs_is_given_up(c, missing);
+  return hides_from(set, holders, c->seen, qfs_evicted(c));
+}
+
+gboolean qfs_view_set_hides(const QfsCoordinator *c, guint i, const guint64 *hash, QfsNodeSet seen,
+                            QfsNodeSet given_up) {
+  const QfsViewSet set = qfs_view_unsettled(c, i);
+  const gboolean of_key = hash != NULL && c->view.unsettled[i].nodes != 0;
+  return hides_from(&set, of_key ? qfs_set_holders(&set, *hash) : set.nodes, seen, given_up);
 }
 
 QfsViewSet qfs_view_unsettled(const QfsCoordinator *c, guint i) {
@@ -120,12 +131,9 @@ QfsViewSet qfs_view_unsettled(const QfsCoordinator *c, guint i) {
 gboolean qfs_is_blocked(const QfsCoordinator *c, guint64 hash) {
   if (!c->blocked)
     return FALSE;
-  for (guint i = 0; i < c->view.n_unsettled; i++) {
-    QfsViewSet set = qfs_view_unsettled(c, i);
-    gboolean known = c->view.unsettled[i].nodes != 0;
-    if (hides(c, &set, known ? qfs_set_holders(&set, hash) : set.nodes))
+  for (guint i = 0; i < c->view.n_unsettled; i++)
+    if (qfs_view_set_hides(c, i, &hash, c->seen, qfs_evicted(c)))
       return TRUE;
-  }
   return FALSE;
 }
 
@@ -141,10 +149,8 @@ QfsNodeSet qfs_view_hidden(const QfsCoordinator *c) {
 
 void qfs_view_update_blocked(QfsCoordinator *c) {
   gboolean blocked = FALSE;
-  for (guint i = 0; i < c->view.n_unsettled; i++) {
-    QfsViewSet set = qfs_view_unsettled(c, i);
-    blocked = blocked || hides(c, &set, set.nodes);
-  }
+  for (guint i = 0; i < c->view.n_unsettled; i++)
+    blocked = blocked || qfs_view_set_hides(c, i, NULL, c->seen, qfs_evicted(c));
   if (c->blocked && !blocked)
     qfs_log(c, G_LOG_LEVEL_MESSAGE, "all unsettled writes are accounted for again");
   else if (blocked && !c->blocked)
@@ -164,9 +170,9 @@ static void add_set(QfsView *view, QfsViewSet set) {
     view->unsettled[view->n_unsettled++] = set;
 }
 
-void qfs_view_suspect_all(QfsCoordinator *c) {
-  add_set(&c->view, (QfsViewSet){.nodes = 0, .replicas = qfs_replicas(c)});
-}
+void qfs_view_add_all(QfsView *view) { add_set(view, (QfsViewSet){.nodes = 0, .replicas = view->replicas}); }
+
+void qfs_view_suspect_all(QfsCoordinator *c) { qfs_view_add_all(&c->view); }
 
 static void note_phase(QfsCoordinator *c) {
   if (c->view.in_sync == c->view.base) {
@@ -293,10 +299,7 @@ static gpointer proposal_ticket(const QfsCoordinator *c) {
   return g_memdup2(&c->proposal_id, sizeof c->proposal_id);
 }
 
-/* Who comes into S may know of settled operations of earlier lives of which this one, started without it, did not:
- * the others have them, by other numbers perhaps. Their marks follow, or by its word they would look like older
- * copies to the next start. */
-static guint64 settled_by_any(const QfsCoordinator *c, QfsNodeSet in_sync) {
+guint64 qfs_view_settled_by_any(const QfsCoordinator *c, QfsNodeSet in_sync) {
   guint64 settled = c->settled;
   for (QfsNodeSet rest = in_sync; rest != 0; rest &= rest - 1)
     settled = MAX(settled, c->peer[__builtin_ctzll(rest) + 1].meta.settled);
@@ -308,7 +311,7 @@ static void send_view(QfsCoordinator *c, QfsPeer *peer) {
   message->view = g_memdup2(&c->proposal, sizeof c->proposal);
   message->ceiling = c->proposal_ceiling;
   if (qfs_set_has(c->proposal.in_sync, peer->index)) {
-    message->mark = settled_by_any(c, c->proposal.in_sync);
+    message->mark = qfs_view_settled_by_any(c, c->proposal.in_sync);
     message->settled = c->settled;
   }
   qfs_rpc_send(c, peer, message, proposal_reply, proposal_ticket(c));
@@ -405,12 +408,13 @@ static void set_tidy(QfsCoordinator *c, QfsView *view) {
 static void drop_sets(QfsCoordinator *c, QfsView *view) {
   if (c->blocked || c->recovery != NULL || !c->view_proven)
     return;
-  if (qfs_is_settled(c)) {
-    view->n_unsettled = 0;
-  } else if (c->settled >= c->set_after) {
-    view->n_unsettled = 0;
+  const gboolean all = qfs_is_settled(c);
+  if (!all && c->settled < c->set_after)
+    return;
+  view->n_unsettled = 0;
+  if (!all)
     add_set(view, (QfsViewSet){.nodes = c->view.in_sync, .replicas = c->view.replicas});
-  }
+  qfs_passed_settled(c, view);
 }
 
 /* Who is above N and holds nothing that is not settled will not be asked again. */
@@ -440,10 +444,10 @@ void qfs_view_propose_layout(QfsCoordinator *c, QfsNodeSet in_sync, QfsNodeSet b
     view->former_nodes = 0;
   view->in_sync = in_sync;
   view->base = base;
-  view->void_below = qfs_recovery_void_below(c);
   set_left_marks(c, view);
   set_tidy(c, view);
   drop_sets(c, view);
+  qfs_recovery_mark_view(c, view);
   add_set(view, (QfsViewSet){.nodes = in_sync, .replicas = replicas});
   dismiss(c, view);
 
@@ -520,8 +524,7 @@ static void propose_for_recovery(QfsCoordinator *c) {
   qfs_view_propose(c, c->proposal.in_sync, c->proposal.base);
 }
 
-/* Are those still there who have to accept the proposal? */
-static gboolean is_hopeful(const QfsCoordinator *c, QfsNodeSet alive) {
+gboolean qfs_view_is_hopeful(const QfsCoordinator *c, QfsNodeSet alive) {
   QfsNodeSet hopeful = (c->proposal_sent & alive) | c->proposal_acked;
   return has_proposal_majority(c, hopeful) && (c->proposal.in_sync & ~hopeful) == 0;
 }
@@ -543,7 +546,7 @@ void qfs_view_evaluate(QfsCoordinator *c) {
   else if (!had && c->quorum)
     qfs_log(c, G_LOG_LEVEL_MESSAGE, "quorum: writes are possible");
   if (!c->quorum) {
-    if (!c->view_stable && !is_hopeful(c, alive)) {
+    if (!c->view_stable && !qfs_view_is_hopeful(c, alive)) {
       /* The proposal can't come through: go back to the view that is known to be durable, in which those whose
        * return would make the quorum catch up. Nodes that promised the newer epoch will be proposed a newer one. */
       c->proposal_id = 0;
@@ -560,7 +563,7 @@ void qfs_view_evaluate(QfsCoordinator *c) {
   } else if (!c->view_stable && c->proposal.epoch == c->epoch_seen &&
              (want == c->proposal.in_sync ||
               (has_other_layout(&c->proposal, &c->view) && (c->proposal.in_sync & ~want) == 0)) &&
-             is_hopeful(c, alive)) {
+             qfs_view_is_hopeful(c, alive)) {
     return; /* on its way */
   }
   c->view_stale = FALSE;

@@ -3,14 +3,41 @@
 #include "fs/move.h"
 #include "fs/notify.h"
 
+#include <signal.h>
 #include <string.h>
 
 /* --- interruption --- */
+
+/* Bit set of a line of /proc/N/status, such as "SigPnd". */
+static guint64 signal_mask(const char *status, const char *name) {
+  const char *line = strstr(status, name);
+  return line != NULL ? g_ascii_strtoull(line + strlen(name), NULL, 16) : 0;
+}
+
+/* Nothing waits to be told to the caller but that it stops, or goes on. A call that returned EINTR for that would fail, or, made
+ * again, be done twice. */
+static gboolean is_only_stopped(const QfsCall *call) {
+  g_autofree char *path = g_strdup_printf("/proc/%d/status", (int)call->thread);
+  g_autofree char *status = NULL;
+  if (call->thread == 0 || !g_file_get_contents(path, &status, NULL, NULL))
+    return FALSE;
+  static const int stops[] = {SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT};
+  guint64 quiet = signal_mask(status, "\nSigBlk:") | signal_mask(status, "\nSigIgn:");
+  for (guint i = 0; i < G_N_ELEMENTS(stops); i++)
+    quiet |= G_GUINT64_CONSTANT(1) << (stops[i] - 1);
+  return ((signal_mask(status, "\nSigPnd:") | signal_mask(status, "\nShdPnd:")) & ~quiet) == 0;
+}
+
+static void interrupt_soon(QfsCall *call);
 
 /* The grace is over: the caller gets EINTR; what is under way goes on without it. */
 static void interrupt_due(gpointer data) {
   QfsCall *call = data;
   QfsFs *fs = call->fs;
+  if (g_atomic_int_get(&call->answered) == 0 && is_only_stopped(call)) {
+    interrupt_soon(call); /* the kernel tells only once */
+    return;
+  }
   g_mutex_lock(&fs->lock);
   gboolean parked = call->parked_on != NULL;
   if (parked) {
@@ -25,12 +52,14 @@ static void interrupt_due(gpointer data) {
   qfs_call_unref(call);
 }
 
+/* The timer has a reference. */
+static void interrupt_soon(QfsCall *call) {
+  qfs_timer_add(call->fs->timer, g_get_monotonic_time() + QFS_INTERRUPT_GRACE_US, interrupt_due, call);
+}
+
 /* Called by libfuse with the request's lock held: nothing but a timer here. */
 static void on_interrupt(fuse_req_t req, void *data) {
-  QfsCall *call = data;
-  qfs_call_ref(call);
-  qfs_timer_add(call->fs->timer, g_get_monotonic_time() + QFS_INTERRUPT_GRACE_US, interrupt_due,
-                call);
+  interrupt_soon(qfs_call_ref(data));
 }
 
 /* --- life --- */

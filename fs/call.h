@@ -12,7 +12,7 @@
  *
  * A signal answers a call with EINTR only when it waited QFS_INTERRUPT_GRACE_US longer: a signal
  * that a program handles (SIGALRM, SIGCHLD) must not break a put that ends in a millisecond
- * anyway.
+ * anyway. Who is only stopped (Ctrl-Z) and goes on later gets the call's own answer.
  *
  * Threading: a call is run by one thread at a time.
  */

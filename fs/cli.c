@@ -42,9 +42,10 @@ static int print_help(GOptionContext *context) {
 char **cli_parse(int argc, char **argv, const CliUsage *usage, const GOptionEntry *entries,
                  int *out_status) {
   g_auto(GStrv) arguments = NULL;
-  gboolean help = FALSE;
+  gboolean help = FALSE, version = FALSE;
   const GOptionEntry own[] = {
       {"help", 'h', 0, G_OPTION_ARG_NONE, &help, "print this text", NULL},
+      {"version", 'V', 0, G_OPTION_ARG_NONE, &version, "print the version", NULL},
       {G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &arguments, NULL, NULL},
       {NULL, 0, 0, 0, NULL, NULL, NULL},
   };
@@ -71,6 +72,10 @@ char **cli_parse(int argc, char **argv, const CliUsage *usage, const GOptionEntr
     *out_status = print_help(context);
     return NULL;
   }
+  if (version) {
+    *out_status = cli_print_version();
+    return NULL;
+  }
   int count = (int)count_arguments(arguments);
   if (count < usage->min || count > usage->max) {
     cli_error("%s: %s; see '%s --help'", command,
@@ -91,6 +96,10 @@ gboolean cli_print(const char *text) {
     return FALSE;
   }
   return TRUE;
+}
+
+int cli_print_version(void) {
+  return cli_print("quorumfs " QFS_VERSION "\n") ? CLI_OK : CLI_FAILED;
 }
 
 /* A FUSE file system with a control tree; an ordinary directory that happens to have the name is

@@ -43,6 +43,7 @@ char **cli_parse(int argc, char **argv, const CliUsage *usage, const GOptionEntr
 
 /* Writes everything to standard output and flushes; FALSE: an error was printed. */
 gboolean cli_print(const char *text);
+int cli_print_version(void); /* exit status */
 
 /* The mount that `path` (made absolute, "." and ".." taken lexically) lies in, found by walking up
  * from its parent, or from itself with `or_itself`, until there is a .quorumfs control directory.
@@ -80,8 +81,9 @@ gboolean cli_read_nodes(const char *root, guint *out_nodes);
 gboolean cli_parse_timestamp(const char *option, const char *text);
 
 /* One put or delete through the daemon that serves `path`. `timestamp` NULL: the store's clock.
- * `value_fd` is read to its end; -1: `value`. NULL value: a delete. Prints the outcome; exit
- * status. `if_timestamp` (a put; NULL: none): only if that is stored. */
-int cli_rpc(const char *path, const char *timestamp, const char *if_timestamp, const char *value, int value_fd);
+ * `value_fd` is read to its end; -1: `value`. NULL value: a delete. Prints the outcome, as JSON
+ * with `json`; exit status. `if_timestamp` (a put; NULL: none): only if that is stored. */
+int cli_rpc(const char *path, const char *timestamp, const char *if_timestamp, const char *value, int value_fd,
+            gboolean json);
 
 G_END_DECLS

@@ -3,9 +3,11 @@
 
 int cli_delete(int argc, char **argv) {
   g_autofree char *timestamp = NULL;
+  gboolean json = FALSE;
   const GOptionEntry entries[] = {
       {"timestamp", 't', 0, G_OPTION_ARG_FILENAME, &timestamp,
        "delete as of this timestamp, 0 to 2^64-1 (default: the store's clock)", "T"},
+      {"json", 'j', 0, G_OPTION_ARG_NONE, &json, "print JSON", NULL},
       {NULL, 0, 0, 0, NULL, NULL, NULL},
   };
   static const CliUsage usage = {
@@ -23,5 +25,5 @@ int cli_delete(int argc, char **argv) {
   g_auto(GStrv) arguments = cli_parse(argc, argv, &usage, entries, &status);
   if (arguments == NULL)
     return status;
-  return cli_rpc(arguments[0], timestamp, NULL, NULL, -1);
+  return cli_rpc(arguments[0], timestamp, NULL, NULL, -1, json);
 }

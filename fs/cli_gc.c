@@ -2,14 +2,25 @@
 #include "fs/cli.h"
 
 static int print_result(const CliRun *run, JsonObject *status, gpointer data) {
-  const gint64 chunks = cli_number(status, "gc_last_chunks");
-  g_autofree char *line =
-      g_strdup_printf("%" G_GINT64_FORMAT " collected\n", cli_number(status, "gc_last_collected"));
+  const gint64 chunks = cli_number(status, "gc_last_chunks"), collected = cli_number(status, "gc_last_collected");
+  const gboolean *json = data;
+  if (*json) {
+    g_autofree char *object = g_strdup_printf(
+        "{\"command\": \"gc\", \"collected\": %" G_GINT64_FORMAT ", \"reclaimed_chunks\": %" G_GINT64_FORMAT "}\n",
+        collected, chunks);
+    return cli_print(object) ? CLI_OK : CLI_FAILED;
+  }
+  g_autofree char *line = g_strdup_printf("%" G_GINT64_FORMAT " collected\n", collected);
   g_autofree char *more = g_strdup_printf("%" G_GINT64_FORMAT " chunks reclaimed\n", chunks);
   return cli_print(line) && (chunks == 0 || cli_print(more)) ? CLI_OK : CLI_FAILED;
 }
 
 int cli_gc(int argc, char **argv) {
+  gboolean json = FALSE;
+  const GOptionEntry entries[] = {
+      {"json", 'j', 0, G_OPTION_ARG_NONE, &json, "print JSON", NULL},
+      {NULL, 0, 0, 0, NULL, NULL, NULL},
+  };
   static const CliUsage usage = {
       .arguments = "PATH",
       .summary = "Collects tombstones, whatever their age: the store no longer remembers what was "
@@ -23,10 +34,10 @@ int cli_gc(int argc, char **argv) {
       .max = 1,
   };
   int status = CLI_USAGE;
-  g_auto(GStrv) arguments = cli_parse(argc, argv, &usage, NULL, &status);
+  g_auto(GStrv) arguments = cli_parse(argc, argv, &usage, entries, &status);
   if (arguments == NULL)
     return status;
   static const CliRun run = {
       .command = "gc", .running = "gc_running", .waits_for = "gc_waits_for", .over = print_result};
-  return cli_run(arguments[0], &run, NULL);
+  return cli_run(arguments[0], &run, &json);
 }

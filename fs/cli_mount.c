@@ -135,6 +135,13 @@ static gboolean check_fuse(const QfsOptions *options, const char *mountpoint) {
     cli_error("/dev/fuse: %s; root allows it by 'chmod 666 /dev/fuse'", g_strerror(errno));
     return FALSE;
   }
+  for (guint i = 0; i < options->fuse->len; i++) {
+    const char *option = g_ptr_array_index(options->fuse, i);
+    if (g_regex_match_simple("^(fs|def|root)?context=", option, 0, 0) && access("/sys/fs/selinux/enforce", F_OK) != 0) {
+      cli_error("option %s: SELinux is not in use here", option);
+      return FALSE;
+    }
+  }
   if (geteuid() == 0)
     return TRUE;
   g_autofree char *fusermount = g_find_program_in_path("fusermount3");

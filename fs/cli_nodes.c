@@ -73,7 +73,8 @@ int cli_nodes(int argc, char **argv) {
       .summary =
           "Prints the nodes of the store that PATH lies in (default: the one that the working\n"
           "directory is in, else the only one mounted), or opens or closes node N: 'down' settles\n"
-          "first, 'crash' does not. 'evict' gives up what only a closed or failed node N has, for\n"
+          "first, and waits for nodes that are catching up where writes would be refused without N;\n"
+          "'crash' closes it at once. 'evict' gives up what only a closed or failed node N has, for\n"
           "good; 'up' then takes it back as an empty node that is rebuilt from the others.\n"
           "Exit status: 0 done, 1 not, 2 wrong usage.",
       .min = 0,

@@ -21,12 +21,18 @@ static const CliUsage usage = {
     .max = 1000,
 };
 
-static int print_groups(const char *root) {
+static int print_groups(const char *root, gboolean json) {
   g_autoptr(GError) error = NULL;
   g_autofree char *text = cli_read_control(root, "partition", &error);
   if (text == NULL) {
     cli_error("partition: %s", error->message);
     return CLI_FAILED;
+  }
+  if (json) {
+    g_auto(GStrv) lines = g_strsplit(g_strchomp(text), "\n", -1);
+    g_autofree char *joined = g_strjoinv("\\n", lines);
+    g_autofree char *object = g_strdup_printf("{\"partition\": \"%s\"}\n", joined);
+    return cli_print(object) ? CLI_OK : CLI_FAILED;
   }
   return cli_print(text) ? CLI_OK : CLI_FAILED;
 }
@@ -53,15 +59,24 @@ static int set_groups(const char *root, const char *groups) {
 }
 
 int cli_partition(int argc, char **argv) {
+  gboolean json = FALSE;
+  const GOptionEntry entries[] = {
+      {"json", 'j', 0, G_OPTION_ARG_NONE, &json, "print JSON", NULL},
+      {NULL, 0, 0, 0, NULL, NULL, NULL},
+  };
   int status = CLI_USAGE;
-  g_auto(GStrv) arguments = cli_parse(argc, argv, &usage, NULL, &status);
+  g_auto(GStrv) arguments = cli_parse(argc, argv, &usage, entries, &status);
   if (arguments == NULL)
     return status;
+  if (json && arguments[1] != NULL) {
+    cli_error("partition: --json prints, it changes nothing; see 'quorumfs partition --help'");
+    return CLI_USAGE;
+  }
   g_autofree char *root = NULL;
   if (!cli_find_mount(arguments[0], TRUE, &root, NULL))
     return CLI_FAILED;
   if (arguments[1] == NULL)
-    return print_groups(root);
+    return print_groups(root, json);
   g_autofree char *groups = g_strjoinv(" ", arguments + 1);
   return set_groups(root, groups);
 }

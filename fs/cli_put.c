@@ -6,11 +6,13 @@
 
 int cli_put(int argc, char **argv) {
   g_autofree char *timestamp = NULL, *if_timestamp = NULL;
+  gboolean json = FALSE;
   const GOptionEntry entries[] = {
       {"timestamp", 't', 0, G_OPTION_ARG_FILENAME, &timestamp,
        "store under this timestamp, 0 to 2^64-1 (default: the store's clock)", "T"},
       {"if-timestamp", 'i', 0, G_OPTION_ARG_FILENAME, &if_timestamp,
        "only if the stored version has this timestamp (0: if there is none)", "T"},
+      {"json", 'j', 0, G_OPTION_ARG_NONE, &json, "print JSON", NULL},
       {NULL, 0, 0, 0, NULL, NULL, NULL},
   };
   static const CliUsage usage = {
@@ -35,5 +37,5 @@ int cli_put(int argc, char **argv) {
     return status;
   gboolean from_input = strcmp(arguments[1], "-") == 0;
   return cli_rpc(arguments[0], timestamp, if_timestamp, from_input ? NULL : arguments[1],
-                 from_input ? STDIN_FILENO : -1);
+                 from_input ? STDIN_FILENO : -1, json);
 }

@@ -50,23 +50,28 @@ static int copy_value(const char *path, int from, int to) {
   }
 }
 
-static int print_answer(const char *path, char *answer) {
+/* The timestamp: of the version that is stored now. A string, as it may be above what JSON's numbers hold. */
+static int print_outcome(const char *outcome, const char *timestamp, gboolean json) {
+  gboolean superseded = strcmp(outcome, "superseded") == 0;
+  g_autofree char *line =
+      json ? g_strdup_printf("{\"outcome\": \"%s\", \"timestamp\": \"%s\"}\n", outcome, timestamp)
+           : g_strdup_printf("%s%s%s\n", outcome, superseded ? " by " : "", superseded ? timestamp : "");
+  return cli_print(line) ? CLI_OK : CLI_FAILED;
+}
+
+static int print_answer(const char *path, char *answer, gboolean json) {
   g_strchomp(answer);
   g_auto(GStrv) words = g_strsplit(answer, " ", 3);
   guint count = g_strv_length(words);
-  if (count >= 2 && strcmp(words[0], "applied") == 0)
-    return cli_print("applied\n") ? CLI_OK : CLI_FAILED;
-  if (count >= 2 && strcmp(words[0], "superseded") == 0) {
-    g_autofree char *line = g_strdup_printf("superseded by %s\n", words[1]);
-    return cli_print(line) ? CLI_OK : CLI_FAILED;
-  }
+  if (count >= 2 && (strcmp(words[0], "applied") == 0 || strcmp(words[0], "superseded") == 0))
+    return print_outcome(words[0], words[1], json);
   if (count >= 2 && strcmp(words[0], "error") == 0)
     return failed(path, atoi(words[1]), count == 3 ? words[2] : NULL);
   cli_error("%s: the daemon gave an answer that is not understood", path);
   return CLI_FAILED;
 }
 
-static int talk(const char *path, int fd, const char *header, const char *value, int value_fd) {
+static int talk(const char *path, int fd, const char *header, const char *value, int value_fd, gboolean json) {
   if (!write_all(fd, header, strlen(header)) ||
       (value != NULL && !write_all(fd, value, strlen(value))))
     return failed(path, errno, qfs_control_explain(errno));
@@ -83,10 +88,11 @@ static int talk(const char *path, int fd, const char *header, const char *value,
   if (got < 0)
     return failed(path, errno, qfs_control_explain(errno));
   answer[got] = '\0';
-  return print_answer(path, answer);
+  return print_answer(path, answer, json);
 }
 
-int cli_rpc(const char *path, const char *timestamp, const char *if_timestamp, const char *value, int value_fd) {
+int cli_rpc(const char *path, const char *timestamp, const char *if_timestamp, const char *value, int value_fd,
+            gboolean json) {
   g_autofree char *root = NULL, *key = NULL;
   if ((timestamp != NULL && !cli_parse_timestamp("timestamp", timestamp)) ||
       (if_timestamp != NULL && !cli_parse_timestamp("if-timestamp", if_timestamp)))
@@ -111,7 +117,7 @@ int cli_rpc(const char *path, const char *timestamp, const char *if_timestamp, c
   g_autofree char *header =
       g_strdup_printf("%s%s %s %s\n", value == NULL && value_fd < 0 ? "delete" : if_timestamp ? "put-if " : "put",
                       if_timestamp != NULL ? if_timestamp : "", timestamp != NULL ? timestamp : "-", escaped);
-  int status = talk(path, fd, header, value, value_fd);
+  int status = talk(path, fd, header, value, value_fd, json);
   close(fd);
   return status;
 }

@@ -52,6 +52,10 @@ static int unmount(const char *path, gboolean lazy) {
     cli_error("%s: no quorumfs store is mounted there", path);
     return CLI_FAILED;
   }
+  if (geteuid() != 0 && mount->uid != geteuid()) {
+    cli_error("%s: only the user who mounted the store, and root, may unmount it", path);
+    return CLI_FAILED;
+  }
   gboolean stale = qfs_mountpoint_is_dead(path);
   int pid = 0;
   if (!stale)

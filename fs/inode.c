@@ -522,15 +522,28 @@ gboolean qfs_inode_attr_locked(QfsFs *fs, QfsInode *inode, struct stat *st) {
   return TRUE;
 }
 
-double qfs_inode_attr_timeout_locked(const QfsInode *inode) {
+static gboolean may_keep_attr(const QfsInode *inode) {
   if (inode->control || inode->pending || inode->known == QFS_KNOWN_NOTHING)
-    return 0;
+    return FALSE;
   for (const GList *l = inode->handles.head; l != NULL; l = l->next) {
     const QfsHandle *handle = l->data;
     if (handle->owes || handle->pinned)
-      return 0;
+      return FALSE;
   }
-  return QFS_CACHE_SECONDS;
+  return TRUE;
+}
+
+double qfs_inode_attr_timeout_locked(QfsInode *inode) {
+  gboolean keep = may_keep_attr(inode);
+  inode->told = keep && inode->record != NULL ? inode->record->timestamp : 0;
+  return keep ? QFS_CACHE_SECONDS : 0;
+}
+
+/* The times of a directory change without its record, and one of several names may be new to the kernel. */
+gboolean qfs_inode_was_told_locked(const QfsInode *inode, const char *key) {
+  return inode->nlookup > 0 && inode->told != 0 && inode->known != QFS_KNOWN_NOTHING && inode->record != NULL &&
+         inode->told == inode->record->timestamp && inode->mutations == 0 && inode->named && strcmp(inode->key, key) == 0 &&
+         !qfs_inode_is_dir(inode);
 }
 
 gboolean qfs_inode_entry_locked(QfsFs *fs, QfsInode *inode, struct fuse_entry_param *out_entry) {

@@ -48,6 +48,7 @@ struct QfsInode {
   QfsRecord *record;
   QfsKnown known;
   mode_t mode; /* file type bits; fixed */
+  guint64 told;           /* timestamp of the record whose attributes the kernel got last; 0: it does not keep them */
   guint64 stand;          /* qfs_engine_stand when the engine was last asked for it by an open; 0: never */
   gint64 trusted_until_us; /* opens take `record` on trust until then, while `stand` is the same */
 
@@ -154,7 +155,10 @@ GBytes *qfs_inode_child_xattrs_locked(const QfsInode *dir, mode_t umask, mode_t 
 gboolean qfs_inode_is_dir(const QfsInode *inode);
 /* FALSE: nothing is known. */
 gboolean qfs_inode_attr_locked(QfsFs *fs, QfsInode *inode, struct stat *out_stat);
-double qfs_inode_attr_timeout_locked(const QfsInode *inode);
+/* How long the kernel may keep the attributes that it is about to get. */
+double qfs_inode_attr_timeout_locked(QfsInode *inode);
+/* Does the kernel have what an entry for `key` would tell it, as far as is known here? */
+gboolean qfs_inode_was_told_locked(const QfsInode *inode, const char *key);
 /* Fills the whole entry and counts one lookup. FALSE: nothing is known of it. */
 gboolean qfs_inode_entry_locked(QfsFs *fs, QfsInode *inode, struct fuse_entry_param *out_entry);
 /* st_ino that a record not known to the kernel would get. */

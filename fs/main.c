@@ -97,7 +97,7 @@ int main(int argc, char **argv) {
   if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0 || strcmp(command, "help") == 0)
     return cli_print(help) ? CLI_OK : CLI_FAILED;
   if (strcmp(command, "--version") == 0 || strcmp(command, "-V") == 0)
-    return cli_print("quorumfs " QFS_VERSION "\n") ? CLI_OK : CLI_FAILED;
+    return cli_print_version();
   for (gsize i = 0; i < G_N_ELEMENTS(commands); i++)
     if (strcmp(command, commands[i].name) == 0)
       return commands[i].run(argc - 1, argv + 1);

@@ -45,6 +45,8 @@ static QfsMount *parse_line(const char *line) {
   mount->source = g_strcompress(fields[dash + 2]);
   const char *colon = strchr(fields[2], ':');
   mount->minor = colon != NULL ? (unsigned)strtoul(colon + 1, NULL, 10) : 0;
+  const char *user = dash + 3 < count ? strstr(fields[dash + 3], "user_id=") : NULL;
+  mount->uid = user != NULL ? (unsigned)strtoul(user + strlen("user_id="), NULL, 10) : 0;
   return mount;
 }
 

@@ -16,6 +16,7 @@ typedef struct {
   char *type;
   char *source;
   unsigned int minor; /* of the device: names the connection of a FUSE mount */
+  unsigned int uid;   /* who mounted it, if it is a FUSE mount */
 } QfsMount;
 
 void qfs_mount_free(QfsMount *mount); /* accepts NULL */

@@ -173,7 +173,8 @@ static gboolean has_page_locked(QfsDirHandle *dir, guint64 ordinal) {
 
 /* --- answers --- */
 
-/* Attributes for one entry of a READDIRPLUS, or a nodeid of 0. */
+/* Attributes for one entry of a READDIRPLUS, or a nodeid of 0. So, too, for what the kernel knows already: told again it
+ * would forget the access list, and `ls -l` would have it ask for that of each file. */
 static void fill_entry(QfsFs *fs, QfsDirHandle *dir, QfsRecord *record, gboolean link,
                        struct fuse_entry_param *entry) {
   g_mutex_lock(&fs->lock);
@@ -193,7 +194,7 @@ static void fill_entry(QfsFs *fs, QfsDirHandle *dir, QfsRecord *record, gboolean
     entry->attr.st_mode = S_IFLNK | 0777;
   else if (record->kind == QFS_KIND_VALUE)
     entry->attr.st_mode = S_IFREG | (record->attr.mode & 07777);
-  if (link && !dir->inode->control) {
+  if (link && !dir->inode->control && (known == NULL || !qfs_inode_was_told_locked(known, record->key))) {
     if (known != NULL && (known->pending || known->known != QFS_KNOWN_NOTHING)) {
       qfs_inode_entry_locked(fs, known, entry);
     } else if (current && !qfs_record_is_link(record)) {

@@ -22,12 +22,12 @@ _quorumfs_options() {
   case $1 in
   mount) echo '-o --options= -f --foreground -c --create --reuse -q --quiet' ;;
   umount) echo '-l --lazy' ;;
-  put) echo '-t --timestamp= -i --if-timestamp=' ;;
-  delete) echo '-t --timestamp=' ;;
-  status | nodes | scrub | repair) echo '-j --json' ;;
+  put) echo '-t --timestamp= -i --if-timestamp= -j --json' ;;
+  delete) echo '-t --timestamp= -j --json' ;;
+  status | nodes | scrub | repair | gc | partition) echo '-j --json' ;;
   watch) echo '-j --json -n --count=' ;;
   esac
-  echo '-h --help'
+  echo '-h --help -V --version'
 }
 
 # How many arguments that are no options stand between the command and the cursor; sets $first to the first of them.

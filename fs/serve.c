@@ -19,8 +19,8 @@
 
 /* How long closing may take to bring all replicas level; what is left is done at the next start. */
 #define SETTLE_MS 1500
-/* After a plain umount(8) the former daemon needs a moment to close the store. */
-#define LOCK_PATIENCE_US (4 * G_USEC_PER_SEC)
+/* After a plain umount(8) the former daemon needs a moment to close the store, on a busy machine a long one. */
+#define LOCK_PATIENCE_US (20 * G_USEC_PER_SEC)
 /* An end that was asked for and hangs is cut short: the store survives that by design. */
 #define END_PATIENCE_S 10
 

@@ -9,7 +9,8 @@
  * pays: there is a backlog and there are processors for it, or the request moves many bytes, or it
  * is the first after a pause. A thread that sleeps looks every RESCUE_US, while requests come, whether the
  * listener got stuck in its request. Before the listener sleeps in poll it spins: an answer to a
- * process that asks again at once comes twice as fast.
+ * process that asks again at once comes twice as fast. Between its looks it lets others have its processor: the kernel
+ * often wakes who was answered on the very one that answered.
  *
  * Stopping: an eventfd wakes the listener, whatever files are open. Notifications under way may
  * wait for pages whose READ only this loop answers, so it serves until they are through, at most
@@ -23,6 +24,7 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -189,8 +191,10 @@ static int listen_once(Worker *worker, gboolean *out_waited) {
     gint64 now = g_get_monotonic_time();
     if (spin_until == 0)
       spin_until = spin_pays(session, now) ? now + SPIN_US : now;
-    if (now < spin_until)
+    if (now < spin_until) {
+      sched_yield();
       continue;
+    }
     wait_for_request(session);
     spin_until = 0;
   }

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const suffixes[] = {"-wal", "-shm", ""};
+static const char *const suffixes[] = {"-wal", "-shm", "-redo", ""};
 
 static char *live_path(const char *dir, const char *suffix) {
   return g_strdup_printf("%s/replica.db%s", dir, suffix);
@@ -27,7 +27,7 @@ static char *new_dir(const char *dir) {
 }
 
 static void remove_new(const char *dir) {
-  static const char *const names[] = {"replica.db", "replica.db-wal", "replica.db-shm", "replica.lock"};
+  static const char *const names[] = {"replica.db", "replica.db-wal", "replica.db-shm", "replica.db-redo", "replica.lock"};
   g_autofree char *fresh = new_dir(dir);
   for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
     g_autofree char *path = g_build_filename(fresh, names[i], NULL);
@@ -101,6 +101,9 @@ static gboolean move_away(const char *dir, const char *suffix, GError **error) {
   g_autofree char *from = live_path(dir, suffix);
   g_autofree char *to = aside_path(dir, suffix);
   sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+  /* Somebody else's: nothing was written there, and in the place of a file it would be in the way of the next. */
+  if (g_file_test(from, G_FILE_TEST_IS_DIR))
+    return TRUE;
   if (g_rename(from, to) == 0)
     return TRUE;
   if (errno == ENOENT) {

@@ -45,9 +45,8 @@ gboolean qfs_connection_checkpoint(QfsConnection *connection, gboolean everythin
 
   g_assert(connection->is_writer);
   g_assert(!connection->in_transaction);
-  if (connection->has_failed)
-    return qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_IO, error,
-                                    "not used any more since it could not be synced");
+  if (!qfs_connection_is_usable(connection, error))
+    return FALSE;
   if (everything)
     mode = SQLITE_CHECKPOINT_TRUNCATE;
   else if (connection->log_frames < connection->checkpoint_due)

@@ -65,14 +65,16 @@ gboolean qfs_connection_fail_with(QfsConnection *connection, QfsReplicaError cod
   return FALSE;
 }
 
+gboolean qfs_connection_is_usable(QfsConnection *connection, GError **error) {
+  return !connection->has_failed || qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_IO, error,
+                                                             "not used any more since it could not be synced");
+}
+
 sqlite3_stmt *qfs_connection_statement(QfsConnection *connection, QfsSql id, GError **error) {
   sqlite3_stmt **statement = &connection->statements[id];
 
-  if (connection->has_failed) {
-    qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_IO, error,
-                             "not used any more since it could not be synced");
+  if (!qfs_connection_is_usable(connection, error))
     return NULL;
-  }
   if (*statement != NULL)
     return *statement;
   const int code =
@@ -173,6 +175,7 @@ QfsConnection *qfs_connection_open(const char *dir, gboolean is_writer, gboolean
   qfs_connection_configure();
   connection->lock_fd = -1;
   connection->is_writer = is_writer;
+  connection->heads = is_writer ? qfs_heads_new() : NULL;
   connection->dir = g_strdup(dir);
   connection->path = g_build_filename(dir, "replica.db", NULL);
   if (sqlite3_open_v2(connection->path, &connection->db, flags, qfs_vfs()) != SQLITE_OK) {
@@ -230,6 +233,7 @@ void qfs_connection_close(QfsConnection *connection) {
   g_clear_pointer(&connection->meta, g_bytes_unref);
   qfs_bad_row_free(connection->bad_row);
   qfs_file_watch_unref(connection->watch);
+  qfs_heads_free(connection->heads);
   g_free(connection->path);
   g_free(connection->dir);
   g_free(connection);
@@ -258,11 +262,19 @@ void qfs_connection_end_read(QfsConnection *connection, gboolean opened) {
            NULL); /* nothing was written: can't fail but by being over */
 }
 
+static guint data_version(QfsConnection *connection) {
+  guint version = 0;
+  sqlite3_file_control(connection->db, "main", SQLITE_FCNTL_DATA_VERSION, &version);
+  return version;
+}
+
 gboolean qfs_connection_begin(QfsConnection *connection, GError **error) {
   g_assert(connection->is_writer);
   g_assert(!connection->in_transaction);
   if (!run_id(connection, QFS_SQL_BEGIN_WRITE, error))
     return FALSE;
+  if (data_version(connection) != connection->data_version)
+    qfs_heads_forget_all(connection->heads);
   connection->in_transaction = TRUE;
   connection->is_broken = FALSE;
   return TRUE;
@@ -289,6 +301,7 @@ gboolean qfs_connection_commit(QfsConnection *connection, gboolean durable, GErr
   if (!qfs_meta_store_counters(connection, error) || !run_id(connection, QFS_SQL_COMMIT, error))
     return qfs_connection_wrote(connection, FALSE);
   connection->in_transaction = FALSE;
+  connection->data_version = data_version(connection);
   connection->committed_counters = connection->counters;
   if (!durable && !connection->sync_always)
     return TRUE;
@@ -305,5 +318,6 @@ void qfs_connection_rollback(QfsConnection *connection) {
   connection->in_transaction = FALSE;
   connection->is_broken = FALSE;
   connection->counters = connection->committed_counters;
+  qfs_heads_forget_all(connection->heads);
   g_clear_pointer(&connection->meta, g_bytes_unref);
 }

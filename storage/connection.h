@@ -17,6 +17,7 @@
  */
 #pragma once
 
+#include "storage/heads.h"
 #include "storage/replica.h"
 
 #include <sqlite3.h>
@@ -31,6 +32,7 @@ typedef enum {
   QFS_SQL_META_SET,
   QFS_SQL_META_ALL,
   QFS_SQL_META_COUNTS,
+  QFS_SQL_META_SALT,
   QFS_SQL_VIEW_NODE_SET,
   QFS_SQL_VIEW_NODE_ALL,
   QFS_SQL_VIEW_NODE_CLEAR,
@@ -95,6 +97,8 @@ typedef struct {
   gboolean has_failed;     /* Q4 */
   gboolean is_beyond_repair; /* damaged so that it can't even be emptied */
 
+  QfsHeads *heads;       /* writer */
+  guint data_version;    /* SQLite's, after the latest commit: another one means that somebody else wrote */
   QfsBadRow *bad_row; /* of the latest BAD_ROW */
   QfsCounters counters, committed_counters;
   GBytes *meta; /* encoding of the metadata in the file as of this transaction; NULL: unknown */
@@ -124,6 +128,8 @@ gboolean qfs_connection_fail(QfsConnection *connection, const char *what, GError
 gboolean qfs_connection_fail_with(QfsConnection *connection, QfsReplicaError code, GError **error,
                                   const char *format, ...) G_GNUC_PRINTF(4, 5);
 
+/* FALSE: Q4. */
+gboolean qfs_connection_is_usable(QfsConnection *connection, GError **error);
 /* The prepared statement, ready to be bound; NULL with `error` set. */
 sqlite3_stmt *qfs_connection_statement(QfsConnection *connection, QfsSql id, GError **error);
 /* One step. *out_row tells whether there is a row; when not, or on failure, the statement was

@@ -2,7 +2,7 @@
  *
  *   meta            name, value: node, generation, promised_epoch, mark, settled, ceiling, wiped; with a
  *                   view also view_store, view_nodes, view_replicas, view_epoch, view_former_nodes,
- *                   view_tidy, view_void_below; checksum; and count_records, count_tombstones, count_chunks, which are
+ *                   view_tidy, view_void_below, view_passed (four numbers for each start); checksum; and count_records, count_tombstones, count_chunks, which are
  *                   not summed
  *   view_node       a row for each node of the view that has anything to say
  *   view_unsettled  the sets of unsettled epochs, in order
@@ -10,7 +10,7 @@
  * The checksum is XXH3 over a flat encoding of everything (encode() below), so a row that was lost,
  * added or changed is found at loading. The encoding that is in the file is kept in memory, and a
  * store writes only what differs: marks move often, the view hardly ever. What files of schema versions
- * 2 and 5 do not have is encoded only where it says something, so that their checksums hold.
+ * 2, 5 and 6 do not have is encoded only where it says something, so that their checksums hold.
  *
  * One thread at a time, like the connection.
  */
@@ -20,14 +20,16 @@
 
 #include <string.h>
 
-/* Encoding: the scalars, then the view if there is one, then what came with schema version 3, then with 6. */
+/* Encoding: the scalars, then the view if there is one, then what came with schema version 3, with 6, with 7. */
 #define SCALAR_COUNT 6
 static const char *const scalar_names[SCALAR_COUNT] = {"node", "generation", "promised_epoch",
                                                        "mark", "settled",    "ceiling"};
 #define SCALAR_BYTES (SCALAR_COUNT * 8)
 #define ENCODING_MAX_BYTES                                                                         \
   (SCALAR_BYTES + 37 + 2 * 4 + 3 * 8 + QFS_NODES_MAX * 3 * 8 + 4 + QFS_VIEW_SETS_MAX * 8 +       \
-   2 * 8 + 4 + QFS_VIEW_SETS_MAX * 4 + 8)
+   2 * 8 + 4 + QFS_VIEW_SETS_MAX * 4 + 8 + QFS_VIEW_PASSED_MAX * 4 * 8)
+/* Of view_passed: no number has more than 20 digits. */
+#define PASSED_TEXT_MAX (QFS_VIEW_PASSED_MAX * 4 * 21)
 
 static void scalars_of(const QfsNodeMeta *meta, guint64 out[SCALAR_COUNT]) {
   out[0] = meta->node;
@@ -41,7 +43,7 @@ static void scalars_of(const QfsNodeMeta *meta, guint64 out[SCALAR_COUNT]) {
 /* Does the metadata say what an older schema version could not? */
 static gboolean has_later_facts(const QfsNodeMeta *meta) {
   gboolean later = meta->wiped != 0 || meta->view.former_nodes != 0 || meta->view.tidy != 0 ||
-                   meta->view.void_below != 0;
+                   meta->view.void_below != 0 || meta->view.n_passed != 0;
 
   for (guint i = 0; i < meta->view.n_unsettled; i++)
     later = later || meta->view.unsettled[i].replicas != meta->view.replicas;
@@ -54,8 +56,15 @@ static guint8 *encode_later_facts(guint8 *out, const QfsNodeMeta *meta) {
   out = qfs_put_u32(out, meta->view.former_nodes);
   for (guint i = 0; i < meta->view.n_unsettled; i++)
     out = qfs_put_u32(out, meta->view.unsettled[i].replicas);
-  if (meta->view.void_below != 0)
+  if (meta->view.void_below != 0 || meta->view.n_passed != 0)
     out = qfs_put_u64(out, meta->view.void_below);
+  for (guint i = 0; i < meta->view.n_passed; i++) {
+    const QfsViewPassed *passed = &meta->view.passed[i];
+    out = qfs_put_u64(out, passed->below);
+    out = qfs_put_u64(out, passed->n_sets);
+    out = qfs_put_u64(out, passed->seen);
+    out = qfs_put_u64(out, passed->given_up);
+  }
   return out;
 }
 
@@ -141,6 +150,19 @@ static gboolean store_view_node(QfsConnection *connection, const QfsView *view, 
   return qfs_connection_run(connection, statement, error);
 }
 
+static gboolean store_passed(QfsConnection *connection, const QfsView *view, GError **error) {
+  g_autoptr(GString) text = g_string_sized_new(PASSED_TEXT_MAX);
+
+  for (guint i = 0; i < view->n_passed; i++) {
+    const QfsViewPassed *passed = &view->passed[i];
+    g_string_append_printf(text,
+                           "%s%" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT
+                           " %" G_GUINT64_FORMAT,
+                           i > 0 ? " " : "", passed->below, passed->n_sets, passed->seen, passed->given_up);
+  }
+  return set_text(connection, "view_passed", text->str, error);
+}
+
 static gboolean store_view(QfsConnection *connection, const QfsView *view, GError **error) {
   g_autofree char *store = g_strndup(view->store, sizeof view->store - 1);
 
@@ -150,6 +172,7 @@ static gboolean store_view(QfsConnection *connection, const QfsView *view, GErro
       !set_number(connection, "view_former_nodes", view->former_nodes, error) ||
       !set_number(connection, "view_tidy", view->tidy, error) ||
       !set_number(connection, "view_void_below", view->void_below, error) ||
+      !store_passed(connection, view, error) ||
       !set_number(connection, "view_epoch", view->epoch, error) ||
       !clear_table(connection, QFS_SQL_VIEW_NODE_CLEAR, error) ||
       !clear_table(connection, QFS_SQL_VIEW_UNSETTLED_CLEAR, error))
@@ -206,7 +229,8 @@ gboolean qfs_meta_store(QfsReplica *replica, const QfsNodeMeta *meta, GError **e
 
   if (!qfs_connection_may_write(connection, error))
     return FALSE;
-  g_assert(!meta->has_view || meta->view.n_unsettled <= QFS_VIEW_SETS_MAX);
+  g_assert(!meta->has_view || (meta->view.n_unsettled <= QFS_VIEW_SETS_MAX &&
+                               meta->view.n_passed <= QFS_VIEW_PASSED_MAX));
   g_autoptr(GBytes) encoding = encode(meta);
   if (connection->meta != NULL && g_bytes_equal(encoding, connection->meta))
     return TRUE;
@@ -215,6 +239,21 @@ gboolean qfs_meta_store(QfsReplica *replica, const QfsNodeMeta *meta, GError **e
   g_clear_pointer(&connection->meta, g_bytes_unref);
   connection->meta = g_steal_pointer(&encoding);
   return TRUE;
+}
+
+/* What is no such text does not match the checksum. */
+static void take_passed(QfsView *view, const char *text) {
+  if (text == NULL || text[0] == '\0')
+    return;
+  g_auto(GStrv) words = g_strsplit(text, " ", QFS_VIEW_PASSED_MAX * 4);
+  guint n = g_strv_length(words) / 4;
+  for (guint i = 0; i < n; i++) {
+    view->passed[i].below = g_ascii_strtoull(words[i * 4], NULL, 10);
+    view->passed[i].n_sets = g_ascii_strtoull(words[i * 4 + 1], NULL, 10);
+    view->passed[i].seen = g_ascii_strtoull(words[i * 4 + 2], NULL, 10);
+    view->passed[i].given_up = g_ascii_strtoull(words[i * 4 + 3], NULL, 10);
+  }
+  view->n_passed = n;
 }
 
 /* One row of the table meta into `meta`. Names that aren't known are left to whoever wrote them. */
@@ -248,6 +287,8 @@ static void take_row(QfsNodeMeta *meta, guint64 *checksum, sqlite3_stmt *row) {
     meta->view.tidy = number;
   else if (g_strcmp0(name, "view_void_below") == 0)
     meta->view.void_below = number;
+  else if (g_strcmp0(name, "view_passed") == 0)
+    take_passed(&meta->view, (const char *)sqlite3_column_text(row, 1));
   else if (g_strcmp0(name, "wiped") == 0)
     meta->wiped = number;
   else if (g_strcmp0(name, "view_store") == 0) {
@@ -382,4 +423,17 @@ gboolean qfs_meta_store_counters(QfsConnection *connection, GError **error) {
          (now->tombstones == old->tombstones ||
           set_number(connection, "count_tombstones", now->tombstones, error)) &&
          (now->chunks == old->chunks || set_number(connection, "count_chunks", now->chunks, error));
+}
+
+gboolean qfs_meta_load_salt(QfsConnection *connection, guint64 *out_salt, GError **error) {
+  g_autoptr(QfsCursor) cursor = qfs_connection_statement(connection, QFS_SQL_META_SALT, error);
+  gboolean row;
+  if (cursor == NULL || !qfs_connection_step(connection, cursor, &row, error))
+    return FALSE;
+  *out_salt = row ? qfs_column_u64(cursor, 0) : 0;
+  return TRUE;
+}
+
+gboolean qfs_meta_store_salt(QfsConnection *connection, guint64 salt, GError **error) {
+  return set_number(connection, "redo_salt", salt, error);
 }

@@ -18,4 +18,8 @@ gboolean qfs_meta_load_counters(QfsConnection *connection, QfsCounters *out_coun
 /* Those of the transaction, as part of it; writes nothing when none changed. */
 gboolean qfs_meta_store_counters(QfsConnection *connection, GError **error);
 
+/* Salt of the redo log (redo.h R1); 0: there was none yet. */
+gboolean qfs_meta_load_salt(QfsConnection *connection, guint64 *out_salt, GError **error);
+gboolean qfs_meta_store_salt(QfsConnection *connection, guint64 salt, GError **error);
+
 G_END_DECLS

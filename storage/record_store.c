@@ -3,6 +3,7 @@
  * The rule (S1): what is stored is compared with what comes, in C and as unsigned. Timestamps
  * decide nearly always, so only the head of the stored row is read, and its sum verified: a
  * timestamp that rotted must not turn a newer version away. Equal timestamps read the whole row.
+ * Of a row that this connection stored lately the head is known (heads.h).
  *
  * One thread at a time, like the connection.
  */
@@ -65,13 +66,20 @@ static gboolean put_row(QfsConnection *connection, const QfsRecord *record, int 
   if (old_kind >= 0)
     count_row(connection, old_kind == QFS_KIND_TOMBSTONE, -1);
   count_row(connection, record->kind == QFS_KIND_TOMBSTONE, +1);
+  qfs_heads_note(connection->heads, record->key, record->timestamp, (int)record->kind);
   return TRUE;
 }
 
 /* Kind of the row of `key` without a look at its sum; -1: there is none. */
 static gboolean stored_kind(QfsConnection *connection, const char *key, int *out_kind,
                             GError **error) {
+  const QfsHead *known = qfs_heads_find(connection->heads, key);
   gboolean row;
+
+  if (known != NULL) {
+    *out_kind = known->kind;
+    return TRUE;
+  }
   g_autoptr(QfsCursor) cursor = qfs_row_find(connection, QFS_SQL_RECORD_KIND, key, &row, error);
 
   if (cursor == NULL)
@@ -99,27 +107,64 @@ static gboolean apply_by_force(QfsConnection *connection, const QfsRecord *recor
   return TRUE;
 }
 
+/* What decides by the rule, of the row that is stored; *out_kind < 0: there is none. */
+static gboolean stored_head(QfsConnection *connection, const char *key, guint64 *out_timestamp, int *out_kind,
+                            GError **error) {
+  const QfsHead *known = qfs_heads_find(connection->heads, key);
+  if (known != NULL) {
+    *out_timestamp = known->timestamp;
+    *out_kind = known->kind;
+    return TRUE;
+  }
+  g_autoptr(QfsRecord) head = NULL;
+  if (!read_row(connection, key, QFS_ROW_HEAD, &head, error))
+    return FALSE;
+  *out_timestamp = head != NULL ? head->timestamp : 0;
+  *out_kind = head != NULL ? (int)head->kind : -1;
+  return TRUE;
+}
+
+gboolean qfs_record_store_judge(QfsReplica *replica, const QfsRecord *record, QfsVerdict *out_verdict, GError **error) {
+  QfsConnection *connection = qfs_connection(replica);
+  guint64 timestamp;
+  int kind;
+
+  if (!stored_head(connection, record->key, &timestamp, &kind, error))
+    return FALSE;
+  if (kind >= 0 && timestamp == record->timestamp && connection->heads != NULL) {
+    qfs_heads_forget(connection->heads, record->key); /* a repair, perhaps of what was written: the row itself counts */
+    if (!stored_head(connection, record->key, &timestamp, &kind, error))
+      return FALSE;
+  }
+  if (kind < 0 || timestamp != record->timestamp) {
+    const gboolean newer = kind < 0 || record->timestamp > timestamp;
+    *out_verdict = (QfsVerdict){newer ? QFS_APPLY_APPLIED : QFS_APPLY_SUPERSEDED, newer, kind};
+    return TRUE;
+  }
+  g_autoptr(QfsRecord) whole = NULL;
+  if (!read_row(connection, record->key, QFS_ROW_WHOLE, &whole, error))
+    return FALSE;
+  if (whole == NULL) /* it was there a moment ago */
+    return qfs_row_astray(connection, "keys", error);
+  *out_verdict = qfs_record_store_compare(record, whole);
+  return TRUE;
+}
+
+/* Of the very version that is stored the seq may rise. */
+QfsVerdict qfs_record_store_compare(const QfsRecord *record, const QfsRecord *stored) {
+  const int order = qfs_record_compare(record, stored);
+  return (QfsVerdict){order > 0 ? QFS_APPLY_APPLIED : order == 0 ? QFS_APPLY_SAME : QFS_APPLY_SUPERSEDED,
+                      order > 0 || (order == 0 && record->seq > stored->seq), (int)stored->kind};
+}
+
 static gboolean apply_by_rule(QfsConnection *connection, const QfsRecord *record,
                               QfsApplyResult *out_result, GError **error) {
-  g_autoptr(QfsRecord) head = NULL;
+  QfsVerdict verdict;
 
-  if (!read_row(connection, record->key, QFS_ROW_HEAD, &head, error))
+  if (!qfs_record_store_judge(&connection->base, record, &verdict, error) ||
+      (verdict.stores && !put_row(connection, record, verdict.kind, error)))
     return FALSE;
-  int order; /* of what comes against what is stored */
-  g_autoptr(QfsRecord) whole = NULL;
-  if (head == NULL || head->timestamp != record->timestamp) {
-    order = head == NULL || record->timestamp > head->timestamp ? 1 : -1;
-  } else {
-    if (!read_row(connection, record->key, QFS_ROW_WHOLE, &whole, error))
-      return FALSE;
-    order = qfs_record_compare(record, whole);
-  }
-
-  /* Of the very version that is stored the seq may rise. */
-  if ((order > 0 || (order == 0 && record->seq > whole->seq)) &&
-      !put_row(connection, record, head != NULL ? (int)head->kind : -1, error))
-    return FALSE;
-  *out_result = order > 0 ? QFS_APPLY_APPLIED : order == 0 ? QFS_APPLY_SAME : QFS_APPLY_SUPERSEDED;
+  *out_result = verdict.result;
   return TRUE;
 }
 
@@ -134,11 +179,16 @@ gboolean qfs_record_store_apply(QfsReplica *replica, const QfsRecord *record, gb
                                     : apply_by_rule(connection, record, out_result, error));
 }
 
+gboolean qfs_record_store_kind(QfsReplica *replica, const char *key, int *out_kind, GError **error) {
+  return stored_kind(qfs_connection(replica), key, out_kind, error);
+}
+
 static gboolean remove_row(QfsConnection *connection, const char *key, GError **error) {
   int kind = -1;
 
   if (!stored_kind(connection, key, &kind, error))
     return FALSE;
+  qfs_heads_forget(connection->heads, key);
   if (kind < 0)
     return TRUE;
   sqlite3_stmt *statement = qfs_connection_statement(connection, QFS_SQL_RECORD_REMOVE, error);
@@ -352,5 +402,6 @@ gboolean qfs_record_store_wipe(QfsConnection *connection, GError **error) {
   if (statement == NULL || !qfs_connection_run(connection, statement, error))
     return FALSE;
   connection->counters.records = connection->counters.tombstones = 0;
+  qfs_heads_forget_all(connection->heads);
   return TRUE;
 }

@@ -10,6 +10,18 @@ gboolean qfs_record_store_get(QfsReplica *replica, const char *key, QfsRecord **
                               GError **error);
 gboolean qfs_record_store_apply(QfsReplica *replica, const QfsRecord *record, gboolean force,
                                 QfsApplyResult *out_result, GError **error);
+
+/* What the last-writer rule says of a record beside what is stored of its key. */
+typedef struct {
+  QfsApplyResult result;
+  gboolean stores; /* it takes the row */
+  int kind;        /* of what is stored; < 0: nothing is */
+} QfsVerdict;
+gboolean qfs_record_store_judge(QfsReplica *replica, const QfsRecord *record, QfsVerdict *out_verdict, GError **error);
+QfsVerdict qfs_record_store_compare(const QfsRecord *record, const QfsRecord *stored);
+/* Kind of what is stored, without a look at its sum; < 0: nothing is. */
+gboolean qfs_record_store_kind(QfsReplica *replica, const char *key, int *out_kind, GError **error);
+
 gboolean qfs_record_store_remove(QfsReplica *replica, const char *key, GError **error);
 gboolean qfs_record_store_scan(QfsReplica *replica, guint64 after_seq, const char *after_key,
                                guint limit, GPtrArray *out, gboolean *out_more, GError **error);

@@ -3,6 +3,7 @@
  * A replica's directory holds
  *
  *   replica.db, -wal, -shm  the file, its log, the log's index (schema.c)
+ *   replica.db-redo         what is not in the file yet (front.h, redo.h)
  *   replica.lock            flock'd by the writer while it is open; never deleted
  *   replica.damaged*        what was set aside (aside.h)
  *
@@ -20,6 +21,7 @@
 #include "storage/bad_row.h"
 #include "storage/chunk.h"
 #include "storage/connection.h"
+#include "storage/front.h"
 #include "storage/intent.h"
 #include "storage/meta.h"
 #include "storage/record_store.h"
@@ -105,7 +107,7 @@ static gboolean file_exists(const char *dir) {
  * new one's. */
 static void remove_files(const char *dir) {
   static const char *const names[] = {"replica.db", "replica.db-wal", "replica.db-shm",
-                                      "replica.db-journal"};
+                                      "replica.db-journal", "replica.db-redo"};
   sqlite3_vfs *vfs = file_layer();
   for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
     g_autofree char *path = g_build_filename(dir, names[i], NULL);
@@ -284,7 +286,8 @@ static gboolean stats(QfsReplica *replica, QfsReplicaStats *out_stats, GError **
       .tombstones = counters.tombstones,
       .chunks = counters.chunks,
       .bytes =
-          file_size(connection->dir, "replica.db") + file_size(connection->dir, "replica.db-wal"),
+          file_size(connection->dir, "replica.db") + file_size(connection->dir, "replica.db-wal") +
+          file_size(connection->dir, "replica.db-redo"),
       .reusable = pragma_number(connection, "PRAGMA freelist_count") * page_size,
       .owed = owed(connection, page_size),
       .disk_total = (guint64)disk.f_blocks * disk.f_frsize,
@@ -368,8 +371,8 @@ gboolean qfs_replica_chunk(QfsReplica *replica, QfsObjectId object, guint64 inde
   return TRUE;
 }
 
-QfsReplica *qfs_sqlite_replica_open(const char *dir, guint32 node, gboolean create,
-                                    gboolean sync_always, GError **error) {
+QfsReplica *qfs_tables_open(const char *dir, guint32 node, gboolean create,
+                            gboolean sync_always, GError **error) {
   if (!create && !file_exists(dir)) {
     set_absent_error(dir, error);
     return NULL;
@@ -399,7 +402,7 @@ QfsReplica *qfs_sqlite_replica_open(const char *dir, guint32 node, gboolean crea
   return &g_steal_pointer(&connection)->base;
 }
 
-QfsReplica *qfs_sqlite_replica_open_reader(const char *dir, GError **error) {
+QfsReplica *qfs_tables_open_reader(const char *dir, GError **error) {
   QfsSchemaState state;
 
   if (!file_exists(dir)) {

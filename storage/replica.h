@@ -49,6 +49,7 @@ typedef enum {
 
 #define QFS_NODES_MAX 64
 #define QFS_VIEW_SETS_MAX 64
+#define QFS_VIEW_PASSED_MAX 16
 /* Left marks that are no operations. What the node holds is not to be believed. */
 #define QFS_MARK_UNUSABLE G_MAXUINT64
 /* The same, and the operator has accepted the loss of what only that node held. */
@@ -67,6 +68,15 @@ typedef struct {
   guint32 replicas;
 } QfsViewSet;
 
+/* A start went on without having met all nodes: of operations before it nothing else counts where a version of a key is
+ * found that was acknowledged, if at all, under the first `n_sets` unsettled sets, and these nodes suffice to know it. */
+typedef struct {
+  guint64 below;                 /* number of the first operation that is not before it */
+  guint64 n_sets;
+  QfsNodeSet seen;               /* nodes that it met */
+  QfsNodeSet given_up;           /* what only these had is lost by decision */
+} QfsViewPassed;
+
 /* Configuration and membership that a majority of nodes remembers; see cluster/view.h for meaning. */
 typedef struct {
   char store[37];                /* UUID text of the store */
@@ -82,6 +92,8 @@ typedef struct {
   QfsViewSet unsettled[QFS_VIEW_SETS_MAX];
   guint64 tidy;                  /* of operations up to here only a key's owners have rows; or QFS_TIDY_ALL */
   guint64 void_below;            /* of operations below this only what members of S have counts */
+  guint32 n_passed;              /* starts since then that met too few nodes to say so of all keys, in their order */
+  QfsViewPassed passed[QFS_VIEW_PASSED_MAX];
 } QfsView;
 
 /* Durable facts of one node beside its data. */
@@ -262,7 +274,8 @@ gboolean qfs_replica_chunk(QfsReplica *replica, QfsObjectId object, guint64 inde
  * too and a fresh file gets `node` as its number. Blocks for recovery of the log. */
 QfsReplica *qfs_sqlite_replica_open(const char *dir, guint32 node, gboolean create, gboolean sync_always,
                                     GError **error);
-/* A read-only connection to the same file. */
+/* A read-only connection to the same file. It sees what was committed by record_get, record_list and live_dir; its scans of
+ * records see what is in the tables by now: front.h. */
 QfsReplica *qfs_sqlite_replica_open_reader(const char *dir, GError **error);
 
 /* From now on nothing waits for the disk: for a process whose only store is deleted when it ends. Before anything is

@@ -185,6 +185,8 @@ static const char *const migrations[QFS_SCHEMA_VERSION - 1] = {
     /* Links, which older programs would take for damage. */
     "DROP VIEW keys;\n" KEYS_VIEW,
     "", /* one more name in meta, which an older program must not drop */
+    "", /* the same */
+    "", /* a redo log, which an older program must not overlook */
 };
 
 gboolean qfs_schema_inspect(QfsConnection *connection, QfsSchemaState *out_state, GError **error) {

@@ -8,7 +8,7 @@
 
 G_BEGIN_DECLS
 
-#define QFS_SCHEMA_VERSION 6
+#define QFS_SCHEMA_VERSION 8
 /* "QFSr", in the file's header: what file(1) and this program recognise a replica by. */
 #define QFS_SCHEMA_APPLICATION_ID 0x51465372
 

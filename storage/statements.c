@@ -44,6 +44,7 @@ const char *const qfs_sql_text[QFS_SQL_COUNT] = {
     [QFS_SQL_META_ALL] = "SELECT name, value FROM meta",
     [QFS_SQL_META_COUNTS] =
         "SELECT name, value FROM meta WHERE name BETWEEN 'count_' AND 'count_~'",
+    [QFS_SQL_META_SALT] = "SELECT value FROM meta WHERE name = 'redo_salt'",
     [QFS_SQL_VIEW_NODE_SET] = "INSERT INTO view_node (node, in_sync, base, left_mark, generation)"
                               " VALUES (?1, ?2, ?3, ?4, ?5)",
     [QFS_SQL_VIEW_NODE_ALL] =

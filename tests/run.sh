@@ -91,9 +91,15 @@ for suite in "${suites[@]}"; do
   rm -f "$build"/meson-logs/testlog-"$suite".*
   meson test -C "$build" --no-rebuild --suite "quorumfs:$suite" --logbase "testlog-$suite" 2>&1 |
     grep -E '^ *[0-9]+/[0-9]+ '
+  ended=${PIPESTATUS[0]}
   : >"$log"
   python3 "$top/tests/lib/count.py" "$suite" "$build/meson-logs/testlog-$suite.json" "$log"
   read -r suite_passed suite_failed <"$log" || suite_passed=0 suite_failed=1
+  # Ended in the middle, it has a log of what was run until then.
+  if [ "$ended" -ne 0 ] && [ "$suite_failed" -eq 0 ]; then
+    echo "suite $suite: meson test ended with $ended"
+    suite_failed=1
+  fi
   passed=$((passed + suite_passed)) failed=$((failed + suite_failed))
 done
 finish "$passed" "$failed"

@@ -30,9 +30,10 @@ def count(entry):
             passed += 1
     if passed + failed + skipped == 0 and entry["result"] == "OK":
         passed = 1
-    if entry["result"] not in ("OK", "SKIP", "EXPECTEDFAIL") and failed == 0:
-        failed = 1
-        names.append("ended with " + entry["result"])
+    result = entry["result"]
+    if result in ("TIMEOUT", "INTERRUPT") or (result not in ("OK", "SKIP", "EXPECTEDFAIL") and failed == 0):
+        failed += 1
+        names.append("ended with " + result)
     return passed, failed, skipped, names
 
 

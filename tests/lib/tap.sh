@@ -17,7 +17,7 @@ QUORUMFS=${QUORUMFS:-$top/build/quorumfs}
   echo "Bail out! $QUORUMFS is not there: build it, or name it in QUORUMFS"
   exit 1
 }
-WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-240}
+WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-600}
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/quorumfs-test-XXXXXX")
 mnt=$work/mnt
@@ -59,11 +59,11 @@ has() {
   esac
 }
 
-# passes NAME COMMAND...: exits 0, within 30 s.
+# passes NAME COMMAND...: exits 0, within 90 s.
 passes() {
   local name=$1 output status=0
   shift
-  output=$(limited 30 "$@" 2>&1) || status=$?
+  output=$(limited 90 "$@" 2>&1) || status=$?
   if [ "$status" -eq 0 ]; then ok "$name"; else not_ok "$name" "$* -> $status: ${output:0:2000}"; fi
 }
 
@@ -71,7 +71,7 @@ passes() {
 fails_with() {
   local expected=$1 part=$2 name=$3 output status=0
   shift 3
-  output=$(limited 30 "$@" 2>&1 >/dev/null) || status=$?
+  output=$(limited 90 "$@" 2>&1 >/dev/null) || status=$?
   if [ "$status" -eq "$expected" ] && [[ $output == *"$part"* ]] && [[ $output != *$'\n'* ]]; then
     ok "$name"
   else
@@ -91,7 +91,8 @@ limited() {
   fi
 }
 
-# within SECONDS COMMAND...: polls until the command succeeds.
+# within SECONDS COMMAND...: polls until the command succeeds. A machine may stand still for seconds: a minute costs nothing
+# where all is well.
 within() {
   local deadline=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000))
   shift
@@ -112,13 +113,15 @@ alive() {
 }
 dead() { ! alive "$1"; }
 
-# mount_store [OPTIONS]: mounts $store on $mnt, in the foreground of a process of ours; its pid: $daemon.
+# mount_store [OPTIONS]: mounts $store on $mnt, in the foreground of a process of ours; its pid: $daemon. A test that is not about
+# deadlines sets request_timeout_ms, so that a machine that stands still for seconds fails no request and no node.
 mount_store() {
-  local options=store=$store${1:+,$1}
+  local options=store=$store${request_timeout_ms:+,timeout=$request_timeout_ms}${1:+,$1}
+  : >"$work/out"
   "$QUORUMFS" mount -f -o "$options" "$mnt" >"$work/out" 2>>"$work/log" 9>&- &
   daemon=$!
   echo "$daemon" >>"$work/pids"
-  within 30 serves_or_died
+  within 120 serves_or_died
   serves && return
   diag "the daemon does not serve: $(tail -5 "$work/log")"
   return 1
@@ -127,15 +130,15 @@ mount_store() {
 serves_or_died() { serves || dead "$daemon"; }
 
 serves() {
-  grep -q '^mounted' "$work/out" && timeout 5 cat "$mnt/.quorumfs/status" >/dev/null
+  grep -q '^mounted' "$work/out" && timeout 30 cat "$mnt/.quorumfs/status" >/dev/null
 }
 
 # Ends the daemon as an administrator would, and waits for it.
 unmount_store() {
   kill -TERM "$daemon" 2>/dev/null
-  within 15 dead "$daemon" || diag "the daemon $daemon does not end on SIGTERM"
+  within 60 dead "$daemon" || diag "the daemon $daemon does not end on SIGTERM"
   wait "$daemon" 2>/dev/null
-  within 5 not is_mounted || diag "still mounted"
+  within 60 not is_mounted || diag "still mounted"
 }
 
 not() { ! "$@"; }
@@ -153,7 +156,7 @@ clean_up() {
       if alive "$pid"; then kill -TERM "$pid" 2>/dev/null; fi
     done <"$work/pids"
     while read -r pid; do
-      within 10 dead "$pid" || kill -KILL "$pid" 2>/dev/null
+      within 30 dead "$pid" || kill -KILL "$pid" 2>/dev/null
     done <"$work/pids"
   fi
   while read -r mounted; do
@@ -233,17 +236,24 @@ read_all() { # TEXT
   for ((i = 0; i < keys; i++)); do [ "$(cat "$mnt/key$i")" = "$1 $i" ] || return 1; done
 }
 
-# sql NODE QUERY: what a replica says, one row a line.
+# What was put lately waits in front of a replica's tables (storage/front.h) until it is settled.
+wait_for_tables() {
+  [ ! -e "$mnt/.quorumfs/status.json" ] || within 20 is_settled || true
+}
+
+# sql NODE QUERY: what a replica's tables say, one row a line.
 sql() {
-  sqlite3 -readonly -cmd '.timeout 5000' "$store/node-$1/replica.db" "$2"
+  case $2 in *record*) wait_for_tables ;; esac
+  sqlite3 -readonly -cmd '.timeout 60000' "$store/node-$1/replica.db" "$2"
 }
 
 # holders KEY KIND: how many of the replicas hold a record of this kind (0 tombstone, 1 value).
 holders() {
   local node count=0 dir=
+  wait_for_tables
   case $1 in */*) dir=${1%/*} ;; esac
   for node in "$store"/node-*; do
-    count=$((count + $(sqlite3 -readonly -cmd '.timeout 5000' "$node/replica.db" \
+    count=$((count + $(sqlite3 -readonly -cmd '.timeout 60000' "$node/replica.db" \
       "select count(*) from record where dir = '$dir' and name = '${1##*/}' and kind = $2")))
   done
   echo "$count"
@@ -279,9 +289,13 @@ remember_owners() {
 replicas_agree() { # K
   local node
   touch "$work/owners"
-  for node in "$store"/node-*; do
-    rows "${node##*-}" | sed "s/^/${node##*-}|/" || return 1
-  done | LC_ALL=C sort -t '|' -k2,2 -k3,3r >"$work/rows" || return 1
+  (
+    set -o pipefail
+    for node in "$store"/node-*; do
+      rows "${node##*-}" | sed "s/^/${node##*-}|/" || exit 1
+    done | LC_ALL=C sort -t '|' -k2,2 -k3,3r >"$work/rows"
+  ) || { echo "a replica cannot be read" >"$work/disagree"; return 1; }
+  [ -s "$work/rows" ] || { echo "no replica holds a row" >"$work/disagree"; return 1; }
   awk -F '|' -v k="$1" -v owners="$work/owners" '
     function check(   i) {
       if (key == "") return

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Goal: POSIX access control lists are kept in step with the mode, inherited, and decide for other users.
 . "$(dirname "$0")/../lib/tap.sh"
+request_timeout_ms=30000
 if [ "$(id -u)" -ne 0 ]; then
   skip "access control lists" "it takes several users"
   finish

@@ -2,6 +2,7 @@
 # Goal: extended attributes of files, directories and symlinks are stored, with the errors that other filesystems give,
 # are changed one by one without losing any, and go with their files.
 . "$(dirname "$0")/../lib/tap.sh"
+request_timeout_ms=30000
 
 mount_store nodes=3,allow_other || exit 1
 chmod 755 "$work"
@@ -119,7 +120,7 @@ while read -r line; do
   "not ok - "*) not_ok "${line#not ok - }" ;;
   *) diag "$line" ;;
   esac
-done < <(cd "$mnt" && limited 60 python3 "$work/attributes.py" 2>&1 || echo "not ok - the program ended with $?")
+done < <(cd "$mnt" && limited 200 python3 "$work/attributes.py" 2>&1 || echo "not ok - the program ended with $?")
 
 unmount_store
 mount_store "" || exit 1

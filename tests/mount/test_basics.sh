@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Goal: keys are files, for the shell and the usual tools, and a value lies on exactly K replicas.
 . "$(dirname "$0")/../lib/tap.sh"
+request_timeout_ms=30000
 mount_store || exit 1
 
 echo blue >"$mnt/colour"
@@ -8,7 +9,7 @@ is "$?" 0 "echo > writes a key"
 is "$(cat "$mnt/colour")" blue "cat prints it"
 is "$(stat -c %s "$mnt/colour")" 5 "stat tells its size"
 is "$(ls "$mnt")" colour "ls lists it"
-within 5 is_settled
+within 60 is_settled
 is "$(holders colour 1)" 3 "the value lies in exactly 3 of 5 SQLite files"
 node=$(for i in 1 2 3 4 5; do [ -z "$(sql "$i" "select 1 from record where name = 'colour'")" ] || echo "$i"; done | head -1)
 is "$(sql "$node" "select cast(data as text) from record where dir = '' and name = 'colour'")" blue \
@@ -16,7 +17,7 @@ is "$(sql "$node" "select cast(data as text) from record where dir = '' and name
 rm "$mnt/colour"
 is "$?" 0 "rm deletes it"
 fails_with 1 "No such file or directory" "cat of a deleted key fails" cat "$mnt/colour"
-within 5 is_settled
+within 60 is_settled
 is "$(holders colour 0)" 3 "the delete lies as a tombstone in exactly 3 of 5 SQLite files"
 is "$(holders colour 1)" 0 "and the value in none"
 
@@ -51,7 +52,7 @@ passes "mv over an existing key" mv "$mnt/c" "$mnt/b"
 is "$(cat "$mnt/b")" a "replaces it"
 mkdir "$mnt/sub" && passes "mv into a directory" mv "$mnt/b" "$mnt/sub/"
 is "$(cat "$mnt/sub/b")" a "keeps the value"
-within 5 is_settled
+within 60 is_settled
 is "$(holders sub/b 1) $(holders b 0)" "3 3" "the replicas followed the moves"
 
 printf 0123456789 >"$mnt/t"

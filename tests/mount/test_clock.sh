@@ -3,6 +3,7 @@
 # lost, and explicit timestamps from the far future poison nothing. The clock is tests/lib/clockjump.c.
 WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-400}
 . "$(dirname "$0")/../lib/tap.sh"
+request_timeout_ms=30000
 preload clockjump.so QFS_CLOCK="$work/clock"
 clock() { printf '%-31s\n' "$1" | dd of="$work/clock" bs=32 conv=notrunc status=none; }
 clock 0

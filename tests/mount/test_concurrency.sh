@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Goal: parallel readers and writers see whole values only, and lose nothing.
 . "$(dirname "$0")/../lib/tap.sh"
+request_timeout_ms=30000
 seconds=${OVERWRITE_SECONDS:-12}
 mount_store || exit 1
 
 # Two writers overwrite one key by `>`, two readers read it. A value is one line of one letter repeated,
-# of the length that belongs to the letter.
+# of the length that belongs to the letter. A reader that pauses in the middle may go on in a newer one (README.md, Files):
+# where `cat` was held up for longer than the shortest such pause, only what is no value's byte is wrong.
 overwrite() { # LETTER LENGTH
   local value
   value=$(printf "%$2s" "" | tr ' ' "$1")
@@ -15,13 +17,14 @@ overwrite() { # LETTER LENGTH
   done
 }
 watch_values() {
-  local value
+  local value began
   while [ ! -e "$work/stop" ]; do
+    began=${EPOCHREALTIME/[.,]/}
     value=$(cat "$mnt/shared")
     case $value in
     "$a" | "$b") ;;
-    "") echo "empty" >>"$work/bad" ;;
-    *) echo "mixed: ${#value} bytes" >>"$work/bad" ;;
+    *[!ab]*) echo "wrong bytes" >>"$work/bad" ;;
+    *) [ $((${EPOCHREALTIME/[.,]/} - began)) -ge 100000 ] || echo "not whole: ${#value} bytes" >>"$work/bad" ;;
     esac
     echo x >>"$work/reads"
   done
@@ -35,11 +38,13 @@ overwrite b 700 & pids+=($!)
 watch_values & pids+=($!)
 watch_values & pids+=($!)
 sleep "$seconds"
+many() { [ "$(wc -l <"$work/reads")" -gt 100 ] && [ "$(wc -l <"$work/writes")" -gt 100 ]; }
+within 60 many
 touch "$work/stop"
 wait "${pids[@]}"
 is "$(sort "$work/bad" | uniq -c | head -5)" "" \
   "no empty and no mixed read in $(wc -l <"$work/reads") reads beside $(wc -l <"$work/writes") writes, $seconds s"
-passes "readers and writers both got on" test "$(wc -l <"$work/reads")" -gt 100 -a "$(wc -l <"$work/writes")" -gt 100
+passes "readers and writers both got on" many
 
 append() { # NUMBER
   local i
@@ -109,6 +114,6 @@ wait "${pids[@]}"
 touch "$work/stop"
 wait "$checker"
 is "$(cat "$work/bad")" "" "readers of a name that others move over see whole files"
-within 10 is_settled
+within 60 is_settled
 agreement 3 "all owners hold the same rows"
 finish

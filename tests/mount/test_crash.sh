@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Goal: after kill -9 of the daemon every acknowledged write is there, and nothing half-written.
 . "$(dirname "$0")/../lib/tap.sh"
+request_timeout_ms=30000
 rounds=${CRASH_ROUNDS:-5}
 mount_store || exit 1
 
@@ -52,7 +53,7 @@ for ((round = 1; round <= rounds; round++)); do
   done
   target=$(($(cat "$work"/journal? | wc -l) + 100 * round))
   enough() { [ "$(cat "$work"/journal? | wc -l)" -ge "$target" ]; }
-  within 20 enough || diag "the writers are slow"
+  within 60 enough || diag "the writers are slow"
   kill_daemon
   touch "$work/stop"
   wait "${writers[@]}"
@@ -65,6 +66,6 @@ for ((round = 1; round <= rounds; round++)); do
 done
 echo after >"$mnt/after"
 is "$(cat "$mnt/after")" after "the store goes on writing"
-within 10 is_settled
+within 60 is_settled
 agreement 3 "all owners hold the same rows"
 finish

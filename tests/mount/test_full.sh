@@ -2,6 +2,7 @@
 # Goal: on a full disk that all nodes share writes fail with ENOSPC, nothing is damaged, reads and deletes go on, and
 # the space that deletes free can be used again.
 . "$(dirname "$0")/../lib/tap.sh"
+request_timeout_ms=10000
 disk=$work/disk
 mkdir "$disk"
 mount -t tmpfs -o size=60m none "$disk" 2>/dev/null || { skip "needs the right to mount a tmpfs"; finish; exit; }
@@ -26,7 +27,7 @@ removed=1
 for ((i = 1; i <= written; i += 2)); do rm "$mnt/big$i" || removed=0; done
 is "$removed" 1 "deletes work on a full disk"
 again() { cp "$work/value" "$mnt/again" 2>/dev/null; }
-passes "and make room" within 20 again
+passes "and make room" within 60 again
 
 # Whether the logs can still be moved into the files depends on what was under way when the disk became full.
 rounds=0
@@ -34,7 +35,7 @@ fill_and_delete() {
   local i=0
   while cp "$work/value" "$mnt/more$i" 2>/dev/null; do i=$((i + 1)); done
   rm -f "$mnt"/more*
-  within 20 again
+  within 60 again
 }
 while [ "$rounds" -lt 8 ] && fill_and_delete; do rounds=$((rounds + 1)); done
 is "$rounds" 8 "time and again"

@@ -84,7 +84,7 @@ export work QUORUMFS
 if [ "$(id -u)" -ne 0 ]; then
   skip "mount -t fuse.quorumfs" "only root"
 else
-  output=$(timeout 60 unshare -m bash -c try_mount8 2>"$work/mount8.err")
+  output=$(timeout 240 unshare -m bash -c try_mount8 2>"$work/mount8.err")
   if [ "$?" -eq 77 ]; then
     skip "mount -t fuse.quorumfs" "no overlay here"
   else

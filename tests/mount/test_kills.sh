@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Goal: after each of hundreds of kills in the middle of traffic of every kind, all that was acknowledged is there, whole,
 # and what was under way has either happened or not.
-WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-900}
+WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-$((600 + ${KILLS:-200} * 20))}
 . "$(dirname "$0")/../lib/tap.sh"
 rounds=${KILLS:-200}
 # Long, so that a busy machine does not fail an operation.

@@ -4,6 +4,7 @@
 entries=${ENTRIES:-50000}
 WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-$((500 + entries / 200))}
 . "$(dirname "$0")/../lib/tap.sh"
+request_timeout_ms=30000
 load=${QUORUMFS%/*}/tests/bench/load
 diag "$("$load" "$store" 5 3 "$entries" 5 "$entries")"
 mount_store cached_names=20000 || exit 1

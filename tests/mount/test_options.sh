@@ -42,6 +42,11 @@ for command in mount umount get delete status; do
   fails_with 2 "the path is empty" "$command of an empty path" bash -c 'cd "$1" && "$2" "$3" ""' - "$mnt" "$QUORUMFS" $command
 done
 fails_with 2 "the path is empty" "put of an empty path" "$QUORUMFS" put "" v
+if [ -e /sys/fs/selinux/enforce ]; then
+  skip "-o context=" "SELinux is in use here"
+else
+  refused context=system_u:object_r:tmp_t:s0 "SELinux is not in use"
+fi
 refused fsname= "option fsname needs a value"
 for flag in sync ro ephemeral allow_other; do
   refused $flag=1 "option '$flag' takes no value"
@@ -61,13 +66,16 @@ fails_with 1 "no quorumfs store is mounted" "umount of what is not mounted" "$QU
 is "$(cd "$work" && find . -path ./log -prune -o -path ./pids -prune -o -printf '%p\n' | sort | tr '\n' ' ')" \
   ". ./file ./full ./full/x ./mnt " "nothing was made"
 
-for command in "" mount umount put get delete status; do
+for command in "" mount umount put get delete status nodes watch gc scrub repair partition; do
   # shellcheck disable=SC2086
   output=$(limited 10 "$QUORUMFS" $command --help)
   is "$?" 0 "quorumfs $command --help"
   has "$output" "Usage" "quorumfs $command --help tells the usage"
 done
-has "$("$QUORUMFS" --version)" "quorumfs 0." "--version"
+for command in "" mount umount put get delete status nodes watch gc scrub repair partition; do
+  # shellcheck disable=SC2086
+  has "$(limited 10 "$QUORUMFS" $command --version)" "quorumfs 0." "quorumfs $command --version"
+done
 
 mount_store nodes=3,replicas=3,node2="$work/second",timeout=500,sync,x-test,noauto,defaults || exit 1
 is "$(ls "$work/second/replica.db")" "$work/second/replica.db" "node2= puts a node elsewhere"

@@ -30,16 +30,16 @@ for ((i = 0; i < ${POWER_STARTS:-16}; i++)); do
   fresh_disk
   cut=$((1 + RANDOM % 160)) kind=drop
   [ $((RANDOM % 2)) -eq 0 ] || kind=torn
-  QFS_CUT=$cut mount_store >/dev/null
+  QFS_CUT=$cut mount_store timeout=60000 >/dev/null
   power_fails "$kind"
-  if ! mount_store; then
+  if ! mount_store timeout=60000; then
     bad=$((bad + 1))
     diag "creation cut at step $cut ($kind): $(tail -3 "$work/log")"
     continue
   fi
   dd of="$mnt/kept" conv=fsync status=none <<<"kept $i" || diag "fsync failed"
   power_fails drop
-  mount_store || { bad=$((bad + 1)); diag "after creation was cut at step $cut and finished: $(tail -3 "$work/log")"; continue; }
+  mount_store timeout=60000 || { bad=$((bad + 1)); diag "after creation was cut at step $cut and finished: $(tail -3 "$work/log")"; continue; }
   [ "$(cat "$mnt/kept" 2>&1)" = "kept $i" ] || { bad=$((bad + 1)); diag "what was synced after a start is gone (step $cut)"; }
   unmount_store
 done

@@ -3,6 +3,7 @@
 # git, sqlite3 in both modes, vim, make and the compiler, xargs -P, python, find, du, rm (programs.sh).
 WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-560}
 . "$(dirname "$0")/../lib/tap.sh"
+request_timeout_ms=30000
 chmod 755 "$work"
 mount_store allow_other || exit 1
 cp "$(dirname "$0")/programs.sh" "$work/programs.sh"
@@ -31,6 +32,6 @@ if [ "$(id -u)" -eq 0 ]; then
 else
   skip "an ordinary user beside root" "only root can become somebody else"
 fi
-within 30 is_settled
+within 60 is_settled
 agreement 3 "all owners hold the same rows"
 finish

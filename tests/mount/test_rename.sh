@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Goal: a directory is renamed with everything below it in one step, also across kill -9 and beside writers in it; two
 # names are exchanged; what rename(2) refuses is refused.
-WATCHDOG_SECONDS=400
+WATCHDOG_SECONDS=${WATCHDOG_SECONDS:-480}
 . "$(dirname "$0")/../lib/tap.sh"
 # Under load a node may be slow; that is not what is tested here.
 mount_store timeout=30000 || exit 1
@@ -93,7 +93,9 @@ writer() {
 writer 1 & w1=$!
 writer 2 & w2=$!
 moves=0
-while [ "$moves" -lt 8 ] && rename2 none "$mnt/busy$((moves % 2))" "$mnt/busy$(((moves + 1) % 2))"; do moves=$((moves + 1)); done
+# Both have written since the last move.
+wrote_more() { for w in 1 2; do [ "$(grep -c . "$work/written.$w")" -gt $((moves * 10)) ] || return 1; done; }
+while [ "$moves" -lt 8 ] && within 60 wrote_more && rename2 none "$mnt/busy$((moves % 2))" "$mnt/busy$(((moves + 1) % 2))"; do moves=$((moves + 1)); done
 touch "$work/stop"
 wait "$w1" "$w2"
 at=$mnt/busy$((moves % 2))
@@ -108,18 +110,19 @@ passes "under one name" not test -e "$mnt/busy$(((moves + 1) % 2))"
 # Writes through open files, while the directory moves as often as it can: none may come too late with the old name.
 mkdir "$mnt/swing0" && for i in 1 2 3 4; do echo "$i" >"$mnt/swing0/f$i"; done
 swing() {
-  timeout 60 python3 - "$mnt/swing" <<'END'
+  timeout 120 python3 - "$mnt/swing" <<'END'
 import collections, errno, os, sys, threading
 dirs = [sys.argv[1] + "0", sys.argv[1] + "1"]
 over, errors = False, collections.Counter()
-def write(i):
-    fd = os.open("%s/f%d" % (dirs[0], i), os.O_WRONLY)
-    while not over:
+def write(fd):
+    done = False
+    while not done: # once at least
+        done = over
         try:
             os.pwrite(fd, b"y" * 10, 0)
         except OSError as e:
             errors[errno.errorcode[e.errno]] += 1
-threads = [threading.Thread(target=write, args=(i,)) for i in range(1, 5)]
+threads = [threading.Thread(target=write, args=(os.open("%s/f%d" % (dirs[0], i), os.O_WRONLY),)) for i in range(1, 5)]
 for thread in threads:
     thread.start()
 for move in range(400):
@@ -165,6 +168,9 @@ mkdir "$mnt/heavy"
 for ((i = 0; i < 600; i++)); do dd if=/dev/zero of="$mnt/heavy/f$i" bs=60000 count=1 status=none; done
 is "$(rename2 none "$mnt/heavy" "$mnt/elsewhere" 2>&1)" EXDEV "a tree of more than 32 MiB of small values is refused with EXDEV"
 is "$(find "$mnt/heavy" -size 60000c | wc -l) $(ls -d "$mnt/elsewhere" 2>&1 | grep -c 'No such file')" "600 1" "without any effect"
+is "$(cat "$mnt/.quorumfs/last-error")" \
+  "'heavy' is not renamed in one step: more than 100000 names or 32 MiB of small values are below it; mv copies instead" \
+  "last-error tells why"
 passes "mv copies it" mv "$mnt/heavy" "$mnt/elsewhere"
 is "$(find "$mnt/elsewhere" -size 60000c | wc -l) $(ls -d "$mnt/heavy" 2>&1 | grep -c 'No such file')" "600 1" "file by file"
 unmount_store

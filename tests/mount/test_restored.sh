@@ -2,6 +2,7 @@
 # Goal: a node restored from a copy made before 1,000 deletes whose tombstones are collected brings none of the keys back,
 # whether it is restored between two mounts or while the store runs, and although nobody remembers the deletes.
 . "$(dirname "$0")/../lib/tap.sh"
+request_timeout_ms=30000
 keys=1000
 mount_store || exit 1
 

@@ -2,6 +2,7 @@
 # Goal: what each operation on files is in the store (one put, one change of attributes, nothing at all), what an open
 # file goes on seeing, and what is refused, as README's table of operations says.
 . "$(dirname "$0")/../lib/tap.sh"
+request_timeout_ms=30000
 
 mount_store || exit 1
 cat >"$work/semantics.py" <<'END'
@@ -90,9 +91,13 @@ def puts():
     point(changes(libc.fallocate, fd, 3, 65536, 1000000) == ["put k"], "punching a hole is one put")
     point(changes(os.pwrite, fd, b"both", 7) == ["put k"], "a write through a descriptor for both is a put when it returns")
     view = mmap.mmap(fd, 1500000)
-    view[5] = 1
-    view[1200000] = 2
-    point(set(changes(view.flush)) == {"put k"} and read("k")[1200000] == 2, "msync puts what was stored to a mapping")
+
+    def store():  # the kernel may write some of it by itself before it is asked to
+        view[5] = 1
+        view[1200000] = 2
+        view.flush()
+
+    point(set(changes(store)) == {"put k"} and read("k")[1200000] == 2, "msync puts what was stored to a mapping")
     view.close()
     os.close(fd)
 
@@ -326,12 +331,12 @@ mount_store || exit 1
 is "$(stat -c %i "$mnt/c")" "$inode" "a file has the same number at the next mount"
 
 echo settled >"$mnt/settled"
-if within 20 is_settled; then ok "what is put is settled by itself"; else not_ok "what is put is settled by itself"; fi
+if within 60 is_settled; then ok "what is put is settled by itself"; else not_ok "what is put is settled by itself"; fi
 
 # A listing is complete, or it fails.
 mkdir "$mnt/listed"
 for i in {1..200}; do echo "$i" >"$mnt/listed/$i"; done
-within 10 is_settled
+within 60 is_settled
 for i in 1 2; do set_state $i down; done
 is "$(ls "$mnt/listed" | wc -l)" 200 "with two nodes down a listing is complete"
 set_state 3 down

@@ -2,6 +2,7 @@
 # Goal: set-id bits and capabilities go when a file is written, truncated or given away, as they do on an ordinary file
 # system, and stat(2) says so at once.
 . "$(dirname "$0")/../lib/tap.sh"
+request_timeout_ms=30000
 allow=
 [ "$(id -u)" -ne 0 ] || allow=,allow_other
 mount_store "nodes=3$allow" || exit 1

@@ -2,6 +2,7 @@
 # Goal: a slow node, or lossy links, cost nobody his puts and gets. Times are shown and do not decide, except where
 # only a broken store is so slow.
 . "$(dirname "$0")/../lib/tap.sh"
+request_timeout_ms=10000
 mount_store faults || exit 1
 control=$mnt/.quorumfs
 export keys=50
@@ -26,50 +27,59 @@ get_all() { # TEXT: the same for gets; every one by `quorumfs get`'s way, an ope
   [ "$(wc -l <"$work/times")" = "$keys" ]
 }
 show() { diag "$1: median $(sed -n "$((keys / 2))p" "$work/times") us, 95th percentile $(sed -n "$((keys * 95 / 100))p" "$work/times") us, worst $(tail -1 "$work/times") us"; }
-# in_time SECONDS NAME COMMAND...
-in_time() {
-  local started elapsed seconds=$1 name=$2
+# quick MS NAME COMMAND...: of its puts or gets nine in ten take less; a pause of the machine hits few.
+quick() {
+  local most_us ms=$1 name=$2
   shift 2
+  if ! "$@"; then not_ok "$name"; return; fi
+  show "$name"
+  most_us=$(sed -n "$((keys * 9 / 10))p" "$work/times")
+  if [ "$most_us" -lt $((ms * 1000)) ]; then ok "$name"; else not_ok "$name" "$most_us us"; fi
+}
+# in_time NAME COMMAND...: in less time than the delay of node 4.
+in_time() {
+  local started elapsed name=$1
+  shift
   started=$(now_ms)
   if ! "$@"; then not_ok "$name"; return; fi
   elapsed=$(($(now_ms) - started))
-  if [ "$elapsed" -lt $((seconds * 1000)) ]; then ok "$name"; else not_ok "$name" "took $elapsed ms"; fi
-  case $* in *_all*) show "$name" ;; esac
+  if [ "$elapsed" -lt 20000 ]; then ok "$name"; else not_ok "$name" "took $elapsed ms"; fi
 }
+given_up() { grep -q "going on without it" "$work/log" && [[ $(state 4) = failed:* ]]; }
 counter() { awk -v name="quorumfs_$1" '$1 == name { print $2 }' "$control/metrics"; }
 
-in_time 10 "puts and gets with healthy links" put_all healthy
-in_time 10 "gets with healthy links" get_all healthy
-within 5 is_settled
+quick 1000 "puts with healthy links" put_all healthy
+quick 1000 "gets with healthy links" get_all healthy
+within 60 is_settled
 remember_owners
 
 is "$(cat "$control/nodes/4/delay") $(cat "$control/nodes/4/drop")" "0 0" "no delay and no loss at first"
-passes "node 4 is delayed by 2 s" bash -c "echo 2000 >'$control/nodes/4/delay'"
-is "$(cat "$control/nodes/4/delay")" 2000 "the delay is read back"
-in_time 10 "puts just after node 4 became slow" put_all slow
-in_time 10 "gets just after" get_all slow
-sleep 2
-in_time 10 "puts with node 4 slow for a while" put_all slower
-in_time 10 "gets with node 4 slow for a while" get_all slower
-in_time 5 "new keys" bash -c "mkdir '$mnt/new' && for i in {1..20}; do echo \$i >'$mnt/new/'\$i || exit 1; done"
-in_time 5 "a listing" bash -c "[ \$(ls '$mnt/new' | wc -l) = 20 ]"
-in_time 5 "a large value and fsync" dd if=/dev/zero of="$mnt/large" bs=1M count=16 conv=fsync status=none
-in_time 5 "deletes" rm -r "$mnt/new"
+passes "node 4 is delayed by 20 s" bash -c "echo 20000 >'$control/nodes/4/delay'"
+is "$(cat "$control/nodes/4/delay")" 20000 "the delay is read back"
+quick 1000 "puts just after node 4 became slow" put_all slow
+quick 1000 "gets just after" get_all slow
+within 60 given_up
+quick 1000 "puts with node 4 slow for a while" put_all slower
+quick 1000 "gets with node 4 slow for a while" get_all slower
+in_time "new keys" bash -c "mkdir '$mnt/new' && for i in {1..20}; do echo \$i >'$mnt/new/'\$i || exit 1; done"
+in_time "a listing" bash -c "[ \$(ls '$mnt/new' | wc -l) = 20 ]"
+in_time "a large value and fsync" dd if=/dev/zero of="$mnt/large" bs=1M count=16 conv=fsync status=none
+in_time "deletes" rm -r "$mnt/new"
 has "$(state 4)" "failed: " "the slow node is given up, and the status says so: $(state 4)"
 started=$(grep -c 'node 4' "$work/log")
 sleep 6
 is "$(grep -c 'node 4' "$work/log")" "$started" "it is not taken back and given up again and again"
-within 5 is_settled && ok "the others settle without it" || not_ok "the others settle without it"
+within 60 is_settled && ok "the others settle without it" || not_ok "the others settle without it"
 
 echo 0 >"$control/nodes/4/delay"
-if within 20 is_up 4; then ok "in time again it returns"; else not_ok "in time again it returns" "$(state 4)"; fi
-within 10 is_settled
+if within 60 is_up 4; then ok "in time again it returns"; else not_ok "in time again it returns" "$(state 4)"; fi
+within 60 is_settled
 agreement 3 "all owners hold the same rows"
 
 # Slow, but in time: it stays.
 echo 200 >"$control/nodes/2/delay"
-in_time 10 "puts with a node 200 ms late" put_all late
-in_time 10 "gets with a node 200 ms late" get_all late
+quick 100 "puts with a node 200 ms late" put_all late
+quick 100 "gets with a node 200 ms late" get_all late
 sleep 2
 is "$(state 2)" up "who answers late but in time stays in sync"
 echo 0 >"$control/nodes/2/delay"
@@ -78,17 +88,17 @@ diag "hedged reads so far: $(counter hedged_reads_total)"
 echo 0.3 >"$control/nodes/1/drop"
 echo 0.3 >"$control/nodes/5/drop"
 is "$(cat "$control/nodes/5/drop")" 0.3 "a loss is read back"
-in_time 60 "puts with two lossy nodes" put_all lossy
-in_time 60 "gets with two lossy nodes" get_all lossy
+quick 1000 "puts with two lossy nodes" put_all lossy
+quick 1000 "gets with two lossy nodes" get_all lossy
 passes "a large value with two lossy nodes" bash -c "dd if=/dev/urandom of='$work/data' bs=1M count=8 status=none && cp '$work/data' '$mnt/data' && cmp '$work/data' '$mnt/data'"
 passes "rename and delete with two lossy nodes" bash -c "mv '$mnt/data' '$mnt/moved' && rm '$mnt/moved'"
-passes "settling with two lossy nodes" within 20 is_settled
+passes "settling with two lossy nodes" within 60 is_settled
 echo 0 >"$control/nodes/1/drop"
 echo 0 >"$control/nodes/5/drop"
-within 20 is_up 1 && within 20 is_up 5
+within 60 is_up 1 && within 60 is_up 5
 is "$(state 1) $(state 5)" "up up" "both are in sync afterwards"
 passes "every key has its last value" get_all lossy
-within 10 is_settled
+within 60 is_settled
 agreement 3 "all owners hold the same rows in the end"
 
 for value in '' -1 abc 600001 1e3 '5 5' 0x10; do

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Goal: the tools that people use work in the mount: git, tar, cp -a, sort, sed -i, tail -f, find, diff.
 . "$(dirname "$0")/../lib/tap.sh"
+request_timeout_ms=30000
 mount_store || exit 1
 
 export GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=t GIT_AUTHOR_EMAIL=t@example.org GIT_COMMITTER_NAME=t \
@@ -46,11 +47,11 @@ is "$(head -1 "$mnt/unsorted")" one "edits"
 passes "a script in the mount runs" bash -c "printf '#!/bin/sh\necho ran\n' >'$mnt/script' && chmod 755 '$mnt/script' && '$mnt/script'"
 
 echo first >"$mnt/followed"
-timeout 20 tail -n +1 -f "$mnt/followed" >"$work/followed" 2>/dev/null & follower=$!
+timeout 200 tail -n +1 -f "$mnt/followed" >"$work/followed" 2>/dev/null & follower=$!
 followed() { [ "$(cat "$work/followed")" = "$1" ]; }
-within 5 followed first
+within 60 followed first
 echo second >>"$mnt/followed"
-passes "tail -f sees what is appended" within 10 followed $'first\nsecond'
+passes "tail -f sees what is appended" within 60 followed $'first\nsecond'
 kill "$follower"
 wait "$follower" 2>/dev/null
 

@@ -65,7 +65,9 @@
  *   the history of every group has a linear order     Q    sim_check_linear        rename-without-intent, rmdir-races
  *   files have as many names as they count, all names EQ   linked.c                link-count-stays, link-file-stays,
  *     the same value, and none is left without                                     link-not-kept, link-written-over
- *   every request is answered by its deadline         E    client.c                deadline-ignored
+ *   every request is answered by its deadline, or     E    client.c                deadline-ignored,
+ *     while nodes are given up and a majority answers,      directed_patience.c     deadline-not-extended
+ *     within twice the time
  */
 #pragma once
 

@@ -11,9 +11,14 @@ int hand_run_directed(char *program, char *path, gboolean tap) {
   g_test_init(&argc, &argv, NULL);
   directed_batches_add();
   directed_starts_add();
+  directed_sizes_add();
   directed_damage_add();
   directed_forget_add();
+  directed_passed_add();
   directed_catchup_add();
   directed_chunks_add();
+  directed_patience_add();
+  directed_listing_add();
+  directed_storage_add();
   return g_test_run();
 }

@@ -5,11 +5,7 @@
 
 #define N_KEYS 700
 
-static gboolean is_without_1(Hand *hand, gconstpointer unused) {
-  return !qfs_set_has(qfs_coordinator_in_sync(hand->coordinator), 1);
-}
-
-static gboolean is_with_1(Hand *hand, gconstpointer unused) { return !is_without_1(hand, NULL); }
+static gboolean is_with_1(Hand *hand, gconstpointer unused) { return !hand_is_without(hand, GUINT_TO_POINTER(1)); }
 
 static gboolean is_open(Hand *hand, gconstpointer unused) { return hand->node[1].node != NULL; }
 
@@ -23,7 +19,7 @@ static void test_much_missed(void) {
   QfsRequest *request[N_KEYS];
   hand->away = QFS_NODE_BIT(1);
   hand_crash(hand, 1);
-  hand_run_until(hand, is_without_1, NULL);
+  hand_run_until(hand, hand_is_without, GUINT_TO_POINTER(1));
   hand->away = 0;
   hand_lose(hand, 1, HAND_TYPE(HELLO));
   hand_run_until(hand, is_open, NULL);
@@ -85,7 +81,54 @@ static void test_listing(void) {
   hand_free(hand);
 }
 
+static QfsStatus act(Hand *hand, guint node, QfsNodeAction action) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_NODE, NULL, NULL, NULL);
+  request->node = node;
+  request->action = action;
+  return hand_wait(hand, request);
+}
+
+/* Nodes 1 and 2 missed something, and are on their way back. */
+static Hand *let_two_return(guint lost) {
+  Hand *hand = hand_new(5, 3);
+  g_assert_cmpint(act(hand, 1, QFS_NODE_DOWN), ==, QFS_OK);
+  g_assert_cmpint(act(hand, 2, QFS_NODE_DOWN), ==, QFS_OK);
+  for (guint i = 0; i < N_KEYS; i++) {
+    g_autofree char *key = g_strdup_printf("key%u", i);
+    g_assert_cmpint(hand_put(hand, key, key), ==, QFS_OK);
+  }
+  for (guint node = 3; node <= 5; node++)
+    hand_lose(hand, node, lost);
+  g_assert_cmpint(act(hand, 1, QFS_NODE_UP), ==, QFS_OK);
+  g_assert_cmpint(act(hand, 2, QFS_NODE_UP), ==, QFS_OK);
+  return hand;
+}
+
+static void test_down_waits(void) {
+  /* Who takes two nodes up and then two others down, without waiting in between, can go on writing. */
+  Hand *hand = let_two_return(0);
+  g_assert_cmpint(act(hand, 3, QFS_NODE_DOWN), ==, QFS_OK);
+  g_assert_cmpint(hand_put(hand, "between", "value"), ==, QFS_OK);
+  g_assert_cmpint(act(hand, 5, QFS_NODE_DOWN), ==, QFS_OK);
+  g_assert_cmpint(hand_put(hand, "after", "value"), ==, QFS_OK);
+  hand_assert_value(hand, "key7", "key7");
+  g_assert_cmpint(act(hand, 4, QFS_NODE_DOWN), ==, QFS_OK); /* nobody else is on his way: as it is wanted */
+  g_assert_cmpint(hand_put(hand, "too-few", "value"), ==, QFS_NO_QUORUM);
+  hand_free(hand);
+}
+
+static void test_down_is_refused(void) {
+  /* Nodes that do not get on: who is needed meanwhile stays, unless he is to crash. */
+  Hand *hand = let_two_return(HAND_TYPE(SCAN_RECORDS));
+  g_assert_cmpint(act(hand, 3, QFS_NODE_DOWN), ==, QFS_BUSY);
+  g_assert_cmpint(hand_put(hand, "after", "value"), ==, QFS_OK);
+  g_assert_cmpint(act(hand, 3, QFS_NODE_CRASH), ==, QFS_OK);
+  hand_free(hand);
+}
+
 void directed_catchup_add(void) {
+  g_test_add_func("/catchup/down-waits-for-who-returns", test_down_waits);
+  g_test_add_func("/catchup/down-is-refused-when-that-takes-long", test_down_is_refused);
   g_test_add_func("/catchup/much-is-missed-and-not-settled", test_much_missed);
   g_test_add_func("/catchup/listing-while-a-node-lags", test_listing);
 }

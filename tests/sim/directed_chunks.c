@@ -126,9 +126,27 @@ static void test_note(void) {
   hand_free(hand);
 }
 
+static void test_renamed_before_power(void) {
+  /* A value gets a name whose holders have none of its chunks, and the power goes: of who has them nothing is left that was
+   * not on stable storage, of who has the new name everything. */
+  Hand *hand = hand_new(6, 3);
+  g_autofree char *value = g_strnfill(SIZE, 'v');
+  g_autofree char *from = hand_key(hand, "from", QFS_NODE_BIT(1) | QFS_NODE_BIT(2) | QFS_NODE_BIT(3));
+  g_autofree char *to = hand_key(hand, "to", QFS_NODE_BIT(4) | QFS_NODE_BIT(5) | QFS_NODE_BIT(6));
+  g_assert_cmpint(hand_put(hand, from, value), ==, QFS_OK);
+  g_assert_cmpint(hand_rename(hand, from, to), ==, QFS_OK);
+  hand_lose_power(hand, QFS_NODE_BIT(4) | QFS_NODE_BIT(5) | QFS_NODE_BIT(6));
+  g_assert_true(hand_start(hand));
+  hand_settle(hand, qfs_set_all(6));
+  g_autofree char *found = hand_get(hand, to);
+  g_assert_true(g_strcmp0(found, value) == 0);
+  hand_free(hand);
+}
+
 void directed_chunks_add(void) {
   g_test_add_func("/chunks/staged-while-others-are-reclaimed", test_staged);
   g_test_add_func("/chunks/renamed-while-others-are-reclaimed", test_renamed_meanwhile);
   g_test_add_func("/chunks/of-a-write-that-was-given-up", test_given_up);
+  g_test_add_func("/chunks/renamed-before-the-power-goes", test_renamed_before_power);
   g_test_add_func("/chunks/note-of-reading-beside-a-write", test_note);
 }

@@ -3,15 +3,6 @@
 
 #include <string.h>
 
-#define NODES(...) nodes_of((const guint[]){__VA_ARGS__, 0})
-
-static QfsNodeSet nodes_of(const guint *numbers) {
-  QfsNodeSet set = 0;
-  for (; *numbers != 0; numbers++)
-    set |= QFS_NODE_BIT(*numbers);
-  return set;
-}
-
 static gboolean has_lost_name(Hand *hand, gconstpointer key) {
   const QfsRecord *row = hand_row(hand, 1, key);
   return row != NULL && row->kind == QFS_KIND_TOMBSTONE;
@@ -142,6 +133,75 @@ static void test_carried_out_before_straggler(void) {
   hand_free(hand);
 }
 
+static void test_abandoned_then_united(void) {
+  /* A start does without the batch of node 1, and is cut off before what node 1 has done of it is undone. The next one has
+   * to unite it with others, as nodes were given up, and takes whatever it finds: but not half of the batch. */
+  Hand *hand = hand_new(7, 5);
+  g_autofree char *from = hand_key(hand, "from", NODES(1, 2, 3, 4, 5));
+  g_autofree char *to = hand_key(hand, "to", NODES(2, 3, 4, 5, 6));
+  leave_half_at_1(hand, from, to);
+  hand->away = NODES(5, 6, 7);
+  hand_lose(hand, 1, HAND_TYPE(REMOVE));
+  g_assert_true(hand_start(hand));
+  hand_run(hand, 100000);
+  hand_kill(hand);
+  hand_lose(hand, 1, 0);
+  hand->away = NODES(3, 4, 5);
+  g_assert_false(hand_start(hand));
+  evict_and_replace(hand, NODES(3, 4, 5));
+  hand_settle(hand, qfs_set_all(7));
+  hand_assert_value(hand, from, "value");
+  hand_assert_value(hand, to, NULL);
+  hand_free(hand);
+}
+
+static guint n_applied(const Hand *hand) {
+  guint n = 0;
+  for (guint i = 1; i <= hand->nodes; i++)
+    n += hand->sent[i][QFS_MESSAGE_APPLY];
+  return n;
+}
+
+static gboolean has_new_name(Hand *hand, gconstpointer key) {
+  const QfsRecord *row = hand_row(hand, 3, key);
+  return row != NULL && row->kind == QFS_KIND_VALUE;
+}
+
+static gboolean has_mark(Hand *hand, gconstpointer mark) {
+  for (guint i = 1; i <= hand->nodes; i++)
+    if (hand_meta(hand, i).settled <= *(const guint64 *)mark)
+      return FALSE;
+  return TRUE;
+}
+
+static void test_overtaken_intent(void) {
+  /* Node 3 still has the intent of a rename. That was carried out, and what it made is overwritten, and settled: a start
+   * writes nothing of it. */
+  Hand *hand = hand_new(3, 3);
+  g_assert_cmpint(hand_put(hand, "from", "value"), ==, QFS_OK);
+  hand_settle(hand, qfs_set_all(3));
+  QfsRequest *rename = hand_two_keys(QFS_REQUEST_RENAME, "from", "to");
+  hand_submit(hand, rename);
+  hand_run_until(hand, has_new_name, "to");
+  hand_lose(hand, 3, HAND_TYPE(COMMIT));
+  g_assert_cmpint(hand_wait(hand, rename), ==, QFS_OK);
+  g_assert_cmpint(hand_put(hand, "from", "newer"), ==, QFS_OK);
+  g_assert_cmpint(hand_put(hand, "to", "newer"), ==, QFS_OK);
+  const guint64 last = MAX(hand_row(hand, 1, "from")->seq, hand_row(hand, 1, "to")->seq) - 1;
+  hand_run_until(hand, has_mark, &last);
+  g_assert_cmpuint(hand_intents(hand, 3), ==, 1);
+  hand_kill(hand);
+  hand_lose(hand, 3, 0);
+  const guint before = n_applied(hand);
+  g_assert_true(hand_start(hand));
+  hand_settle(hand, qfs_set_all(3));
+  g_assert_cmpuint(n_applied(hand), ==, before);
+  g_assert_cmpuint(hand_intents(hand, 3), ==, 0);
+  hand_assert_value(hand, "from", "newer");
+  hand_assert_value(hand, "to", "newer");
+  hand_free(hand);
+}
+
 static void test_void_version(void) {
   /* Only node 3 has a version, and a start does without it; nothing is written. The next one meets node 3, and not one of
    * the two that went on: what was read since stays so. */
@@ -219,7 +279,7 @@ static void assert_some(Hand *hand, const char *value) {
 }
 
 static void test_view_by_few(void) {
-  /* A coordinator dies while it proposes a view, which two nodes promised. The next one meets the other three, and what
+  /* Coordinators die while they propose a view, which two nodes promised. The next one meets the other three, and what
    * it acknowledges is the newest, whoever is met after that. */
   Hand *hand = hand_new(5, 3);
   put_some(hand, "old");
@@ -230,6 +290,11 @@ static void test_view_by_few(void) {
   hand_crash(hand, 5);
   hand_run(hand, 50000);
   hand_kill(hand);
+  for (guint i = 0; i < 3; i++) { /* and so do those after it, each with a number of its own */
+    hand_begin(hand);
+    hand_run(hand, 50000);
+    hand_kill(hand);
+  }
   for (guint i = 1; i <= 5; i++)
     hand_lose(hand, i, 0);
   hand->away = NODES(1, 2);
@@ -282,38 +347,83 @@ static gboolean are_marked(Hand *hand, gconstpointer mark) {
   return TRUE;
 }
 
-static void test_marks_follow(void) {
-  /* Only node 1 is told what is settled. A life without it takes in node 4, which has all of that by other numbers, and then
-   * node 1. To the life after that node 4 does not look like an older copy. */
+static void lose_at_2_to_5(Hand *hand, guint types) {
+  for (guint i = 2; i <= 5; i++)
+    hand_lose(hand, i, types);
+}
+
+/* A store of five nodes, not running, whose node 1 alone is told that all up to *out_mark is settled; node 4 was catching
+ * up, and has a lower mark. */
+static Hand *new_told_at_1(guint64 *out_mark) {
   Hand *hand = hand_new(5, 3);
   g_assert_cmpint(hand_put(hand, "first", "x"), ==, QFS_OK);
   hand_settle(hand, qfs_set_all(5));
   leave_and_join(hand, 4, NODES(1, 2, 3, 5));
-  guint64 mark = hand_meta(hand, 1).mark;
+  *out_mark = hand_meta(hand, 1).mark;
   put_some(hand, "value");
-  hand_run_until(hand, are_marked, &mark);
-  mark = hand_meta(hand, 1).mark;
-  for (guint i = 2; i <= 5; i++)
-    hand_lose(hand, i, HAND_TYPE(SYNC));
-  hand_run_until(hand, is_told_at_1, &mark);
+  hand_run_until(hand, are_marked, out_mark);
+  *out_mark = hand_meta(hand, 1).mark;
+  lose_at_2_to_5(hand, HAND_TYPE(SYNC));
+  hand_run_until(hand, is_told_at_1, out_mark);
   hand_kill(hand);
-  for (guint i = 2; i <= 5; i++)
-    hand_lose(hand, i, 0);
+  lose_at_2_to_5(hand, 0);
+  return hand;
+}
+
+static void test_marks_follow(void) {
+  /* Only node 1 is told what is settled. A life without it takes in node 4, which has all of that by other numbers, and then
+   * node 1. To the life after that node 4 does not look like an older copy. */
+  guint64 mark;
+  Hand *hand = new_told_at_1(&mark);
   hand->away = QFS_NODE_BIT(1);
   g_assert_true(hand_start(hand));
   hand_lose(hand, 2, HAND_TYPE(SYNC)); /* nothing is settled from here on */
   const QfsNodeSet others = NODES(2, 3, 4, 5), all = qfs_set_all(5);
   hand_run_until(hand, has_view, &others);
   g_assert_cmpuint(hand_meta(hand, 4).mark, <, mark);
-  for (guint i = 2; i <= 5; i++)
-    hand_lose(hand, i, HAND_TYPE(SYNC));
+  lose_at_2_to_5(hand, HAND_TYPE(SYNC));
   hand->away = 0;
   hand_run_until(hand, has_view, &all);
   hand_kill(hand);
-  for (guint i = 2; i <= 5; i++)
-    hand_lose(hand, i, 0);
+  lose_at_2_to_5(hand, 0);
   const guint wipes = hand->sent[4][QFS_MESSAGE_WIPE];
   g_assert_true(hand_start(hand));
+  hand_settle(hand, all);
+  g_assert_cmpuint(hand->sent[4][QFS_MESSAGE_WIPE], ==, wipes);
+  assert_some(hand, "value");
+  hand_free(hand);
+}
+
+static gboolean are_told_of(Hand *hand, gconstpointer in_sync) {
+  for (guint i = 1; i <= 5; i++)
+    if (i != 4 && hand_meta(hand, i).view.in_sync != *(const QfsNodeSet *)in_sync)
+      return FALSE;
+  return TRUE;
+}
+
+static void test_unseen_view(void) {
+  /* Only node 1 is told what is settled. A life that began without it takes it in, and node 4, to which that view never
+   * comes. The next one goes by it, does without node 4, and takes it in again: it is no older copy. */
+  guint64 mark;
+  Hand *hand = new_told_at_1(&mark);
+  hand->away = NODES(1, 4);
+  g_assert_true(hand_start(hand));
+  hand_lose(hand, 2, HAND_TYPE(SYNC)); /* nothing is settled from here on */
+  const QfsNodeSet few = NODES(2, 3, 5), without_4 = NODES(1, 2, 3, 5), all = qfs_set_all(5);
+  hand_run_until(hand, has_view, &few);
+  hand_lose(hand, 5, HAND_TYPE(SYNC));
+  hand->away = NODES(4);
+  hand_run_until(hand, has_view, &without_4);
+  hand_lose(hand, 4, HAND_TYPE(VIEW));
+  hand->away = 0;
+  hand_run_until(hand, are_told_of, &all);
+  hand_kill(hand);
+  lose_at_2_to_5(hand, 0);
+  hand->away = NODES(4);
+  g_assert_true(hand_start(hand));
+  hand_run_until(hand, are_told_of, &without_4);
+  const guint wipes = hand->sent[4][QFS_MESSAGE_WIPE];
+  hand->away = 0;
   hand_settle(hand, all);
   g_assert_cmpuint(hand->sent[4][QFS_MESSAGE_WIPE], ==, wipes);
   assert_some(hand, "value");
@@ -349,6 +459,7 @@ static void test_fewer_nodes(void) {
 void directed_starts_add(void) {
   g_test_add_func("/starts/what-is-found-is-completed-first", test_found_is_completed);
   g_test_add_func("/starts/marks-follow-who-returns", test_marks_follow);
+  g_test_add_func("/starts/marks-precede-the-view", test_unseen_view);
   g_test_add_func("/starts/fewer-nodes", test_fewer_nodes);
   g_test_add_func("/starts/version-that-a-start-did-without", test_void_version);
   g_test_add_func("/starts/batch-rolled-forward-by-half", test_rolled_forward_by_half);
@@ -356,4 +467,6 @@ void directed_starts_add(void) {
   g_test_add_func("/starts/batch-that-was-carried-out-without-the-last-who-are-left", test_carried_out_before_straggler);
   g_test_add_func("/starts/abandoned-batch-at-the-last-who-are-left", test_abandoned_at_straggler);
   g_test_add_func("/starts/abandoned-batch-stays-so-while-keys-are-blocked", test_abandoned_while_blocked);
+  g_test_add_func("/starts/abandoned-batch-before-nodes-are-united", test_abandoned_then_united);
+  g_test_add_func("/starts/intent-that-was-overtaken", test_overtaken_intent);
 }

@@ -190,6 +190,7 @@ static void env_send(QfsEnv *env, QfsMessage *message) {
 
 static void on_reply_arrives(Sim *sim, gpointer data) {
   trace_message(sim, "got from", data);
+  sim->node[((const QfsMessage *)data)->node].replied_us = sim->now_us;
   qfs_coordinator_receive(sim->coordinator, data);
 }
 
@@ -254,6 +255,8 @@ void sim_env_poke(Sim *sim, SimNode *node) {
     return;
   node->working = TRUE;
   gint64 us = node->inbox->len > 0 ? sim_random_range(&sim->random, 10, node->service_us) : 2000;
+  if (node->inbox->len > 0 && node->busy_us > 0)
+    us += sim_random_range(&sim->random, node->busy_us / 2, node->busy_us);
   sim_after_in_run(sim, us, on_node_works, node, NULL);
 }
 

@@ -37,6 +37,7 @@ static const char *const kind_names[FAULT_KINDS] = {
     [FAULT_DAMAGE] = "damaged files",
     [FAULT_EVICT] = "evicted",
     [FAULT_PLANTED] = "silent changes",
+    [FAULT_BUSY] = "busy machine",
 };
 
 const char *sim_fault_name(guint kind) {
@@ -71,7 +72,7 @@ static const guint usual_weight[FAULT_KINDS] = {
 SimFaults *sim_faults_new(Sim *sim) {
   SimFaults *faults = g_new0(SimFaults, 1);
   gboolean power = sim_random_percent(dice(sim), 35);
-  for (guint kind = 0; kind < FAULT_KINDS; kind++)
+  for (guint kind = 0; kind < FAULT_BUSY; kind++)
     faults->enabled[kind] = sim_random_percent(dice(sim), 60) ? usual_weight[kind] : 0;
   faults->enabled[FAULT_KILL] = usual_weight[FAULT_KILL];
   if (!power)
@@ -220,10 +221,12 @@ void sim_faults_start(Sim *sim, gint64 gap_us) {
     sim_faults_care(sim, NULL);
   }
   sim_after(sim, sim_random_range(dice(sim), 1, 2 * gap_us), on_fault, NULL);
+  sim_faults_busy_start(sim);
 }
 
 void sim_faults_stop(Sim *sim) {
   sim->faults->active = FALSE;
+  sim_faults_busy_stop(sim);
   for (guint i = 1; i <= sim->nodes_all; i++) {
     sim->faults->heal_id[i]++;
     sim_faults_heal_node(sim, i);

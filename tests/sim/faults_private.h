@@ -46,6 +46,7 @@ typedef enum {
   FAULT_DAMAGE,
   FAULT_EVICT,
   FAULT_PLANTED, /* between the phases: sim_faults_plant */
+  FAULT_BUSY,    /* of all nodes: faults_busy.c */
   FAULT_KINDS,
 } FaultKind;
 G_STATIC_ASSERT(FAULT_KINDS <= SIM_FAULT_KINDS_MAX);
@@ -61,6 +62,7 @@ struct SimFaults {
   /* A node that was away is first seen by the start of another life: with what nobody else has. */
   gboolean back_at_a_start[QFS_NODES_MAX + 1];
   gboolean was_in_sync[QFS_NODES_MAX + 1]; /* when it was looked at last */
+  SimRandom busy_dice; /* 0: nodes are never busy in this seed */
 };
 
 static inline SimRandom *dice(Sim *sim) {
@@ -80,6 +82,11 @@ void sim_faults_shut_down(Sim *sim);
 void sim_faults_resize(Sim *sim);
 void sim_faults_disturb_links(Sim *sim, FaultKind kind);
 void sim_faults_set_all_links(Sim *sim, guint loss_percent, guint duplicate_percent);
+
+/* ---- faults_busy.c ---- */
+
+void sim_faults_busy_start(Sim *sim);
+void sim_faults_busy_stop(Sim *sim);
 
 /* ---- faults_node.c ---- */
 

@@ -58,6 +58,11 @@ static guint64 env_random(QfsEnv *env) {
   return hand->random ^ hand->random >> 29;
 }
 
+static gint64 travel_us(const Hand *hand, const HandNode *node, QfsMessageType type) {
+  const gint64 late_us = (node->late >> type & 1) != 0 ? node->late_us : 0;
+  return MAX(LATENCY_US + late_us, node->still_us - hand->now_us);
+}
+
 static void env_send(QfsEnv *env, QfsMessage *message) {
   Hand *hand = hand_of(env);
   const HandNode *node = &hand->node[message->node];
@@ -67,7 +72,7 @@ static void env_send(QfsEnv *env, QfsMessage *message) {
   if ((node->to_lost >> message->type & 1) != 0)
     qfs_message_free(message);
   else
-    after(hand, LATENCY_US, EVENT_REQUEST, message, message->node, node->process);
+    after(hand, travel_us(hand, node, message->type), EVENT_REQUEST, message, message->node, node->process);
 }
 
 static void env_reply(QfsEnv *env, QfsMessage *message) {
@@ -78,7 +83,7 @@ static void env_reply(QfsEnv *env, QfsMessage *message) {
     after(hand, LATENCY_US, EVENT_REPLY, message, message->node, 0);
 }
 
-static void env_read(QfsEnv *env, QfsRead *read) { after(hand_of(env), LATENCY_US, EVENT_READ, read, read->node, 0); }
+static void env_read(QfsEnv *env, QfsRead *read) { after(hand_of(env), LATENCY_US + hand_of(env)->read_us, EVENT_READ, read, read->node, 0); }
 
 static void env_complete(QfsEnv *env, QfsRequest *request) {
   after(hand_of(env), 1, EVENT_COMPLETE, request, 0, 0);
@@ -98,7 +103,7 @@ static void env_node_stop(QfsEnv *env, guint node) {
 }
 
 static void env_node_remove(QfsEnv *env, guint node, guint64 incarnation) {
-  after(hand_of(env), LATENCY_US, EVENT_REMOVE, NULL, node, incarnation);
+  after(hand_of(env), LATENCY_US + hand_of(env)->remove_us, EVENT_REMOVE, NULL, node, incarnation);
 }
 
 static void env_log(QfsEnv *env, GLogLevelFlags level, const char *line) { g_test_message("%s", line); }
@@ -244,11 +249,22 @@ static gboolean is_settled(Hand *hand, gconstpointer in_sync) {
          qfs_coordinator_is_quiet(hand->coordinator);
 }
 
+gboolean hand_is_without(Hand *hand, gconstpointer node) {
+  return !qfs_set_has(qfs_coordinator_in_sync(hand->coordinator), GPOINTER_TO_UINT(node));
+}
+
 void hand_settle(Hand *hand, QfsNodeSet in_sync) { hand_run_until(hand, is_settled, &in_sync); }
 
 void hand_lose(Hand *hand, guint node, guint types) { hand->node[node].to_lost = types; }
 
 void hand_lose_replies(Hand *hand, guint node, guint types) { hand->node[node].from_lost = types; }
+
+void hand_slow_down(Hand *hand, guint node, guint types, gint64 late_us) {
+  hand->node[node].late = types;
+  hand->node[node].late_us = late_us;
+}
+
+void hand_stall(Hand *hand, guint node, gint64 time_us) { hand->node[node].still_us = hand->now_us + time_us; }
 
 void hand_keep(Hand *hand, guint node, QfsMessageType type) {
   hand->kept_node = node;
@@ -311,6 +327,13 @@ void hand_lose_power(Hand *hand, QfsNodeSet keep) {
 }
 
 void hand_crash(Hand *hand, guint node) { end_node(hand, node, "its process ended"); }
+
+QfsNodeSet hand_nodes(const guint *numbers) {
+  QfsNodeSet set = 0;
+  for (; *numbers != 0; numbers++)
+    set |= QFS_NODE_BIT(*numbers);
+  return set;
+}
 
 Hand *hand_new(guint nodes, guint replicas) {
   Hand *hand = g_new0(Hand, 1);
@@ -415,6 +438,23 @@ QfsStatus hand_link(Hand *hand, const char *key, const char *key2) {
 QfsStatus hand_remove(Hand *hand, const char *key) {
   return hand_wait(hand, qfs_request_new(QFS_REQUEST_REMOVE, key, NULL, NULL));
 }
+
+QfsRequest *hand_mkdir_request(const char *key) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_CREATE, key, NULL, NULL);
+  request->kind = QFS_KIND_DIRECTORY;
+  request->attr.mode = S_IFDIR | 0755;
+  return request;
+}
+
+QfsRequest *hand_rmdir_request(const char *key) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_REMOVE, key, NULL, NULL);
+  request->flags = QFS_REMOVE_DIRECTORY | QFS_REMOVE_MUST_EXIST;
+  return request;
+}
+
+QfsStatus hand_mkdir(Hand *hand, const char *key) { return hand_wait(hand, hand_mkdir_request(key)); }
+
+QfsStatus hand_rmdir(Hand *hand, const char *key) { return hand_wait(hand, hand_rmdir_request(key)); }
 
 static QfsRecord *get_record(Hand *hand, const char *key) {
   QfsRequest *request = qfs_request_new(QFS_REQUEST_GET, key, NULL, NULL);

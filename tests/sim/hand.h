@@ -21,6 +21,9 @@ typedef struct {
   QfsReplica *reader;
   guint64 process;      /* incarnation of the running process; 0: none */
   guint to_lost, from_lost; /* requests and replies of these types (as bits) are lost */
+  guint late;           /* requests of these types take so much longer: */
+  gint64 late_us;
+  gint64 still_us;      /* none arrives before */
 } HandNode;
 
 typedef struct {
@@ -34,6 +37,8 @@ typedef struct {
   HandNode node[QFS_NODES_MAX + 1]; /* from 1 */
   QfsNodeSet away;      /* can't be opened */
   QfsNodeSet full;      /* refuse whatever takes space */
+  gint64 read_us;       /* a read takes so much longer */
+  gint64 remove_us;     /* so does removing a node's replica */
   guint kept_type, kept_node; /* of such requests a copy is kept, to arrive again later */
   GPtrArray *kept;
   guint sent[QFS_NODES_MAX + 1][QFS_MESSAGE_TYPES]; /* requests that left, lost ones too */
@@ -41,6 +46,9 @@ typedef struct {
 
 #define HAND_TYPE(NAME) (1u << QFS_MESSAGE_##NAME)
 #define HAND_ALL (~0u)
+
+#define NODES(...) hand_nodes((const guint[]){__VA_ARGS__, 0})
+QfsNodeSet hand_nodes(const guint *numbers); /* up to a 0 */
 
 Hand *hand_new(guint nodes, guint replicas); /* a new store, all is settled */
 void hand_free(Hand *hand);
@@ -57,9 +65,12 @@ void hand_crash(Hand *hand, guint node); /* its process ends; it is opened again
 void hand_run(Hand *hand, gint64 time_us);
 typedef gboolean (*HandCondition)(Hand *hand, gconstpointer data);
 void hand_run_until(Hand *hand, HandCondition condition, gconstpointer data);
+gboolean hand_is_without(Hand *hand, gconstpointer node); /* a condition: the node, by GUINT_TO_POINTER, is not in sync */
 void hand_settle(Hand *hand, QfsNodeSet in_sync); /* until these and no others are in sync, and all is quiet */
 void hand_lose(Hand *hand, guint node, guint types); /* requests to the node from now on; 0: none */
 void hand_lose_replies(Hand *hand, guint node, guint types);
+void hand_slow_down(Hand *hand, guint node, guint types, gint64 late_us); /* requests from now on */
+void hand_stall(Hand *hand, guint node, gint64 time_us); /* it handles nothing for so long */
 void hand_keep(Hand *hand, guint node, QfsMessageType type);
 void hand_deliver_kept(Hand *hand); /* and keeps no more */
 
@@ -75,6 +86,10 @@ QfsStatus hand_put(Hand *hand, const char *key, const char *value);
 QfsStatus hand_rename(Hand *hand, const char *key, const char *key2);
 QfsStatus hand_link(Hand *hand, const char *key, const char *key2);
 QfsStatus hand_remove(Hand *hand, const char *key);
+QfsRequest *hand_mkdir_request(const char *key);
+QfsRequest *hand_rmdir_request(const char *key);
+QfsStatus hand_mkdir(Hand *hand, const char *key);
+QfsStatus hand_rmdir(Hand *hand, const char *key);
 /* The value; NULL: there is none. Newly allocated. Chunks are read, too. */
 char *hand_get(Hand *hand, const char *key);
 guint hand_links(Hand *hand, const char *key); /* how many names the file counts; 0: it is not there */
@@ -102,7 +117,12 @@ QfsNodeMeta hand_meta(Hand *hand, guint node);
 int hand_run_directed(char *program, char *path, gboolean tap);
 void directed_batches_add(void);
 void directed_starts_add(void);
+void directed_sizes_add(void);
 void directed_damage_add(void);
 void directed_forget_add(void);
+void directed_passed_add(void);
 void directed_catchup_add(void);
 void directed_chunks_add(void);
+void directed_listing_add(void);
+void directed_storage_add(void);
+void directed_patience_add(void);

@@ -22,7 +22,7 @@ static struct {
 
 typedef struct {
   guint64 seeds, failed, sqlite, waiting;
-  guint64 operations, acked_puts, gets, crashes, node_crashes, lost, faults, events, hedged, trusted;
+  guint64 operations, acked_puts, gets, crashes, node_crashes, lost, faults, events, hedged, trusted, prolonged;
   guint64 linear_checked, linear_open;
   gint64 virtual_us;
   guint64 duplicated;
@@ -88,6 +88,7 @@ static void add_totals(Totals *totals, const SimResult *result) {
   totals->events += result->events;
   totals->hedged += result->hedged;
   totals->trusted += result->trusted;
+  totals->prolonged += result->prolonged;
   totals->virtual_us += result->virtual_us;
   totals->linear_checked += result->linear_checked;
   totals->linear_open += result->linear_open;
@@ -141,11 +142,12 @@ static void print_totals(const Totals *t, gint64 real_us) {
       "# per seed: %.0f operations, %.0f acknowledged puts, %.0f gets, %.1f crashes, %.1f node "
       "crashes, "
       "%.0f lost messages, %.1f hedged reads, %.1f to be trusted, %.1f faults, %.0f events, %.1f s; %" G_GUINT64_FORMAT
-      " histories in order, %" G_GUINT64_FORMAT " undecided\n",
+      " histories in order, %" G_GUINT64_FORMAT " undecided, %" G_GUINT64_FORMAT
+      " answers later than usual\n",
       (double)t->operations / n, (double)t->acked_puts / n, (double)t->gets / n,
       (double)t->crashes / n, (double)t->node_crashes / n, (double)t->lost / n,
       (double)t->hedged / n, (double)t->trusted / n, (double)t->faults / n, (double)t->events / n,
-      (double)t->virtual_us / n / SIM_SECOND, t->linear_checked, t->linear_open);
+      (double)t->virtual_us / n / SIM_SECOND, t->linear_checked, t->linear_open, t->prolonged);
   if (t->waiting > 0)
     printf("# %" G_GUINT64_FORMAT " seeds ended waiting for a disk that was lost beyond what must be survived\n",
            t->waiting);

@@ -50,7 +50,7 @@ typedef struct {
   char message[1024];
   guint nodes, replicas;
   gboolean sqlite;
-  guint64 operations, acked_puts, gets, crashes, node_crashes, lost, faults, events, hedged, trusted;
+  guint64 operations, acked_puts, gets, crashes, node_crashes, lost, faults, events, hedged, trusted, prolonged;
   gint64 virtual_us;
   guint64 digest, lines;
   guint linear_checked, linear_open; /* histories decided, and given up at the bound */
@@ -77,6 +77,8 @@ typedef struct {
   GPtrArray *inbox;   /* QfsMessage that arrived */
   gboolean working;   /* an event to look at the inbox, or to idle, is on its way */
   gint64 service_us;  /* upper bound of the time to serve a batch */
+  gint64 busy_us;     /* ... and so much more, or half of that; 0: none */
+  gint64 replied_us;  /* its latest answer arrived */
   SimLink to, from;   /* seen from the coordinator */
 } SimNode;
 

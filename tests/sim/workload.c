@@ -3,6 +3,8 @@
 
 #include "content.h"
 
+#include <string.h>
+
 #define CLIENTS_MAX 6
 #define COLD_DIR "dir"
 #define TOKEN_DIR "ren"
@@ -212,8 +214,8 @@ static SimOp *choose_token(SimClient *client, SimKey *key) {
   guint roll = sim_random_below(dice(sim), 100);
   if (roll < 30)
     return begin(client, roll < 28 ? SIM_OP_GET : SIM_OP_NOTE, key);
-  if (roll < 40)
-    return sim_history_begin_list(sim, client->id, TOKEN_DIR, NULL,
+  if (roll < 40) /* the first names, or those after one that is in use */
+    return sim_history_begin_list(sim, client->id, TOKEN_DIR, roll < 33 ? NULL : key->name + strlen(TOKEN_DIR "/"),
                                   2 + sim_random_below(dice(sim), 8));
   if (roll < 60) {
     SimOp *op = begin_write(client, key);

@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-#define DEADLINE_S 30
+#define DEADLINE_S 60
 
 typedef struct {
   char *top;
@@ -32,7 +32,7 @@ static void close_engine(Fixture *f) {
 static void set_up(Fixture *f, gconstpointer faults) {
   f->top = g_dir_make_tmp("qfs-engine-XXXXXX", NULL);
   f->config =
-      (QfsEngineConfig){.nodes = 5, .replicas = 3, .timeout_ms = 2000, .faults = faults != NULL};
+      (QfsEngineConfig){.nodes = 5, .replicas = 3, .timeout_ms = 10000, .faults = faults != NULL};
   f->config.store = g_build_filename(f->top, "store", NULL);
   open_engine(f);
 }

@@ -18,8 +18,12 @@ static struct {
   sqlite3_vfs vfs;
   sqlite3_vfs *real;
   int countdown; /* steps until the first failure; -1: none */
-  int code;      /* what a failing write answers; a failing sync answers IOERR_FSYNC */
+  int code;      /* what a failing write answers; a failing sync answers IOERR_FSYNC, and never fails with SQLITE_FULL */
   gboolean syncs_only;
+  gboolean lies; /* a write that fails has written all the same */
+  gboolean once; /* only one step fails */
+  gssize room;   /* by how many bytes files may grow; -1: without end */
+  const char *unreadable; /* files whose names end so can't be read; NULL: none */
   guint syncs, reads, writes;
   const char *image_dir;
 } fault;
@@ -37,7 +41,9 @@ static inline sqlite3_file *fault_real(sqlite3_file *file) {
 static inline void fault_vfs_reset(void) {
   fault.countdown = -1;
   fault.code = SQLITE_IOERR_WRITE;
-  fault.syncs_only = FALSE;
+  fault.syncs_only = fault.lies = fault.once = FALSE;
+  fault.unreadable = NULL;
+  fault.room = -1;
   fault.syncs = fault.reads = fault.writes = 0;
   fault.image_dir = NULL;
 }
@@ -45,10 +51,31 @@ static inline void fault_vfs_reset(void) {
 static gboolean fault_is_due(gboolean is_sync) {
   if (fault.countdown < 0 || (fault.syncs_only && !is_sync))
     return FALSE;
+  if (is_sync && fault.code == SQLITE_FULL) /* a full disk syncs */
+    return FALSE;
   if (fault.countdown > 0) {
     fault.countdown--;
     return FALSE;
   }
+  if (fault.once)
+    fault.countdown = -1;
+  return TRUE;
+}
+
+static gssize fault_length(sqlite3_file *file) {
+  sqlite3_int64 size = 0;
+  g_assert_cmpint(fault_real(file)->pMethods->xFileSize(fault_real(file), &size), ==, SQLITE_OK);
+  return (gssize)size;
+}
+
+/* Is there room for the file to become so long? */
+static gboolean fault_has_room(sqlite3_file *file, gssize end) {
+  if (fault.room < 0)
+    return TRUE;
+  const gssize more = MAX(end - fault_length(file), 0);
+  if (more > fault.room)
+    return FALSE;
+  fault.room -= more;
   return TRUE;
 }
 
@@ -59,17 +86,26 @@ static int fault_close(sqlite3_file *file) {
 }
 static int fault_read(sqlite3_file *file, void *to, int n, sqlite3_int64 at) {
   fault.reads++;
+  if (fault.unreadable != NULL && g_str_has_suffix(((FaultFile *)file)->name, fault.unreadable))
+    return SQLITE_IOERR_READ;
   return fault_real(file)->pMethods->xRead(fault_real(file), to, n, at);
 }
 static int fault_write(sqlite3_file *file, const void *from, int n, sqlite3_int64 at) {
-  if (fault_is_due(FALSE))
+  if (fault_is_due(FALSE)) {
+    if (fault.lies)
+      fault_real(file)->pMethods->xWrite(fault_real(file), from, n, at);
     return fault.code;
+  }
+  if (!fault_has_room(file, (gssize)at + n))
+    return SQLITE_FULL;
   fault.writes++;
   return fault_real(file)->pMethods->xWrite(fault_real(file), from, n, at);
 }
 static int fault_truncate(sqlite3_file *file, sqlite3_int64 size) {
   if (fault_is_due(FALSE))
     return SQLITE_IOERR_TRUNCATE;
+  if (fault.room >= 0)
+    fault.room += MAX(fault_length(file) - (gssize)size, 0);
   return fault_real(file)->pMethods->xTruncate(fault_real(file), size);
 }
 static void fault_copy_to_image(const char *name) {

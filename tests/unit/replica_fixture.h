@@ -45,8 +45,16 @@ static inline QfsReplica *fixture_reader(Fixture *fixture) {
   return reader;
 }
 
-/* Runs SQL as someone with the sqlite3 shell would. */
+/* What is in front of the tables (storage/front.h) goes into them. */
+static inline void settle(QfsReplica *replica) {
+  g_assert_true(replica->ops->begin(replica, NULL));
+  g_assert_true(replica->ops->commit(replica, TRUE, NULL));
+}
+
+/* Runs SQL as someone with the sqlite3 shell would, after everything went into the tables. */
 static inline void raw_sql(Fixture *fixture, const char *sql) {
+  if (fixture->replica != NULL)
+    settle(fixture->replica);
   g_autofree char *path = g_build_filename(fixture->dir, "replica.db", NULL);
   sqlite3 *db = NULL;
   g_assert_cmpint(sqlite3_open(path, &db), ==, SQLITE_OK);
@@ -57,6 +65,8 @@ static inline void raw_sql(Fixture *fixture, const char *sql) {
 
 /* The first column of the first row; NULL when there is none. */
 static inline char *raw_text(Fixture *fixture, const char *sql) {
+  if (fixture->replica != NULL)
+    settle(fixture->replica);
   g_autofree char *path = g_build_filename(fixture->dir, "replica.db", NULL);
   sqlite3 *db = NULL;
   sqlite3_stmt *statement = NULL;

@@ -1,4 +1,5 @@
 /* test_clock.c - the hybrid logical clock: unique, increasing, under its ceiling. */
+#include "cluster/awake_clock.h"
 #include "cluster/clock.h"
 
 #define MS(x) ((guint64)(x) << QFS_CLOCK_MS_SHIFT)
@@ -64,6 +65,22 @@ static void test_counter_carries(void) {
   g_assert_cmpuint(last, >, MS(2));
 }
 
+static void test_awake(void) {
+  g_test_message("goal: time in which the process stood still does not count; somebody's sleep does");
+  QfsAwakeClock clock = {0};
+  const gint64 start = 77 * G_USEC_PER_SEC;
+  g_assert_cmpint(qfs_awake_clock_read(&clock, start), ==, start);
+  clock.beats = TRUE;
+  gint64 now = qfs_awake_clock_read(&clock, start + QFS_AWAKE_GAP_MAX_US);
+  g_assert_cmpint(now, ==, start + QFS_AWAKE_GAP_MAX_US); /* a late beat is none yet */
+  const gint64 resumed = start + QFS_AWAKE_GAP_MAX_US + 3600 * (gint64)G_USEC_PER_SEC;
+  g_assert_cmpint(qfs_awake_clock_read(&clock, resumed), ==, now + QFS_AWAKE_GAP_MAX_US);
+  g_assert_cmpint(qfs_awake_clock_read(&clock, resumed + 10), ==, now + QFS_AWAKE_GAP_MAX_US + 10);
+  clock.beats = FALSE;
+  g_assert_cmpint(qfs_awake_clock_read(&clock, resumed + G_USEC_PER_SEC), ==,
+                  now + QFS_AWAKE_GAP_MAX_US + G_USEC_PER_SEC);
+}
+
 int main(int argc, char **argv) {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/cluster/clock/timestamps-increase-within-a-millisecond", test_increases);
@@ -71,5 +88,6 @@ int main(int argc, char **argv) {
   g_test_add_func("/cluster/clock/nothing-is-issued-above-the-ceiling", test_ceiling);
   g_test_add_func("/cluster/clock/a-restart-repeats-nothing", test_restart);
   g_test_add_func("/cluster/clock/a-full-counter-carries", test_counter_carries);
+  g_test_add_func("/cluster/clock/a-pause-of-the-process-does-not-count", test_awake);
   return g_test_run();
 }

@@ -1,8 +1,10 @@
-/* Goal: a slow, lossy or cut-off node of a real store costs nobody his puts and gets. Times are
- * printed; only bounds that a broken store alone misses decide. */
+/* Goal: a slow, lossy or cut-off node of a real store costs nobody his puts and gets. Times are printed; only bounds that a
+ * broken store alone misses decide, on a machine that may stand still for seconds. */
 #include "engine_fixture.h"
 
 #define KEYS 400
+#define PATIENT_TIMEOUT_MS 20000 /* a node is given up after half of it */
+#define LIMIT_US (8 * G_USEC_PER_SEC)
 
 /* Faults. */
 
@@ -45,6 +47,13 @@ static void wait_for_nodes(Fixture *f, guint up) {
   }
 }
 
+static void set_up_patient(Fixture *f, gconstpointer faults) {
+  set_up(f, faults);
+  close_engine(f);
+  f->config.timeout_ms = PATIENT_TIMEOUT_MS;
+  open_engine(f);
+}
+
 static guint64 hedged(Fixture *f) {
   QfsEngineStatus *status = qfs_engine_status(f->engine);
   const guint64 count = status->count.hedged;
@@ -59,8 +68,8 @@ static gint by_value(gconstpointer a, gconstpointer b) {
   return x < y ? -1 : x > y;
 }
 
-/* Runs for all keys; prints and returns the median; none may take `limit_us`. */
-static gint64 measure(Fixture *f, const char *what, gboolean puts, gint64 limit_us) {
+/* Runs for all keys; prints and returns the median; none may wait for who does not answer. */
+static gint64 measure(Fixture *f, const char *what, gboolean puts) {
   g_autoptr(GArray) times = g_array_new(FALSE, FALSE, sizeof(gint64));
   for (guint i = 0; i < KEYS; i++) {
     g_autofree char *key = g_strdup_printf("key%u", i);
@@ -83,7 +92,7 @@ static gint64 measure(Fixture *f, const char *what, gboolean puts, gint64 limit_
                  what, puts ? "puts" : "gets", sorted[KEYS / 2], sorted[KEYS * 99 / 100],
                  sorted[KEYS - 1]);
   g_test_message("hedged reads so far: %" G_GUINT64_FORMAT, hedged(f));
-  g_assert_cmpint(sorted[KEYS - 1], <, limit_us);
+  g_assert_cmpint(sorted[KEYS - 1], <, LIMIT_US);
   return sorted[KEYS / 2];
 }
 
@@ -99,40 +108,38 @@ static void settle(Fixture *f) {
 }
 
 static void test_slow(Fixture *f, gconstpointer data) {
-  measure(f, "first", TRUE, 2 * G_USEC_PER_SEC);
+  measure(f, "first", TRUE);
   settle(f);
-  const gint64 put_us = measure(f, "healthy", TRUE, 2 * G_USEC_PER_SEC);
+  const gint64 put_us = measure(f, "healthy", TRUE);
   settle(f);
-  const gint64 get_us = measure(f, "healthy", FALSE, 2 * G_USEC_PER_SEC);
-  inject(f, (Change){.node = 4, .delay = "2000"});
-  const gint64 slow_get_us = measure(f, "node 4 slow", FALSE, 2 * G_USEC_PER_SEC);
-  const gint64 slow_put_us = measure(f, "node 4 slow", TRUE, 2 * G_USEC_PER_SEC);
+  const gint64 get_us = measure(f, "healthy", FALSE);
+  inject(f, (Change){.node = 4, .delay = "20000"});
+  const gint64 slow_get_us = measure(f, "node 4 slow", FALSE);
+  const gint64 slow_put_us = measure(f, "node 4 slow", TRUE);
   g_assert_cmpuint(hedged(f), >, 0);
   g_test_message("medians against healthy ones: puts %.2f, gets %.2f",
                  (gdouble)slow_put_us / (gdouble)put_us, (gdouble)slow_get_us / (gdouble)get_us);
   wait_for_nodes(f, 4);
   settle(f);
-  measure(f, "node 4 given up", TRUE, 2 * G_USEC_PER_SEC);
-  measure(f, "node 4 given up", FALSE, 2 * G_USEC_PER_SEC);
+  measure(f, "node 4 given up", TRUE);
+  measure(f, "node 4 given up", FALSE);
   inject(f, (Change){.node = 4, .delay = "0"});
   wait_for_nodes(f, 5);
 }
 
 /* A node that answers late but in time stays, and reads avoid it. */
 static void test_late(Fixture *f, gconstpointer data) {
-  measure(f, "first", TRUE, 2 * G_USEC_PER_SEC);
+  measure(f, "first", TRUE);
   inject(f, (Change){.node = 2, .delay = "300"});
   for (guint round = 0; round < 3; round++) {
-    measure(f, "node 2 late", TRUE, 2 * G_USEC_PER_SEC);
-    measure(f, "node 2 late", FALSE, 2 * G_USEC_PER_SEC);
+    measure(f, "node 2 late", TRUE);
+    measure(f, "node 2 late", FALSE);
     g_usleep(300000);
   }
   g_assert_cmpuint(nodes_up(f), ==, 5);
   settle(f);
 }
 
-/* More is written than may be on its way at once: the one that holds everything up is given up. The deadline is long: with
- * a busy disk under all nodes the others are slow as well. */
 /* Where the whole machine is slow, giving up one node after another would end in refusing all writes. */
 static void test_all_slow_alike(Fixture *f, gconstpointer data) {
   g_assert_cmpint(put(f, "key", "quick"), ==, QFS_OK);
@@ -147,6 +154,8 @@ static void test_all_slow_alike(Fixture *f, gconstpointer data) {
     inject(f, (Change){.node = i, .delay = "0"});
 }
 
+/* More is written than may be on its way at once: the one that holds everything up is given up. The deadline is long: with
+ * a busy disk under all nodes the others are slow as well. */
 static void test_back_pressure(Fixture *f, gconstpointer data) {
   const gsize len = 1 << 20;
   g_autofree char *value = g_malloc(len + 1);
@@ -178,8 +187,8 @@ static void test_back_pressure(Fixture *f, gconstpointer data) {
 static void test_lossy(Fixture *f, gconstpointer data) {
   for (guint node = 1; node <= 2; node++)
     inject(f, (Change){.node = node, .drop = "0.3"});
-  measure(f, "two lossy nodes", TRUE, 2 * G_USEC_PER_SEC);
-  measure(f, "two lossy nodes", FALSE, 2 * G_USEC_PER_SEC);
+  measure(f, "two lossy nodes", TRUE);
+  measure(f, "two lossy nodes", FALSE);
   for (guint node = 1; node <= 2; node++)
     inject(f, (Change){.node = node, .drop = "0"});
   wait_for_nodes(f, 5);
@@ -189,7 +198,7 @@ static void test_lossy(Fixture *f, gconstpointer data) {
 /* Cut off from all but one node: everything ends by its deadline, and at once when that is known.
  */
 static void test_cut(Fixture *f, gconstpointer data) {
-  measure(f, "first", TRUE, 2 * G_USEC_PER_SEC);
+  measure(f, "first", TRUE);
   settle(f);
   inject(f, (Change){.partition = "3 | 1 2 4 5"});
   g_assert_cmpint(put(f, "key0", "cut"), !=, QFS_OK);
@@ -203,7 +212,7 @@ static void test_cut(Fixture *f, gconstpointer data) {
     if (status == QFS_OK)
       g_assert_cmpstr(value, ==, "first");
     answered += status == QFS_OK;
-    g_assert_cmpint(g_get_monotonic_time() - begin_us, <, 4 * G_USEC_PER_SEC);
+    g_assert_cmpint(g_get_monotonic_time() - begin_us, <, 1000 * f->config.timeout_ms + LIMIT_US);
   }
   g_test_message("%u of %d keys are read with one node left", answered, KEYS - 1);
   g_assert_cmpuint(answered, >, 0);
@@ -240,13 +249,13 @@ static void test_close(Fixture *f, gconstpointer data) {
 int main(int argc, char **argv) {
   g_test_init(&argc, &argv, NULL);
   g_log_set_always_fatal(G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_ERROR);
-#define ADD(name, test)                                                                            \
-  g_test_add("/engine-links/" name, Fixture, "faults", set_up, test, tear_down)
-  ADD("slow-node", test_slow);
-  ADD("late-node-stays", test_late);
+#define ADD_AS(set_up, name, test) g_test_add("/engine-links/" name, Fixture, "faults", set_up, test, tear_down)
+#define ADD(name, test) ADD_AS(set_up, name, test)
+  ADD_AS(set_up_patient, "slow-node", test_slow);
+  ADD_AS(set_up_patient, "late-node-stays", test_late);
   ADD("all-slow-alike", test_all_slow_alike);
   ADD("back-pressure", test_back_pressure);
-  ADD("lossy-nodes", test_lossy);
+  ADD_AS(set_up_patient, "lossy-nodes", test_lossy);
   ADD("cut-off", test_cut);
   ADD("closing", test_close);
   return g_test_run();

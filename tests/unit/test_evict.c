@@ -33,7 +33,7 @@ static char *node_dir(Fixture *f, guint node) {
 }
 
 static void copy_replica(const char *from, const char *to) {
-  static const char *const names[] = {"replica.db", "replica.db-wal", "replica.db-shm"};
+  static const char *const names[] = {"replica.db", "replica.db-wal", "replica.db-shm", "replica.db-redo"};
   g_assert_true(g_mkdir_with_parents(to, 0700) == 0);
   for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
     g_autofree char *source = g_build_filename(from, names[i], NULL);

@@ -24,6 +24,8 @@ static void durable_commit_survives_power_cut(Fixture *fixture, gconstpointer da
     g_assert_true(g_file_set_contents(image_path, bytes, (gssize)len, NULL));
 
     fault.image_dir = image_dir;
+    put_text(fixture->replica, "first", 10 + with_rows, 1, "a new log is synced once more");
+    settle(fixture->replica);
     put_text(fixture->replica, "a", 10 + with_rows, 1, with_rows ? "a1" : "a0");
     g_autoptr(QfsRecord) record = value_of("b", 10 + with_rows, 1, with_rows ? "b1" : "b0");
     begin(fixture->replica);

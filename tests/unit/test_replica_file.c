@@ -86,10 +86,10 @@ static void second_writer_is_refused(Fixture *fixture, gconstpointer data) {
 /* A file of a newer format, or of another program, is refused and not changed. */
 static void foreign_files_are_refused(Fixture *fixture, gconstpointer data) {
   fixture_close(fixture);
-  raw_sql(fixture, "PRAGMA user_version = 7");
-  assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FORMAT, "has schema version 7");
+  raw_sql(fixture, "PRAGMA user_version = 9");
+  assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FORMAT, "has schema version 9");
   g_autofree char *version = raw_text(fixture, "PRAGMA user_version");
-  g_assert_cmpstr(version, ==, "7");
+  g_assert_cmpstr(version, ==, "9");
 
   raw_sql(fixture, "PRAGMA user_version = 1; PRAGMA application_id = 77");
   assert_refused(fixture, TRUE, QFS_REPLICA_ERROR_FOREIGN, "another program");
@@ -145,7 +145,7 @@ static void old_schema_is_migrated(Fixture *fixture, gconstpointer data) {
   store_meta(fixture->replica, &meta);
   fixture_close(fixture);
   raw_sql(fixture, TO_SCHEMA_3 "ALTER TABLE view_unsettled DROP COLUMN replicas;"
-                   "DELETE FROM meta WHERE name IN ('wiped', 'view_tidy', 'view_former_nodes', 'view_void_below');"
+                   "DELETE FROM meta WHERE name IN ('wiped', 'view_tidy', 'view_former_nodes', 'view_void_below', 'view_passed');"
                    "PRAGMA user_version = 2");
   fixture_open(fixture);
   QfsNodeMeta found;
@@ -261,6 +261,9 @@ static void damaged_timestamp_is_found(Fixture *fixture, gconstpointer data) {
 
   put_text(replica, "k", 5, 5, "old");
   raw_sql(fixture, "UPDATE record SET timestamp = 4611686018427387909");
+  fixture_close(fixture); /* who wrote the row himself knows better: heads.h */
+  fixture_open(fixture);
+  replica = fixture->replica;
   begin(replica);
   ASSERT_BAD_ROW(replica->ops->record_apply(replica, newer, FALSE, &result, &error),
                  "\"k\"");
@@ -545,6 +548,7 @@ static void readers_run_beside_the_writer(Fixture *fixture, gconstpointer data) 
 
   put_text(fixture->replica, "other", 1, 1, "x");
   put_text(fixture->replica, "k", 1, 1, "x");
+  settle(fixture->replica); /* scans of a reader see the tables: storage/front.h */
   for (guint i = 0; i < 3; i++)
     threads[i] = g_thread_new("reader", read_until_told, &readings[i]);
   for (guint64 i = 2; i < 3000; i++) {

@@ -210,6 +210,8 @@ static void assert_meta(QfsReplica *replica, const QfsNodeMeta *expected) {
   g_assert_cmpuint(a->former_nodes, ==, b->former_nodes);
   g_assert_cmpuint(a->tidy, ==, b->tidy);
   g_assert_cmpuint(a->void_below, ==, b->void_below);
+  g_assert_cmpuint(a->n_passed, ==, b->n_passed);
+  g_assert_cmpmem(a->passed, a->n_passed * sizeof a->passed[0], b->passed, b->n_passed * sizeof b->passed[0]);
   g_assert_cmpuint(found.wiped, ==, expected->wiped);
 }
 
@@ -240,10 +242,14 @@ static void meta_round_trip(Fixture *fixture, gconstpointer data) {
   meta.view.n_unsettled = QFS_VIEW_SETS_MAX;
   for (guint i = 0; i < QFS_VIEW_SETS_MAX; i++)
     meta.view.unsettled[i] = (QfsViewSet){.nodes = ~(QfsNodeSet)i, .replicas = 1 + i};
+  meta.view.n_passed = QFS_VIEW_PASSED_MAX;
+  for (guint i = 0; i < QFS_VIEW_PASSED_MAX; i++)
+    meta.view.passed[i] = (QfsViewPassed){G_MAXUINT64 - i, i, (QfsNodeSet)1 << 63 | i, G_MAXUINT64};
   store_meta(replica, &meta);
   assert_meta(reader, &meta);
 
   meta.view.n_unsettled = 1;
+  meta.view.n_passed = 2;
   meta.view.former_nodes = 3;
   meta.view.tidy = G_MAXUINT64;
   meta.view.void_below = G_MAXUINT64 - 1;
@@ -317,7 +323,7 @@ static void wipe_leaves_metadata(Fixture *fixture, gconstpointer data) {
   g_autoptr(GArray) ids = g_array_new(FALSE, FALSE, sizeof(guint64));
 
   store_meta(replica, &meta);
-  put_text(replica, "k", 1, 1, "x");
+  put_text(replica, "k", 9, 1, "x");
   put_chunk(replica, (QfsObjectId){1, 2}, 0, 1, 1, "x");
   g_ptr_array_add(records, value_of("k", 1, 1, "x"));
   begin(replica);
@@ -334,6 +340,8 @@ static void wipe_leaves_metadata(Fixture *fixture, gconstpointer data) {
   assert_meta(replica, &meta);
   QfsReplicaStats stats = stats_of(replica);
   g_assert_cmpuint(stats.records + stats.tombstones + stats.chunks, ==, 0);
+  put_text(replica, "k", 8, 1, "older"); /* than what nobody remembers */
+  assert_text(replica, "k", "older");
 }
 
 /* Counters follow every kind of change, and are known at once after opening again. */

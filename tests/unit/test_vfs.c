@@ -69,12 +69,17 @@ static void others_read_what_is_there(Fixture *fixture, gconstpointer data) {
 /* Somebody else's transaction and ours exclude each other. */
 static void others_write_in_turn(Fixture *fixture, gconstpointer data) {
   sqlite3 *db = open_as_others_do(fixture);
+  g_autoptr(QfsRecord) record = value_of("a", 1, 1, "x");
   begin(fixture->replica);
+  apply(fixture->replica, record, TRUE); /* which goes to the tables at once */
   g_assert_cmpint(sqlite3_exec(db, "begin immediate", NULL, NULL, NULL), ==, SQLITE_BUSY);
   commit(fixture->replica);
   g_assert_cmpint(sqlite3_exec(db, "begin immediate", NULL, NULL, NULL), ==, SQLITE_OK);
   g_autoptr(GError) error = NULL;
-  g_assert_false(fixture->replica->ops->begin(fixture->replica, &error)); /* after a while */
+  QfsApplyResult result;
+  begin(fixture->replica);
+  g_assert_false(fixture->replica->ops->record_apply(fixture->replica, record, TRUE, &result, &error)); /* after a while */
+  fixture->replica->ops->rollback(fixture->replica);
   g_assert_cmpint(sqlite3_exec(db, "commit", NULL, NULL, NULL), ==, SQLITE_OK);
   put_number(fixture->replica, 1);
   sqlite3_close(db);
