@@ -44,6 +44,7 @@ static void flight_free(QfsCoordinator *c, QfsFlight *flight) {
 static QfsMessage *message_for(QfsCoordinator *c, QfsFlight *flight, guint node) {
   QfsMessage *message = qfs_message_copy(flight->message, node);
   QfsNodeSet bit = QFS_NODE_BIT(node);
+  message->is_overdue = message->is_overdue || flight->acked != 0;
   if (!flight->split)
     return message;
   g_ptr_array_unref(message->records);

@@ -7,6 +7,8 @@
 
 /* Disk space that only deletes and bookkeeping may use. */
 #define ROOM_RESERVE (4u << 20)
+/* ... that copies which others have already leave. */
+#define OVERDUE_RESERVE (ROOM_RESERVE / 8)
 /* What is written at most before the disk is asked again. */
 #define ROOM_STEP (1u << 20)
 
@@ -90,26 +92,40 @@ static guint sharers(const QfsNode *node) {
   return node->next.has_view ? MAX(node->next.view.nodes, node->next.view.replicas) : 5;
 }
 
-/* What a byte of payload may take: for each of the K copies, which may be on this very disk, once in the log, once in
- * the file, and a quarter more for pages that are not full. (Where there is little room there is no redo log.) */
-static guint64 room_needed(const QfsNode *node, const QfsMessage *request) {
-  guint copies = node->next.has_view ? node->next.view.replicas : 5;
-  return qfs_message_size(request) * 5 * copies / 2;
+/* What a byte of payload may take: once in the log, once in the file, and a quarter more for pages that are not full.
+ * (Where there is little room there is no redo log.) */
+static guint64 room_of_copy(const QfsMessage *request) {
+  return qfs_message_size(request) * 5 / 2;
 }
 
-/* What may be written. What the files are yet to grow by is taken already: else the logs could not be moved once
- * the disk is full, and what is deleted then would never be free. */
-static guint64 room_left(const QfsNode *node, const QfsReplicaStats *stats) {
-  const guint64 all = stats->disk_free + stats->reusable, taken = stats->owed * sharers(node);
+/* ... for each of the K copies, which may be on this very disk. */
+static guint64 room_needed(const QfsNode *node, const QfsMessage *request) {
+  return room_of_copy(request) * (node->next.has_view ? node->next.view.replicas : 5);
+}
+
+static guint64 less(guint64 all, guint64 taken) {
   return all > taken ? all - taken : 0;
 }
 
-/* Refuses before anything is written while a reserve is left: nodes that share a disk then refuse alike, so
- * that a write is refused as a whole. The disk is asked again after every few writes. */
+/* What the files are yet to grow by is taken already: else the logs could not be moved once the disk is full, and what is
+ * deleted then would never be free. */
+static gboolean is_full(const QfsNode *node, const QfsMessage *request, const QfsReplicaStats *stats) {
+  const guint64 all = stats->disk_free + stats->reusable, copy = room_of_copy(request);
+  if (request->is_overdue)
+    return less(all, stats->owed) < OVERDUE_RESERVE + copy || stats->disk_free < OVERDUE_RESERVE + copy / 2;
+  return less(all, stats->owed * sharers(node)) < ROOM_RESERVE + room_needed(node, request) ||
+         stats->disk_free < ROOM_RESERVE / 4 + copy;
+}
+
+/* Refuses before anything is written while a reserve is left: nodes that share a disk then refuse nearly alike, so that
+ * mostly a write is refused as a whole. But one of them may have room in its own file that another has not: for the
+ * copy that this other one owes then (is_overdue) a part of the reserve is kept free whatever the files can take. While it
+ * lacks that copy nothing later is settled, and what is deleted does not make room.
+ * The disk is asked again after every few writes. */
 static gboolean has_room(QfsNode *node, const QfsMessage *request, GError **error) {
-  const guint64 needed = ROOM_RESERVE + room_needed(node, request);
-  if (node->room >= needed) {
-    node->room -= MIN(node->room, room_needed(node, request));
+  const guint64 needed = room_needed(node, request);
+  if (node->room >= ROOM_RESERVE + needed && !request->is_overdue) {
+    node->room -= needed;
     return TRUE;
   }
   QfsReplicaStats stats;
@@ -117,20 +133,19 @@ static gboolean has_room(QfsNode *node, const QfsMessage *request, GError **erro
     return FALSE;
   if (stats.disk_total == 0)
     return TRUE;
-  guint64 room = room_left(node, &stats);
-  if (room < needed && node->replica->ops->discard_aside(node->replica)) {
+  if (is_full(node, request, &stats) && node->replica->ops->discard_aside(node->replica)) {
     g_clear_pointer(&node->aside, g_free);
     if (!node->replica->ops->stats(node->replica, &stats, error))
       return FALSE;
-    room = room_left(node, &stats);
   }
-  if (room < needed || stats.disk_free < ROOM_RESERVE / 4) {
+  if (is_full(node, request, &stats)) {
     node->is_tight = TRUE;
     g_set_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_NO_SPACE, "the disk is full");
     return FALSE;
   }
   /* What is spent before the next look: little of what is there, for others may spend it too. */
-  node->room = ROOM_RESERVE + MIN((room - ROOM_RESERVE) / 16, ROOM_STEP);
+  const guint64 room = less(stats.disk_free + stats.reusable, stats.owed * sharers(node));
+  node->room = ROOM_RESERVE + MIN(less(room, ROOM_RESERVE) / 16, ROOM_STEP);
   return TRUE;
 }
 

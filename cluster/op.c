@@ -505,8 +505,9 @@ void qfs_op_send_record(QfsCoordinator *c, QfsOp *op, gboolean durable) {
   message->durable = durable || c->config.sync;
   message->records = qfs_records_new();
   g_ptr_array_add(message->records, qfs_record_ref(op->result));
-  /* A record whose chunks are stored is not taken back: it waits for space. */
+  /* A record whose chunks are stored is not taken back: it takes the room that is kept, or waits for some. */
   gboolean bare = op->plan == NULL || op->plan->chunks->len == 0;
+  message->is_overdue = !bare;
   qfs_flight_start(c, message, &key->hash, 1, FALSE, qfs_op_ref(op), record_quorum, record_complete,
                    bare ? record_refused : NULL);
   qfs_wake_at(c, op->deadline_us);

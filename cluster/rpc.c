@@ -47,6 +47,7 @@ void qfs_rpc_send(QfsCoordinator *c, QfsPeer *peer, QfsMessage *message, QfsRpcD
   gint64 now = c->env->now_us(c->env);
   message->node = peer->index;
   message->incarnation = peer->incarnation;
+  message->is_overdue = message->is_overdue || peer->state != PEER_TRUSTED;
   /* The newest epoch ever proposed: a node that promised it must not refuse what is sent beside it. */
   message->epoch = message->of_epoch ? c->view.epoch : c->epoch_seen;
   if (done != NULL) {

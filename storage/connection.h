@@ -160,6 +160,8 @@ gboolean qfs_connection_wrote(QfsConnection *connection, gboolean ok);
 
 /* checkpoint.c: see replica.h. */
 gboolean qfs_connection_checkpoint(QfsConnection *connection, gboolean everything, GError **error);
+/* Does the log's file take room? */
+gboolean qfs_connection_has_log(const QfsConnection *connection);
 /* Counts the log's frames from here on. */
 void qfs_connection_watch_log(QfsConnection *connection);
 /* Puts the log, and so every commit so far, on stable storage. */

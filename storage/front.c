@@ -29,6 +29,9 @@
 #define STAGGERED 5
 /* With less free on its disk nothing waits: up to 64 nodes may be there, and what waits takes room once more when it moves. */
 #define ROOMY_BYTES (64u << 20)
+/* With less than this the log of SQLite is moved whenever there is time, and its file cut: it is those who share the disk
+ * that may be refused for want of it (node.c wants up to some 12 MiB before a write), and this replica does not hear of it. */
+#define TIGHT_BYTES (16u << 20)
 /* Rows of a directory that are looked at in one go for one that is alive. */
 #define LIVE_ROWS 64
 
@@ -47,7 +50,8 @@ typedef struct {
   QfsRedo *redo; /* NULL: a reader */
   guint64 salt;  /* in the tables; 0: none yet */
   gsize due;     /* bytes */
-  gboolean is_roomy; /* the disk was, at the latest commit of SQLite */
+  gboolean is_roomy; /* the disk was, at the latest look */
+  gboolean is_tight; /* ... and was this */
   gboolean sync_always;
   gboolean in_transaction;
   gboolean is_settled;  /* SQLite's transaction is open, too */
@@ -101,7 +105,10 @@ static gboolean settle(Front *self, GError **error) {
 
 static void look_for_room(Front *self) {
   struct statvfs disk;
-  self->is_roomy = statvfs(self->dir, &disk) == 0 && (guint64)disk.f_bavail * disk.f_frsize >= ROOMY_BYTES;
+  const gboolean is_known = statvfs(self->dir, &disk) == 0;
+  const guint64 left = is_known ? (guint64)disk.f_bavail * disk.f_frsize : 0;
+  self->is_roomy = left >= ROOMY_BYTES;
+  self->is_tight = is_known && left < TIGHT_BYTES;
 }
 
 static gboolean commit_settled(Front *self, gboolean durable, GError **error) {
@@ -512,6 +519,8 @@ static gboolean checkpoint(QfsReplica *replica, gboolean everything, GError **er
   Front *self = front_of(replica);
   g_autoptr(GError) local = NULL;
   g_assert(is_writer(self) && !self->in_transaction);
+  look_for_room(self);
+  everything = everything || (self->is_tight && qfs_connection_has_log(qfs_connection(self->tables)));
   const gboolean due = everything || qfs_redo_size(self->redo) >= self->due;
   if (!due || flush(self, &local))
     return ops_of(self)->checkpoint(self->tables, everything, error);

@@ -244,8 +244,8 @@ typedef struct {
   /* Empties records, chunks and intents (not the metadata) within the transaction. */
   gboolean (*wipe)(QfsReplica *self, GError **error);
 
-  /* Moves the log into the file when it grew, or, with `everything`, all that readers let go of; cheap
-   * to call often, outside transactions. */
+  /* Moves the log into the file when it grew, or, with `everything` or on a disk with little
+   * room, all that readers let go of; cheap to call often, outside transactions. */
   gboolean (*checkpoint)(QfsReplica *self, gboolean everything, GError **error);
   gboolean (*stats)(QfsReplica *self, QfsReplicaStats *out_stats, GError **error);
   /* What a writer knows of its file; borrowed, NULL: nothing. */
