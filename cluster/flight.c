@@ -398,6 +398,27 @@ void qfs_flight_forget(QfsCoordinator *c, guint64 seq) {
   flight_free(c, flight);
 }
 
+void qfs_flights_end_chunks(QfsCoordinator *c, QfsObjectId id) {
+  const QfsObject *object = qfs_object_find(c, id);
+  g_autoptr(GArray) seqs = g_array_new(FALSE, FALSE, sizeof(guint64));
+  for (guint i = 0; object != NULL && i < object->flights->len; i++) {
+    QfsFlight *flight = object->flights->pdata[i];
+    if (!flight->quorum)
+      continue;
+    flight->acked = ~(QfsNodeSet)0;
+    flight->full = 0;
+    g_array_append_val(seqs, flight->seq);
+  }
+  for (guint i = 0; i < seqs->len; i++) {
+    QfsFlight *flight = flight_find(c, g_array_index(seqs, guint64, i));
+    if (flight == NULL)
+      continue;
+    send_held_back(c, flight); /* the record that names them is no news to anybody */
+    if ((flight = flight_find(c, g_array_index(seqs, guint64, i))) != NULL)
+      flight_check(c, flight);
+  }
+}
+
 static void forget(GQueue *flights, QfsNodeSet bit, gboolean lost) {
   for (GList *link = flights->head; link != NULL; link = link->next) {
     QfsFlight *flight = link->data;

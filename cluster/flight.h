@@ -40,6 +40,8 @@ guint64 qfs_next_seq(QfsCoordinator *c);
 void qfs_flights_dispatch(QfsCoordinator *c);          /* after a view change or a new joiner */
 gboolean qfs_flight_is_under_way(QfsCoordinator *c, guint64 seq); /* not yet at all holders */
 void qfs_flight_forget(QfsCoordinator *c, guint64 seq); /* complete, and not to be sent again */
+/* The object is garbage: who lacks chunks of it, perhaps for want of room, does not get them after they were discarded. */
+void qfs_flights_end_chunks(QfsCoordinator *c, QfsObjectId id);
 void qfs_flights_tick(QfsCoordinator *c, gint64 now_us);
 void qfs_flights_revive(QfsCoordinator *c);            /* after S changed */
 void qfs_flights_join(QfsCoordinator *c);              /* after a node began to join */

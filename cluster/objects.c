@@ -202,6 +202,8 @@ static void garbage_send(QfsCoordinator *c, Garbage *garbage) {
     intent_send(c, garbage->intent);
     return;
   }
+  if (garbage->discard == QFS_DISCARD_OBJECT)
+    qfs_flights_end_chunks(c, garbage->id);
   QfsNodeSet nodes = qfs_holders(c, garbage->id.placement) |
                      qfs_placement_holders(garbage->id.placement, c->view.base, qfs_replicas(c)) |
                      qfs_mover_holders(c, garbage->id.placement);
