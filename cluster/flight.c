@@ -405,7 +405,7 @@ void qfs_flights_end_chunks(QfsCoordinator *c, QfsObjectId id) {
     QfsFlight *flight = object->flights->pdata[i];
     if (!flight->quorum)
       continue;
-    flight->acked = ~(QfsNodeSet)0;
+    flight->acked |= qfs_flight_targets(c, flight); /* who becomes a holder later gets the record, and these before it */
     flight->full = 0;
     g_array_append_val(seqs, flight->seq);
   }

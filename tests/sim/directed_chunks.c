@@ -103,6 +103,28 @@ static void test_given_up(void) {
   hand_free(hand);
 }
 
+static gboolean has_no_chunks(Hand *hand, gconstpointer node) {
+  return g_tree_nnodes(hand->node[GPOINTER_TO_UINT(node)].disk->chunks) == 0;
+}
+
+static void test_deleted_while_full(void) {
+  /* Node 3 has no room for the chunks of a value that is deleted meanwhile. Once it has, it does not get them after all:
+   * what they were discarded by is over. */
+  Hand *hand = hand_new(3, 3);
+  g_autofree char *value = g_strnfill(SIZE, 'v');
+  hand->full = QFS_NODE_BIT(3);
+  hand->full_types = HAND_TYPE(CHUNKS);
+  g_assert_cmpint(hand_put(hand, "key", value), ==, QFS_OK);
+  g_assert_cmpint(hand_remove(hand, "key"), ==, QFS_OK);
+  hand_run_until(hand, has_no_chunks, GUINT_TO_POINTER(1));
+  g_assert_false(hand_is_without(hand, GUINT_TO_POINTER(3)));
+  hand->full = 0;
+  hand_settle(hand, qfs_set_all(3));
+  for (guint i = 1; i <= 3; i++)
+    g_assert_true(has_no_chunks(hand, GUINT_TO_POINTER(i)));
+  hand_free(hand);
+}
+
 static void test_note(void) {
   /* That a value was read is noted while a write of it is on its way: not before that, for nobody is told of a note. */
   Hand *hand = hand_new(3, 3);
@@ -147,6 +169,7 @@ void directed_chunks_add(void) {
   g_test_add_func("/chunks/staged-while-others-are-reclaimed", test_staged);
   g_test_add_func("/chunks/renamed-while-others-are-reclaimed", test_renamed_meanwhile);
   g_test_add_func("/chunks/of-a-write-that-was-given-up", test_given_up);
+  g_test_add_func("/chunks/of-a-value-deleted-before-they-found-room", test_deleted_while_full);
   g_test_add_func("/chunks/renamed-before-the-power-goes", test_renamed_before_power);
   g_test_add_func("/chunks/note-of-reading-beside-a-write", test_note);
 }

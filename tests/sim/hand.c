@@ -145,7 +145,9 @@ static void remove_node(Hand *hand, guint number, guint64 incarnation) {
   qfs_coordinator_node_gone(hand->coordinator, number, incarnation, NULL);
 }
 
-static gboolean takes_space(const QfsMessage *message) {
+static gboolean takes_space(const Hand *hand, const QfsMessage *message) {
+  if (hand->full_types != 0)
+    return (hand->full_types & (1u << message->type)) != 0;
   return message->type == QFS_MESSAGE_CHUNKS || message->type == QFS_MESSAGE_APPLY || message->type == QFS_MESSAGE_INTENT;
 }
 
@@ -154,7 +156,7 @@ static void on_request(Hand *hand, Event *event) {
   QfsMessage *message = event->object;
   if (node->node == NULL || node->process != event->process)
     return;
-  if (qfs_set_has(hand->full, event->node) && takes_space(message)) {
+  if (qfs_set_has(hand->full, event->node) && takes_space(hand, message)) {
     QfsMessage *reply = qfs_message_new_reply(message);
     reply->status = QFS_NO_SPACE;
     env_reply(&hand->env, reply);

@@ -36,7 +36,8 @@ typedef struct {
   QfsCoordinator *coordinator; /* NULL: not running */
   HandNode node[QFS_NODES_MAX + 1]; /* from 1 */
   QfsNodeSet away;      /* can't be opened */
-  QfsNodeSet full;      /* refuse whatever takes space */
+  QfsNodeSet full;      /* refuse whatever takes space, or: */
+  guint full_types;     /* these types alone; 0: all that do */
   gint64 read_us;       /* a read takes so much longer */
   gint64 remove_us;     /* so does removing a node's replica */
   guint kept_type, kept_node; /* of such requests a copy is kept, to arrive again later */

@@ -11,6 +11,7 @@
 static const QfsReplicaOps *real;
 static int countdown; /* 0: no fault; 1: the next call fails */
 static QfsReplicaError fault_code;
+static const QfsReplicaStats *disk; /* what the file and its disk are said to have; NULL: what they have */
 static const char *fault_key; /* record_apply of this key finds the disk full, always */
 static guint commits, durable_commits, rollbacks;
 static gboolean in_transaction;
@@ -76,7 +77,14 @@ static gboolean f_object_drop(QfsReplica *self, QfsObjectId object, guint limit,
 }
 
 static gboolean f_stats(QfsReplica *self, QfsReplicaStats *out, GError **error) {
-  return !trip(error) && real->stats(self, out, error);
+  if (trip(error) || !real->stats(self, out, error))
+    return FALSE;
+  if (disk != NULL) {
+    out->disk_free = disk->disk_free;
+    out->reusable = disk->reusable;
+    out->owed = disk->owed;
+  }
+  return TRUE;
 }
 
 /* Fixture. */
@@ -127,6 +135,7 @@ static void reopen_node(Fixture *f) {
 
 static void set_up(Fixture *f, gconstpointer data) {
   countdown = 0;
+  disk = NULL;
   fault_key = NULL;
   commits = durable_commits = rollbacks = 0;
   in_transaction = FALSE;
@@ -646,6 +655,44 @@ static void test_no_space(Fixture *f, gconstpointer data) {
   g_assert_cmpuint(held(f, "big"), ==, 10);
 }
 
+typedef enum { NEW, OVERDUE, TOMBSTONE } Brings;
+
+/* 0.5 MiB that are new, or that others have already, or a tombstone: the answer with so many MiB that are free, that can
+ * be used again in the file, and that the file is yet to grow by. */
+static QfsStatus with_room(Fixture *f, Brings what, guint64 free_mib, guint64 reusable_mib, guint64 owed_mib) {
+  static guint64 cookie = 1000;
+  g_autofree char *data = g_strnfill(QFS_CHUNK_SIZE, 'x');
+  const QfsReplicaStats said = {
+      .disk_free = free_mib << 20, .reusable = reusable_mib << 20, .owed = owed_mib << 20};
+  QfsMessage *message = what == TOMBSTONE ? add_put(f, "gone", 10, 1, "")
+                                          : add_chunks(f, QFS_MESSAGE_CHUNKS, (QfsObjectId){1, 2}, 10, 8, data);
+  if (what == TOMBSTONE)
+    ((QfsRecord *)message->records->pdata[0])->kind = QFS_KIND_TOMBSTONE;
+  message->is_overdue = what == OVERDUE;
+  message->cookie = cookie++;
+  disk = &said;
+  run(f);
+  disk = NULL;
+  return reply(f, 0)->status;
+}
+
+static void test_room(Fixture *f, gconstpointer data) {
+  /* With three replicas 0.5 MiB take up to 3.75 MiB, 4 MiB are a reserve. Where the file itself has room, 1 MiB of the
+   * disk and what one copy takes stay free: for a node that lacks what others took. Deletes need nothing. */
+  add_view(f, 1);
+  f->epoch = 1;
+  run(f);
+  g_assert_cmpint(with_room(f, NEW, 20, 0, 0), ==, QFS_OK);
+  g_assert_cmpint(with_room(f, NEW, 7, 0, 0), ==, QFS_NO_SPACE);
+  g_assert_cmpint(with_room(f, NEW, 3, 30, 0), ==, QFS_OK);
+  g_assert_cmpint(with_room(f, NEW, 2, 30, 0), ==, QFS_NO_SPACE);
+  g_assert_cmpint(with_room(f, NEW, 12, 0, 2), ==, QFS_NO_SPACE); /* its neighbours may owe as much */
+  g_assert_cmpint(with_room(f, OVERDUE, 3, 0, 0), ==, QFS_OK);
+  g_assert_cmpint(with_room(f, OVERDUE, 3, 0, 2), ==, QFS_NO_SPACE);
+  g_assert_cmpint(with_room(f, OVERDUE, 1, 0, 0), ==, QFS_NO_SPACE);
+  g_assert_cmpint(with_room(f, TOMBSTONE, 0, 0, 0), ==, QFS_OK);
+}
+
 static void test_corrupt_read(Fixture *f, gconstpointer data) {
   /* A damaged record fails the node, which refuses everything until reopened. */
   add_put(f, "a", 10, 1, "1");
@@ -763,6 +810,7 @@ int main(int argc, char **argv) {
   ADD("scans-are-limited", test_scans);
   ADD("purge-is-in-order", test_purge);
   ADD("full-disk-fails-only-what-does-not-fit", test_no_space);
+  ADD("room-that-is-kept-for-what-others-have", test_room);
   ADD("damaged-record-fails-the-node", test_corrupt_read);
   ADD("bad-record-fails-only-what-needs-it", test_bad_row);
   ADD("fault-at-each-storage-call-changes-nothing", test_fault_at_each_call);
