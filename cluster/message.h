@@ -75,7 +75,7 @@ typedef struct {
   guint node;               /* the node's end of the link, from 1 */
   guint64 incarnation;      /* of the node: replies of an earlier one are dropped */
   guint64 epoch;            /* requests: refused with QFS_STALE when older than the node's promise */
-  gboolean is_overdue;      /* requests: others have what it brings, so it may use room that is kept for that */
+  gboolean is_overdue;      /* requests: others have what it brings, or its chunks are stored: it may use room that is kept for that */
   gboolean of_epoch;        /* ... and never sent in a later one: what it does there is for nodes as this view sees them */
   guint64 cookie;           /* pairs request and reply; 0: no reply wanted */
   QfsStatus status;         /* replies: QFS_OK, QFS_STALE (older epoch), QFS_IO, QFS_NO_SPACE */

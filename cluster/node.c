@@ -119,8 +119,8 @@ static gboolean is_full(const QfsNode *node, const QfsMessage *request, const Qf
 
 /* Refuses before anything is written while a reserve is left: nodes that share a disk then refuse nearly alike, so that
  * mostly a write is refused as a whole. But one of them may have room in its own file that another has not: for the
- * copy that this other one owes then (is_overdue) a part of the reserve is kept free whatever the files can take. While it
- * lacks that copy nothing later is settled, and what is deleted does not make room.
+ * copy that this other one owes then (is_overdue) a part of the reserve is kept free, whatever the files can take: else it
+ * would be given up, and could not catch up either.
  * The disk is asked again after every few writes. */
 static gboolean has_room(QfsNode *node, const QfsMessage *request, GError **error) {
   const guint64 needed = room_needed(node, request);

@@ -217,8 +217,8 @@ static void garbage_send(QfsCoordinator *c, Garbage *garbage) {
   }
 }
 
-/* Not by the settled mark: one write that waits for space must not keep all other space from being freed. */
-/* Some holder, perhaps one that has become one since, does not have yet what makes it garbage, and may need it until then. */
+/* Some holder, perhaps one that has become one since, does not have yet what makes it garbage, and may need it until then.
+ * Not by the settled mark: one write that waits for space must not keep all other space from being freed. */
 static gboolean is_told(QfsCoordinator *c, const Garbage *garbage) {
   return qfs_flight_is_under_way(c, garbage->seq) ||
          (garbage->intent != 0 && qfs_flight_is_under_way(c, garbage->intent));
