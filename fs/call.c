@@ -14,18 +14,28 @@ static guint64 signal_mask(const char *status, const char *name) {
   return line != NULL ? g_ascii_strtoull(line + strlen(name), NULL, 16) : 0;
 }
 
-/* Nothing waits to be told to the caller but that it stops, or goes on. A call that returned EINTR for that would fail, or, made
- * again, be done twice. */
-static gboolean is_only_stopped(const QfsCall *call) {
+static guint64 signal_set(const int *signals, guint n) {
+  guint64 set = 0;
+  for (guint i = 0; i < n; i++)
+    set |= G_GUINT64_CONSTANT(1) << (signals[i] - 1);
+  return set;
+}
+
+/* Is the caller to end, or asked to, by a signal that waits for it? One that stops it or lets it go on, that it ignores, or
+ * that it handles as a program handles timers, children or windows is no reason: no other filesystem's write(2) returns
+ * EINTR for it, and a call made again would be done twice. */
+static gboolean is_to_end(const QfsCall *call) {
+  static const int asking[] = {SIGINT, SIGTERM, SIGQUIT, SIGHUP};
+  static const int harmless[] = {SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGCHLD, SIGURG, SIGWINCH};
   g_autofree char *path = g_strdup_printf("/proc/%d/status", (int)call->thread);
   g_autofree char *status = NULL;
   if (call->thread == 0 || !g_file_get_contents(path, &status, NULL, NULL))
-    return FALSE;
-  static const int stops[] = {SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT};
-  guint64 quiet = signal_mask(status, "\nSigBlk:") | signal_mask(status, "\nSigIgn:");
-  for (guint i = 0; i < G_N_ELEMENTS(stops); i++)
-    quiet |= G_GUINT64_CONSTANT(1) << (stops[i] - 1);
-  return ((signal_mask(status, "\nSigPnd:") | signal_mask(status, "\nShdPnd:")) & ~quiet) == 0;
+    return TRUE;
+  const guint64 pending = signal_mask(status, "\nSigPnd:") | signal_mask(status, "\nShdPnd:");
+  const guint64 quiet = signal_mask(status, "\nSigBlk:") | signal_mask(status, "\nSigIgn:") |
+                        signal_set(harmless, G_N_ELEMENTS(harmless));
+  const guint64 handled = signal_mask(status, "\nSigCgt:") & ~signal_set(asking, G_N_ELEMENTS(asking));
+  return (pending & ~quiet & ~handled) != 0;
 }
 
 static void interrupt_soon(QfsCall *call);
@@ -34,7 +44,7 @@ static void interrupt_soon(QfsCall *call);
 static void interrupt_due(gpointer data) {
   QfsCall *call = data;
   QfsFs *fs = call->fs;
-  if (g_atomic_int_get(&call->answered) == 0 && is_only_stopped(call)) {
+  if (g_atomic_int_get(&call->answered) == 0 && !is_to_end(call)) {
     interrupt_soon(call); /* the kernel tells only once */
     return;
   }

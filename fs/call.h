@@ -10,9 +10,9 @@
  *       what it changed is then dropped from the kernel's caches, which took the call for
  *       failed.
  *
- * A signal answers a call with EINTR only when it waited QFS_INTERRUPT_GRACE_US longer: a signal
- * that a program handles (SIGALRM, SIGCHLD) must not break a put that ends in a millisecond
- * anyway. Who is only stopped (Ctrl-Z) and goes on later gets the call's own answer.
+ * A signal that ends the caller, or asks it to (SIGINT, SIGTERM, SIGQUIT, SIGHUP), answers a call with EINTR when it
+ * waited QFS_INTERRUPT_GRACE_US longer. What else a program handles (SIGALRM, SIGCHLD), and being stopped (Ctrl-Z), leaves
+ * it its own answer.
  *
  * Threading: a call is run by one thread at a time.
  */

@@ -473,13 +473,15 @@ def interrupted(function, *args):
     return errno.errorcode.get(os.waitstatus_to_exitcode(status))
 
 
-def stopped(function, *args):
-    """errno of a call in a process that is stopped, and goes on, several times meanwhile."""
+def disturbed(signals, function, *args):
+    """errno of a call in a process that gets these signals, several times, meanwhile."""
     pid = os.fork()
     if pid == 0:
+        for number in (signal.SIGCHLD, signal.SIGALRM, signal.SIGURG, signal.SIGUSR1):
+            signal.signal(number, lambda *unused: None)
         os._exit(0 if function(*args) >= 0 else ctypes.get_errno())
     for _ in range(5):
-        for number in (signal.SIGSTOP, signal.SIGCONT):
+        for number in signals:
             time.sleep(0.3)
             os.kill(pid, number)
     return errno.errorcode.get(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -499,8 +501,10 @@ def test_slow_engine():
         check("SIGINT ends a waiting write", result == "EINTR", result)
         check("... whose value appears later", wait_for(lambda: os.path.exists(p("k")) and
                                                         get("k") == b"hello"))
-        result = stopped(LIBC.mkdir, p("stopped").encode(), 0o755)
+        result = disturbed((signal.SIGSTOP, signal.SIGCONT), LIBC.mkdir, p("stopped").encode(), 0o755)
         check("who is stopped in a call gets its answer", result is None and os.path.isdir(p("stopped")), result)
+        result = disturbed((signal.SIGCHLD, signal.SIGALRM, signal.SIGURG, signal.SIGUSR1), LIBC.mkdir, p("signalled").encode(), 0o755)
+        check("who handles other signals meanwhile gets its answer", result is None and os.path.isdir(p("signalled")), result)
         fd = os.open(p("pending"), CREATE, 0o644)
         check("a reader of an unwritten new file does not wait for ever", get("pending") == b"")
         took = []
