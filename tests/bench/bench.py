@@ -112,6 +112,8 @@ def main():
         idle = idle_percent(running["quorumfs"].pid)
         data = {"date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "kernel": os.uname().release, "rounds": given.rounds,
                 "missing": missing, "problems": problems, "idle_percent": idle, "figures": figures}
+        problems += [f"{peer}: {n} gets met a value that was being replaced"
+                     for peer, n in report.torn_reads(data) if n and peer.startswith("quorumfs")]
         report.print_all(data, wanted, bulk_wanted)
         if given.json:
             with open(given.json, "w") as file:

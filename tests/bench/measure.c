@@ -12,7 +12,7 @@
  *
  * Each client is a thread with a connection of its own, and with keys of its own where it writes. Latencies are taken
  * around each operation. Prints {"ops":,"failed":,"seconds":,"median_us":,"p99_us":,"p999_us":,"max_us":}; of mixed also
- * "put_p99_us". Exit status 1 if an operation failed.
+ * "put_p99_us", and "torn", the gets that met a value that was being replaced: empty or in part. Exit status 1 if an operation failed.
  */
 #include "measure.h"
 
@@ -50,6 +50,7 @@ typedef struct {
   GArray *took;     /* ns, guint64 */
   GArray *puts;     /* of mixed */
   guint64 failed;
+  guint64 torn;     /* gets of mixed that read less than a value */
   char *value, *buffer;
   guint64 random;
 } Client;
@@ -176,10 +177,12 @@ static void run_mixed(Client *client, guint64 until_ns) {
     else
       shared_key(key, drawn >> 32);
     guint64 before = now_ns();
-    gboolean good = puts ? put(client, key, FALSE) : get(client, key);
+    gssize got = puts ? (put(client, key, FALSE) ? options.size : -1)
+                      : client->target->get(client->connection, key, client->buffer, (gsize)options.size + 1);
     guint64 took = now_ns() - before;
     g_array_append_val(puts ? client->puts : client->took, took);
-    client->failed += !good;
+    client->failed += got < 0;
+    client->torn += got >= 0 && got != options.size;
   }
 }
 
@@ -239,11 +242,12 @@ static void collect(GArray *all, GArray *part) {
 static int print_result(Client *clients, double seconds) {
   g_autoptr(GArray) took = g_array_new(FALSE, FALSE, sizeof(guint64));
   g_autoptr(GArray) puts = g_array_new(FALSE, FALSE, sizeof(guint64));
-  guint64 failed = 0;
+  guint64 failed = 0, torn = 0;
   for (gint i = 0; i < options.clients; i++) {
     collect(took, clients[i].took);
     collect(puts, clients[i].puts);
     failed += clients[i].failed;
+    torn += clients[i].torn;
   }
   g_array_sort(took, compare);
   g_array_sort(puts, compare);
@@ -252,7 +256,8 @@ static int print_result(Client *clients, double seconds) {
           took->len + puts->len, failed, seconds, quantile_us(took, 0.5), quantile_us(took, 0.99),
           quantile_us(took, 0.999), quantile_us(took, 1));
   if (puts->len > 0)
-    g_print(",\"put_median_us\":%.2f,\"put_p99_us\":%.2f", quantile_us(puts, 0.5), quantile_us(puts, 0.99));
+    g_print(",\"put_median_us\":%.2f,\"put_p99_us\":%.2f,\"torn\":%" G_GUINT64_FORMAT, quantile_us(puts, 0.5),
+            quantile_us(puts, 0.99), torn);
   g_print("}\n");
   return failed > 0 ? 1 : 0;
 }

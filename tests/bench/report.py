@@ -71,8 +71,15 @@ def print_targets(data):
     print_table(rows, ["", "ratio", "target", ""])
 
 
+def torn_reads(data):
+    """[(peer, how many gets of the mixed load met an empty or a half written value)]"""
+    return [(peer, sum(result["torn"] for result in found["rounds"])) for peer, found in data["figures"].get("mixed", {}).items()]
+
+
 def print_all(data, wanted, bulk_wanted):
     print_results(data, wanted, bulk_wanted)
+    if torn := torn_reads(data):
+        print("\nGets of the mixed load that met an empty or half written value: " + ", ".join(f"{peer} {n:,}" for peer, n in torn))
     print_targets(data)
     for problem in data["problems"]:
         print("failed: " + problem)
