@@ -103,17 +103,18 @@ static guint64 room_needed(const QfsNode *node, const QfsMessage *request) {
   return room_of_copy(request) * (node->next.has_view ? node->next.view.replicas : 5);
 }
 
-static guint64 less(guint64 all, guint64 taken) {
+/* What may be written. What so many files are yet to grow by is taken already: else the logs could not be moved once the
+ * disk is full, and what is deleted then would never be free. */
+static guint64 room_left(const QfsReplicaStats *stats, guint files) {
+  const guint64 all = stats->disk_free + stats->reusable, taken = stats->owed * files;
   return all > taken ? all - taken : 0;
 }
 
-/* What the files are yet to grow by is taken already: else the logs could not be moved once the disk is full, and what is
- * deleted then would never be free. */
 static gboolean is_full(const QfsNode *node, const QfsMessage *request, const QfsReplicaStats *stats) {
-  const guint64 all = stats->disk_free + stats->reusable, copy = room_of_copy(request);
+  const guint64 copy = room_of_copy(request);
   if (request->is_overdue)
-    return less(all, stats->owed) < OVERDUE_RESERVE + copy || stats->disk_free < OVERDUE_RESERVE + copy / 2;
-  return less(all, stats->owed * sharers(node)) < ROOM_RESERVE + room_needed(node, request) ||
+    return room_left(stats, 1) < OVERDUE_RESERVE + copy || stats->disk_free < OVERDUE_RESERVE + copy / 2;
+  return room_left(stats, sharers(node)) < ROOM_RESERVE + room_needed(node, request) ||
          stats->disk_free < ROOM_RESERVE / 4 + copy;
 }
 
@@ -144,8 +145,8 @@ static gboolean has_room(QfsNode *node, const QfsMessage *request, GError **erro
     return FALSE;
   }
   /* What is spent before the next look: little of what is there, for others may spend it too. */
-  const guint64 room = less(stats.disk_free + stats.reusable, stats.owed * sharers(node));
-  node->room = ROOM_RESERVE + MIN(less(room, ROOM_RESERVE) / 16, ROOM_STEP);
+  const guint64 room = room_left(&stats, sharers(node));
+  node->room = ROOM_RESERVE + MIN((room - MIN(room, ROOM_RESERVE)) / 16, ROOM_STEP);
   return TRUE;
 }
 

@@ -10,16 +10,13 @@
 
 static gint64 timeout_us(const QfsCoordinator *c) { return (gint64)c->config.timeout_ms * 1000; }
 
-/* As long as a node may be silent before it is given up. */
-static gint64 patience_us(const QfsCoordinator *c) { return timeout_us(c) / 2; }
-
 static gint64 step_us(const QfsCoordinator *c) { return timeout_us(c) / 10; }
 
 /* Nodes that answer, if only late. */
 static QfsNodeSet heard_nodes(const QfsCoordinator *c, gint64 now_us) {
   QfsNodeSet heard = qfs_rpc_answering(c, now_us);
   for (guint i = 1; i <= c->n_peers; i++)
-    if (now_us - c->peer[i].heard_us < patience_us(c))
+    if (now_us - c->peer[i].heard_us < qfs_rpc_patience_us(c))
       heard |= QFS_NODE_BIT(i);
   return heard & qfs_peers_alive(c);
 }
@@ -31,7 +28,8 @@ static gboolean is_passing(const QfsCoordinator *c, gint64 now_us) {
   QfsNodeSet heard = heard_nodes(c, now_us);
   if (!c->view_stable)
     return qfs_view_is_hopeful(c, heard);
-  gboolean news = now_us - c->view_changed_us < patience_us(c) || qfs_peers_silent_for(c, patience_us(c), now_us) != 0;
+  gint64 patience_us = qfs_rpc_patience_us(c);
+  gboolean news = now_us - c->view_changed_us < patience_us || qfs_peers_silent_for(c, patience_us, now_us) != 0;
   return news && qfs_rpc_suffice(c, heard);
 }
 
@@ -50,5 +48,5 @@ gint64 qfs_op_later_us(const QfsCoordinator *c, QfsOp *op, gint64 now_us) {
 QfsNodeSet qfs_op_given_up(const QfsCoordinator *c, const QfsOp *op, QfsNodeSet silent) {
   if (qfs_rpc_suffice(c, ~silent))
     return 0;
-  return silent & qfs_peers_silent_for(c, patience_us(c) * 3 / 2, op->began_us);
+  return silent & qfs_peers_silent_for(c, qfs_rpc_silence_us(c), op->began_us);
 }

@@ -97,6 +97,10 @@ QfsNodeSet qfs_peers_silent(const QfsCoordinator *c);
 QfsNodeSet qfs_peers_mute(const QfsCoordinator *c); /* the same for direct reads */
 /* Trusted nodes that had been silent for so long at that time, and are. */
 QfsNodeSet qfs_peers_silent_for(const QfsCoordinator *c, gint64 for_us, gint64 at_us);
+/* Who does not answer for so long is given up ... */
+gint64 qfs_rpc_patience_us(const QfsCoordinator *c);
+/* ... and is not waited for any more after this time: where all disks are busy at once, waiting is better than refusing. */
+gint64 qfs_rpc_silence_us(const QfsCoordinator *c);
 /* Nodes that owe no answer for long, and were quick with the latest one. */
 QfsNodeSet qfs_rpc_answering(const QfsCoordinator *c, gint64 now_us);
 /* Would these nodes do without the others? */

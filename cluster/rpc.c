@@ -34,8 +34,7 @@ static void repeat_by(QfsCoordinator *c, gint64 at_us) {
   qfs_wake_at(c, at_us);
 }
 
-/* Who does not answer for so long is given up. */
-static gint64 patience_us(const QfsCoordinator *c) { return (gint64)c->config.timeout_ms * 500; }
+gint64 qfs_rpc_patience_us(const QfsCoordinator *c) { return (gint64)c->config.timeout_ms * 500; }
 
 static void send_counted(QfsCoordinator *c, QfsMessage *message) {
   c->stat.sent[message->type]++;
@@ -76,7 +75,7 @@ static void note_time(QfsCoordinator *c, QfsPeer *peer, const QfsRpc *rpc, gint6
   if (rpc->tries == 1)
     peer->rpc_us += (now_us - rpc->first_us - peer->rpc_us) / 8;
   else
-    peer->rpc_us = MAX(peer->rpc_us, MIN(now_us - rpc->sent_us, patience_us(c)));
+    peer->rpc_us = MAX(peer->rpc_us, MIN(now_us - rpc->sent_us, qfs_rpc_patience_us(c)));
 }
 
 void qfs_rpc_receive(QfsCoordinator *c, QfsMessage *reply) {
@@ -153,14 +152,13 @@ QfsNodeSet qfs_peers_silent_for(const QfsCoordinator *c, gint64 for_us, gint64 a
   return silent;
 }
 
-/* Longer than for giving a node up: where all disks are busy at once, waiting is better than refusing. */
-static gint64 silence_us(const QfsCoordinator *c) { return patience_us(c) * 3 / 2; }
+gint64 qfs_rpc_silence_us(const QfsCoordinator *c) { return qfs_rpc_patience_us(c) * 3 / 2; }
 
 QfsNodeSet qfs_peers_silent(const QfsCoordinator *c) {
   gboolean owed = FALSE; /* mostly nothing is, and what time it is need not be known */
   for (guint i = 1; i <= c->n_peers; i++)
     owed = owed || (c->peer[i].state == PEER_TRUSTED && c->peer[i].silent_since_us != 0);
-  return owed ? qfs_peers_silent_for(c, silence_us(c), c->env->now_us(c->env)) : 0;
+  return owed ? qfs_peers_silent_for(c, qfs_rpc_silence_us(c), c->env->now_us(c->env)) : 0;
 }
 
 /* A node that is busy writing does not answer requests, and can be read all the same. */
@@ -173,8 +171,8 @@ QfsNodeSet qfs_peers_mute(const QfsCoordinator *c) {
       continue;
     if (now_us == 0)
       now_us = c->env->now_us(c->env);
-    if (is_silent(peer, patience_us(c), now_us) &&
-        now_us - peer->unread_since_us >= patience_us(c) / 2)
+    if (is_silent(peer, qfs_rpc_patience_us(c), now_us) &&
+        now_us - peer->unread_since_us >= qfs_rpc_patience_us(c) / 2)
       mute |= QFS_NODE_BIT(i);
   }
   return mute;
@@ -196,7 +194,7 @@ static gboolean can_do_without(const QfsCoordinator *c, const QfsPeer *peer) {
 QfsNodeSet qfs_rpc_answering(const QfsCoordinator *c, gint64 now_us) {
   QfsNodeSet set = 0;
   for (guint i = 1; i <= c->n_peers; i++)
-    if (c->peer[i].latest_us < patience_us(c) / 2 && !is_silent(&c->peer[i], patience_us(c) / 2, now_us))
+    if (c->peer[i].latest_us < qfs_rpc_patience_us(c) / 2 && !is_silent(&c->peer[i], qfs_rpc_patience_us(c) / 2, now_us))
       set |= QFS_NODE_BIT(i);
   return set;
 }
@@ -220,7 +218,7 @@ static void pong(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer d
 static void ask_late(QfsCoordinator *c) {
   for (QfsNodeSet rest = qfs_peers_alive(c); rest != 0; rest &= rest - 1) {
     QfsPeer *peer = &c->peer[__builtin_ctzll(rest) + 1];
-    if (peer->outstanding == 0 && peer->latest_us >= patience_us(c) / 2)
+    if (peer->outstanding == 0 && peer->latest_us >= qfs_rpc_patience_us(c) / 2)
       qfs_rpc_send(c, peer, qfs_message_new(QFS_MESSAGE_PING, peer->index), pong, NULL);
   }
 }
@@ -229,12 +227,12 @@ static void suspect_silent(QfsCoordinator *c, gint64 now_us) {
   QfsNodeSet others = qfs_rpc_answering(c, now_us);
   for (guint i = 1; i <= c->n_peers; i++) {
     QfsPeer *peer = &c->peer[i];
-    if (!is_silent(peer, patience_us(c), now_us))
+    if (!is_silent(peer, qfs_rpc_patience_us(c), now_us))
       continue;
     if (peer->state != PEER_TRUSTED && peer->state != PEER_JOINING && peer->state != PEER_KNOWN)
       continue;
     if (peer->state == PEER_TRUSTED && !qfs_rpc_suffice(c, others)) {
-      if (is_silent(peer, silence_us(c), now_us))
+      if (is_silent(peer, qfs_rpc_silence_us(c), now_us))
         ask_late(c);
       continue;
     }
@@ -274,7 +272,7 @@ static void suspect_laggard(QfsCoordinator *c, gint64 now_us) {
 }
 
 gboolean qfs_rpc_is_too_slow(QfsCoordinator *c, const QfsPeer *peer, gint64 took_us) {
-  return took_us > patience_us(c) * 3 / 4 && c->serving && c->recovery == NULL && !c->blocked &&
+  return took_us > qfs_rpc_patience_us(c) * 3 / 4 && c->serving && c->recovery == NULL && !c->blocked &&
          can_do_without(c, peer);
 }
 

@@ -18,8 +18,6 @@
 #include "storage/connection.h"
 #include "storage/vfs.h"
 
-#include <sys/stat.h>
-
 #define LOG_SMALL_FRAMES 1024 /* 4 MiB of 4 KiB pages */
 #define LOG_LARGE_FRAMES 2048
 #define LOG_STEP_FRAMES 512
@@ -39,12 +37,6 @@ static int on_commit(void *data, sqlite3 *db, const char *schema, int frames) {
 void qfs_connection_watch_log(QfsConnection *connection) {
   connection->checkpoint_due = LOG_SMALL_FRAMES;
   sqlite3_wal_hook(connection->db, on_commit, connection);
-}
-
-gboolean qfs_connection_has_log(const QfsConnection *connection) {
-  g_autofree char *path = g_build_filename(connection->dir, "replica.db-wal", NULL);
-  struct stat st;
-  return stat(path, &st) == 0 && st.st_size > 0;
 }
 
 gboolean qfs_connection_checkpoint(QfsConnection *connection, gboolean everything, GError **error) {

@@ -13,6 +13,7 @@
 #include "storage/vfs.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* How long a writer waits for someone with the sqlite3 shell, and a reader for the recovery of a
@@ -63,6 +64,12 @@ gboolean qfs_connection_fail_with(QfsConnection *connection, QfsReplicaError cod
   va_end(arguments);
   g_set_error(error, QFS_REPLICA_ERROR, code, "%s: %s", connection->path, words);
   return FALSE;
+}
+
+guint64 qfs_connection_file_size(const QfsConnection *connection, const char *name) {
+  g_autofree char *path = g_build_filename(connection->dir, name, NULL);
+  struct stat st;
+  return stat(path, &st) == 0 ? (guint64)st.st_size : 0;
 }
 
 gboolean qfs_connection_is_usable(QfsConnection *connection, GError **error) {

@@ -128,6 +128,9 @@ gboolean qfs_connection_fail(QfsConnection *connection, const char *what, GError
 gboolean qfs_connection_fail_with(QfsConnection *connection, QfsReplicaError code, GError **error,
                                   const char *format, ...) G_GNUC_PRINTF(4, 5);
 
+/* Bytes of a file beside the replica's, such as "replica.db-wal"; 0: there is none. */
+guint64 qfs_connection_file_size(const QfsConnection *connection, const char *name);
+
 /* FALSE: Q4. */
 gboolean qfs_connection_is_usable(QfsConnection *connection, GError **error);
 /* The prepared statement, ready to be bound; NULL with `error` set. */
@@ -160,8 +163,6 @@ gboolean qfs_connection_wrote(QfsConnection *connection, gboolean ok);
 
 /* checkpoint.c: see replica.h. */
 gboolean qfs_connection_checkpoint(QfsConnection *connection, gboolean everything, GError **error);
-/* Does the log's file take room? */
-gboolean qfs_connection_has_log(const QfsConnection *connection);
 /* Counts the log's frames from here on. */
 void qfs_connection_watch_log(QfsConnection *connection);
 /* Puts the log, and so every commit so far, on stable storage. */

@@ -520,7 +520,7 @@ static gboolean checkpoint(QfsReplica *replica, gboolean everything, GError **er
   g_autoptr(GError) local = NULL;
   g_assert(is_writer(self) && !self->in_transaction);
   look_for_room(self);
-  everything = everything || (self->is_tight && qfs_connection_has_log(qfs_connection(self->tables)));
+  everything = everything || (self->is_tight && qfs_connection_file_size(qfs_connection(self->tables), "replica.db-wal") > 0);
   const gboolean due = everything || qfs_redo_size(self->redo) >= self->due;
   if (!due || flush(self, &local))
     return ops_of(self)->checkpoint(self->tables, everything, error);

@@ -31,7 +31,6 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -246,12 +245,6 @@ static gboolean checkpoint(QfsReplica *replica, gboolean everything, GError **er
   return qfs_connection_checkpoint(qfs_connection(replica), everything, error);
 }
 
-static guint64 file_size(const char *dir, const char *name) {
-  g_autofree char *path = g_build_filename(dir, name, NULL);
-  struct stat st;
-  return stat(path, &st) == 0 ? (guint64)st.st_size : 0;
-}
-
 static guint64 pragma_number(QfsConnection *connection, const char *sql) {
   sqlite3_stmt *statement = NULL;
   guint64 number = 0;
@@ -265,7 +258,7 @@ static guint64 pragma_number(QfsConnection *connection, const char *sql) {
 /* Pages beyond the end of the file are in the log only. */
 static guint64 owed(QfsConnection *connection, guint64 page_size) {
   const guint64 whole = pragma_number(connection, "PRAGMA page_count") * page_size;
-  const guint64 size = file_size(connection->dir, "replica.db");
+  const guint64 size = qfs_connection_file_size(connection, "replica.db");
   return whole > size ? whole - size : 0;
 }
 
@@ -286,8 +279,8 @@ static gboolean stats(QfsReplica *replica, QfsReplicaStats *out_stats, GError **
       .tombstones = counters.tombstones,
       .chunks = counters.chunks,
       .bytes =
-          file_size(connection->dir, "replica.db") + file_size(connection->dir, "replica.db-wal") +
-          file_size(connection->dir, "replica.db-redo"),
+          qfs_connection_file_size(connection, "replica.db") + qfs_connection_file_size(connection, "replica.db-wal") +
+          qfs_connection_file_size(connection, "replica.db-redo"),
       .reusable = pragma_number(connection, "PRAGMA freelist_count") * page_size,
       .owed = owed(connection, page_size),
       .disk_total = (guint64)disk.f_blocks * disk.f_frsize,

@@ -95,9 +95,7 @@ static void test_copied(void) {
   g_autofree char *to = hand_key(hand, "to", QFS_NODE_BIT(3) | QFS_NODE_BIT(4) | QFS_NODE_BIT(5));
   g_assert_cmpint(hand_put(hand, from, "value"), ==, QFS_OK);
   hand_settle(hand, qfs_set_all(5));
-  hand->away = ONLY(1);
-  hand_crash(hand, 1);
-  hand_run_until(hand, hand_is_without, GUINT_TO_POINTER(1));
+  hand_take_away(hand, 1);
   hand->away = 0;
   hand_lose(hand, 1, HAND_TYPE(HELLO));
   hand_run_until(hand, is_open, GUINT_TO_POINTER(1));
@@ -123,9 +121,7 @@ static void test_kept(void) {
   g_autofree char *to = hand_key(hand, "to", QFS_NODE_BIT(3) | QFS_NODE_BIT(4) | QFS_NODE_BIT(5));
   g_assert_cmpint(hand_put(hand, from, "value"), ==, QFS_OK);
   hand_settle(hand, qfs_set_all(5));
-  hand->away = ONLY(1);
-  hand_crash(hand, 1);
-  hand_run_until(hand, hand_is_without, GUINT_TO_POINTER(1));
+  hand_take_away(hand, 1);
   hand_settle(hand, qfs_set_all(5) & ~ONLY(1));
   for (guint i = 1; i <= 5; i++)
     hand_lose(hand, i, HAND_TYPE(SYNC)); /* nothing is on stable storage from here on, and it does not come to its end */
@@ -184,9 +180,7 @@ static void test_intent_again(void) {
   g_autofree char *to = hand_key(hand, "to", ONLY(3) | ONLY(4) | ONLY(5));
   g_assert_cmpint(hand_put(hand, from, "value"), ==, QFS_OK);
   hand_settle(hand, qfs_set_all(5));
-  hand->away = ONLY(1);
-  hand_crash(hand, 1);
-  hand_run_until(hand, hand_is_without, GUINT_TO_POINTER(1));
+  hand_take_away(hand, 1);
   hand->full = ONLY(2);
   g_assert_cmpint(hand_put(hand, waits, "value"), ==, QFS_OK);
   g_assert_cmpint(hand_rename(hand, from, to), ==, QFS_OK);
@@ -209,9 +203,7 @@ static void test_copied_value(void) {
   /* A value is written while node 1 is about to be given copies of records, and its chunks are lost on the way there. */
   Hand *hand = hand_new(3, 3);
   g_autofree char *value = g_strnfill(200000, 'v');
-  hand->away = ONLY(1);
-  hand_crash(hand, 1);
-  hand_run_until(hand, hand_is_without, GUINT_TO_POINTER(1));
+  hand_take_away(hand, 1);
   hand_settle(hand, ONLY(2) | ONLY(3));
   const guint before = hand->sent[2][QFS_MESSAGE_SCAN_RECORDS];
   hand_lose(hand, 2, HAND_TYPE(SCAN_RECORDS));

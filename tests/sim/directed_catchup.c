@@ -17,9 +17,7 @@ static void test_much_missed(void) {
   /* Node 1 missed more than fits into one page, and nothing of it is settled yet when it returns. */
   Hand *hand = hand_new(3, 3);
   QfsRequest *request[N_KEYS];
-  hand->away = QFS_NODE_BIT(1);
-  hand_crash(hand, 1);
-  hand_run_until(hand, hand_is_without, GUINT_TO_POINTER(1));
+  hand_take_away(hand, 1);
   hand->away = 0;
   hand_lose(hand, 1, HAND_TYPE(HELLO));
   hand_run_until(hand, is_open, NULL);

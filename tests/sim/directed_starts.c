@@ -37,12 +37,8 @@ static void leave_half_at_1(Hand *hand, const char *from, const char *to) {
   hand_lose_power(hand, QFS_NODE_BIT(1));
 }
 
-static void test_abandoned_while_blocked(void) {
-  /* A start meets node 1 and does without its batch; it can't say so for good, because three nodes are missing. It is cut
-   * off while node 1 catches up, and the next one meets the same. */
-  Hand *hand = hand_new(7, 5);
-  g_autofree char *from = hand_key(hand, "from", NODES(1, 2, 3, 4, 5));
-  g_autofree char *to = hand_key(hand, "to", NODES(2, 3, 4, 5, 6));
+/* Nodes 5 to 7 stay away. */
+static void cut_off_while_undoing(Hand *hand, const char *from, const char *to) {
   leave_half_at_1(hand, from, to);
   hand->away = NODES(5, 6, 7);
   hand_lose(hand, 1, HAND_TYPE(REMOVE));
@@ -50,6 +46,15 @@ static void test_abandoned_while_blocked(void) {
   hand_run(hand, 100000);
   hand_kill(hand);
   hand_lose(hand, 1, 0);
+}
+
+static void test_abandoned_while_blocked(void) {
+  /* A start meets node 1 and does without its batch; it can't say so for good, because three nodes are missing. It is cut
+   * off while node 1 catches up, and the next one meets the same. */
+  Hand *hand = hand_new(7, 5);
+  g_autofree char *from = hand_key(hand, "from", NODES(1, 2, 3, 4, 5));
+  g_autofree char *to = hand_key(hand, "to", NODES(2, 3, 4, 5, 6));
+  cut_off_while_undoing(hand, from, to);
   g_assert_true(hand_start(hand));
   hand_assert_value(hand, from, "value");
   hand->away = 0;
@@ -139,13 +144,7 @@ static void test_abandoned_then_united(void) {
   Hand *hand = hand_new(7, 5);
   g_autofree char *from = hand_key(hand, "from", NODES(1, 2, 3, 4, 5));
   g_autofree char *to = hand_key(hand, "to", NODES(2, 3, 4, 5, 6));
-  leave_half_at_1(hand, from, to);
-  hand->away = NODES(5, 6, 7);
-  hand_lose(hand, 1, HAND_TYPE(REMOVE));
-  g_assert_true(hand_start(hand));
-  hand_run(hand, 100000);
-  hand_kill(hand);
-  hand_lose(hand, 1, 0);
+  cut_off_while_undoing(hand, from, to);
   hand->away = NODES(3, 4, 5);
   g_assert_false(hand_start(hand));
   evict_and_replace(hand, NODES(3, 4, 5));

@@ -255,6 +255,12 @@ gboolean hand_is_without(Hand *hand, gconstpointer node) {
   return !qfs_set_has(qfs_coordinator_in_sync(hand->coordinator), GPOINTER_TO_UINT(node));
 }
 
+void hand_take_away(Hand *hand, guint node) {
+  hand->away |= QFS_NODE_BIT(node);
+  hand_crash(hand, node);
+  hand_run_until(hand, hand_is_without, GUINT_TO_POINTER(node));
+}
+
 void hand_settle(Hand *hand, QfsNodeSet in_sync) { hand_run_until(hand, is_settled, &in_sync); }
 
 void hand_lose(Hand *hand, guint node, guint types) { hand->node[node].to_lost = types; }

@@ -66,6 +66,7 @@ void hand_crash(Hand *hand, guint node); /* its process ends; it is opened again
 void hand_run(Hand *hand, gint64 time_us);
 typedef gboolean (*HandCondition)(Hand *hand, gconstpointer data);
 void hand_run_until(Hand *hand, HandCondition condition, gconstpointer data);
+void hand_take_away(Hand *hand, guint node); /* it can't be opened any more, its process ends, and it is not in sync */
 gboolean hand_is_without(Hand *hand, gconstpointer node); /* a condition: the node, by GUINT_TO_POINTER, is not in sync */
 void hand_settle(Hand *hand, QfsNodeSet in_sync); /* until these and no others are in sync, and all is quiet */
 void hand_lose(Hand *hand, guint node, guint types); /* requests to the node from now on; 0: none */
