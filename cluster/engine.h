@@ -109,6 +109,9 @@ typedef struct QfsEngine QfsEngine;
 
 typedef struct {
   void (*submit)(QfsEngine *engine, QfsRequest *request);
+  /* Nodes go on with what the calling thread submitted with QFS_LEND_GATHER, mostly in this thread. NULL in an engine that
+   * does not gather. */
+  void (*release)(QfsEngine *engine);
   /* A snapshot that touches no replica and never blocks on one; free with qfs_engine_status_free. */
   QfsEngineStatus *(*status)(QfsEngine *engine);
   /* While pinned, the chunks of `object` are not dropped though their record was replaced or removed.
@@ -169,6 +172,10 @@ typedef enum { QFS_ENGINE_ERROR_CONFIG, QFS_ENGINE_ERROR_LOCKED, QFS_ENGINE_ERRO
 
 static inline void qfs_engine_submit(QfsEngine *engine, QfsRequest *request) {
   engine->ops->submit(engine, request);
+}
+static inline void qfs_engine_release(QfsEngine *engine) {
+  if (engine->ops->release != NULL)
+    engine->ops->release(engine);
 }
 static inline QfsEngineStatus *qfs_engine_status(QfsEngine *engine) { return engine->ops->status(engine); }
 static inline void qfs_engine_pin(QfsEngine *engine, QfsObjectId object) { engine->ops->pin(engine, object); }

@@ -23,6 +23,10 @@ static void embedded_submit(QfsEngine *engine, QfsRequest *request) {
   qfs_env_thread_submit(((Embedded *)engine)->threads, request);
 }
 
+static void embedded_release(QfsEngine *engine) {
+  qfs_env_thread_release(((Embedded *)engine)->threads);
+}
+
 static void embedded_pin(QfsEngine *engine, QfsObjectId object) {
   qfs_env_thread_pin(((Embedded *)engine)->threads, object);
 }
@@ -97,6 +101,7 @@ static void embedded_close(QfsEngine *engine, guint timeout_ms) {
 }
 
 static const QfsEngineOps embedded_ops = {.submit = embedded_submit,
+                                          .release = embedded_release,
                                           .status = embedded_status,
                                           .pin = embedded_pin,
                                           .unpin = embedded_unpin,

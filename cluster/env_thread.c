@@ -78,6 +78,8 @@ typedef struct {
   gboolean draining;
   QfsLend lends;        /* the thread does the work of nodes, too */
   GPtrArray *later;     /* QfsNodeThread: when the queue is empty, so that requests are completed first */
+  QfsNodeSet gathered;  /* nodes of `gathered_of` that sleep until release (V4) */
+  QfsEnvThread *gathered_of;
 } Effects;
 
 static void effects_free(gpointer data) {
@@ -308,13 +310,21 @@ static guint64 env_random(QfsEnv *env) {
   return (guint64)g_rand_int(self->rand) << 32 | g_rand_int(self->rand);
 }
 
-/* V3. As many nodes as a write needs, one after another by this thread; the others when the request was answered. */
+static void gather(QfsEnvThread *self, Effects *effects, guint node) {
+  g_assert(effects->gathered == 0 || effects->gathered_of == self);
+  effects->gathered |= (QfsNodeSet)1 << (node - 1);
+  effects->gathered_of = self;
+}
+
+/* V3, V4. As many nodes as a write needs, one after another by this thread; the others when the request was answered. */
 static void note_wake(QfsEnvThread *self, guint node, gboolean sleeps) {
   if (!sleeps)
     return;
   Effects *effects = effects_of_this_thread();
   if (effects->lends == QFS_LEND_NOTHING)
     self->wakes |= (QfsNodeSet)1 << (node - 1);
+  else if (effects->lends == QFS_LEND_GATHER)
+    gather(self, effects, node);
   else if (self->helped++ < HELPED_MAX)
     emit(self, EFFECT_HELP, self->node[node - 1], 0);
   else
@@ -619,6 +629,16 @@ void qfs_env_thread_submit(QfsEnvThread *self, QfsRequest *request) {
     env_complete(&self->env, request);
   }
   leave(self);
+}
+
+void qfs_env_thread_release(QfsEnvThread *self) {
+  Effects *effects = effects_of_this_thread();
+  if (effects->gathered == 0)
+    return;
+  g_assert(effects->gathered_of == self);
+  for (QfsNodeSet nodes = effects->gathered; nodes != 0; nodes &= nodes - 1)
+    qfs_node_thread_help(self->node[__builtin_ctzll(nodes)]);
+  effects->gathered = 0;
 }
 
 static void with_object(QfsEnvThread *self, void (*event)(QfsCoordinator *, QfsObjectId),

@@ -27,6 +27,8 @@
  *      what its request caused goes on: handing work to another thread and back costs more than the work.
  *      The other nodes' turn is after that, when what is completed was answered: they are woken, or, if all is lent, the
  *      thread does their work as well. On two processors a third thread would be in the way of who asked.
+ *  V4. A node that a gathering thread (QFS_LEND_GATHER) left asleep sleeps until that thread's release, which does its
+ *      short work like a lent thread, for all requests at once, or wakes it.
  *
  * Threading: any thread may call anything, except new, run, stop and free, which belong to the
  * owner. `done` must not wait for another request of the same thread, nor call stop.
@@ -58,6 +60,7 @@ void qfs_env_thread_edit_links(QfsEnvThread *self, QfsLinksEdit edit, gpointer u
 void qfs_env_thread_run(QfsEnvThread *self, const QfsCoordinatorConfig *config);
 
 void qfs_env_thread_submit(QfsEnvThread *self, QfsRequest *request);
+void qfs_env_thread_release(QfsEnvThread *self); /* QfsEngineOps.release */
 void qfs_env_thread_pin(QfsEnvThread *self, QfsObjectId object);
 void qfs_env_thread_unpin(QfsEnvThread *self, QfsObjectId object);
 void qfs_env_thread_discard(QfsEnvThread *self, QfsObjectId object);

@@ -42,7 +42,7 @@ gint64 qfs_fs_birth_ns_locked(QfsFs *fs) {
 void qfs_fs_submit(QfsFs *fs, QfsRequest *request) {
   request->now_ns = qfs_fs_now_ns();
   request->follow = TRUE;
-  request->lend = qfs_session_may_lend() ? QFS_LEND_ALL : QFS_LEND_NOTHING;
+  request->lend = qfs_session_lends();
   g_atomic_int_inc(&fs->in_flight);
   const guint64 mark = request->mark;
   if (!qfs_move_holds(fs, request))

@@ -153,8 +153,9 @@ QfsSession *qfs_session_new(QfsFs *fs);
 int qfs_session_run(QfsSession *session);
 void qfs_session_stop(QfsSession *session); /* async-signal-safe */
 void qfs_session_free(QfsSession *session);
-/* The calling thread serves a request of the kernel, and no others wait for it. */
-gboolean qfs_session_may_lend(void);
+/* For a request that the calling thread is about to submit. All, if it serves a request of the kernel and no others wait
+ * for it; while others do it gathers. */
+QfsLend qfs_session_lends(void);
 /* The bytes of a WRITE being processed by this thread: large ones are taken over with the thread's
  * receive buffer, small ones copied. */
 GBytes *qfs_session_take_bytes(const char *buf, gsize size);

@@ -269,8 +269,9 @@ static QfsStatus run_request(Fixture *f, QfsRequest *request) {
   Waiter waiter = WAITER_INIT;
   request->done = count_done;
   request->user_data = &waiter;
-  request->lend = (QfsLend)(g_atomic_int_add(&requests_run, 1) % 3);
+  request->lend = (QfsLend)(g_atomic_int_add(&requests_run, 1) % 4);
   qfs_env_thread_submit(f->threads, request);
+  qfs_env_thread_release(f->threads); /* without effect but where it gathers */
   wait_done(&waiter, 1);
   return request->status;
 }
@@ -508,6 +509,16 @@ static void note_thread(QfsRequest *request, gpointer user_data) {
   count_done(request, &lent->waiter);
 }
 
+static QfsRequest *new_put(guint node, const char *key, guint64 timestamp, QfsLend lend, Lent *lent) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_WRITE, key, note_thread, lent);
+  request->node = node;
+  request->lend = lend;
+  request->record = qfs_record_new(key);
+  request->record->kind = QFS_KIND_VALUE;
+  request->record->timestamp = request->record->seq = timestamp;
+  return request;
+}
+
 /* How many of `n` puts the calling thread completed itself. */
 static guint puts_by_caller(Fixture *f, guint n, QfsLend lend) {
   guint by_caller = 0;
@@ -515,12 +526,7 @@ static guint puts_by_caller(Fixture *f, guint n, QfsLend lend) {
   const char *key = keys[lend];
   for (guint i = 1; i <= n; i++) {
     Lent lent = {.waiter = WAITER_INIT};
-    QfsRequest *request = qfs_request_new(QFS_REQUEST_WRITE, key, note_thread, &lent);
-    request->node = 1 + i % NODES;
-    request->lend = lend;
-    request->record = qfs_record_new(key);
-    request->record->kind = QFS_KIND_VALUE;
-    request->record->timestamp = request->record->seq = i;
+    QfsRequest *request = new_put(1 + i % NODES, key, i, lend, &lent);
     qfs_env_thread_submit(f->threads, request);
     wait_done(&lent.waiter, 1);
     g_assert_cmpint(request->status, ==, QFS_OK);
@@ -536,6 +542,38 @@ static void test_lent(Fixture *f, gconstpointer data) {
   g_assert_cmpuint(puts_by_caller(f, 50, QFS_LEND_NOTHING), ==, 0);
   g_assert_cmpuint(puts_by_caller(f, 500, QFS_LEND_FOR_ANSWER), >, 0);
   g_assert_cmpuint(puts_by_caller(f, 500, QFS_LEND_ALL), >, 0);
+}
+
+static guint done_of(Waiter *waiter) {
+  pthread_mutex_lock(&waiter->lock);
+  const guint done = waiter->done;
+  pthread_mutex_unlock(&waiter->lock);
+  return done;
+}
+
+static void test_gathered(Fixture *f, gconstpointer data) {
+  /* What a thread gathers rests until its release, which does it. (A node that happens to be awake goes on by itself.) */
+  enum { ROUNDS = 20, REST_US = 20000 };
+  guint rested = 0, by_caller = 0;
+  for (guint round = 1; round <= ROUNDS; round++) {
+    Lent lent[2] = {{.waiter = WAITER_INIT}, {.waiter = WAITER_INIT}};
+    QfsRequest *requests[2];
+    for (guint i = 0; i < 2; i++) {
+      requests[i] = new_put(1 + round % NODES, "gathered", 2 * round + i, QFS_LEND_GATHER, &lent[i]);
+      qfs_env_thread_submit(f->threads, requests[i]);
+    }
+    g_usleep(REST_US);
+    rested += done_of(&lent[0].waiter) == 0 && done_of(&lent[1].waiter) == 0;
+    qfs_env_thread_release(f->threads);
+    for (guint i = 0; i < 2; i++) {
+      wait_done(&lent[i].waiter, 1);
+      g_assert_cmpint(requests[i]->status, ==, QFS_OK);
+      by_caller += lent[i].by == g_thread_self();
+      qfs_request_free(requests[i]);
+    }
+  }
+  g_assert_cmpuint(rested, >, ROUNDS / 2);
+  g_assert_cmpuint(by_caller, >, 0);
 }
 
 static void test_stop(Fixture *f, gconstpointer data) {
@@ -633,6 +671,7 @@ int main(int argc, char **argv) {
   ADD("ticks-come-in-time", test_timer);
   ADD("every-request-ends-once-under-restarts", test_many_clients);
   ADD("a-lent-thread-does-the-work-of-nodes", test_lent);
+  ADD("what-a-thread-gathers-rests-until-its-release", test_gathered);
   ADD("stop-ends-what-is-open", test_stop);
   ADD("links-delay-and-lose", test_links);
 #undef ADD
