@@ -89,7 +89,6 @@ gboolean qfs_connection_sync_log(QfsConnection *connection, GError **error) {
   code = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
   if (code == SQLITE_OK)
     return TRUE;
-  connection->has_failed = TRUE;
-  return qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_IO, error,
-                                  "the log can't be synced: %s", sqlite3_errstr(code));
+  g_autofree char *what = g_strdup_printf("the log can't be synced: %s", sqlite3_errstr(code));
+  return qfs_connection_give_up(connection, error, what);
 }

@@ -66,6 +66,11 @@ gboolean qfs_connection_fail_with(QfsConnection *connection, QfsReplicaError cod
   return FALSE;
 }
 
+gboolean qfs_connection_give_up(QfsConnection *connection, GError **error, const char *what) {
+  connection->has_failed = TRUE;
+  return qfs_connection_fail_with(connection, QFS_REPLICA_ERROR_IO, error, "%s", what);
+}
+
 guint64 qfs_connection_file_size(const QfsConnection *connection, const char *name) {
   g_autofree char *path = g_build_filename(connection->dir, name, NULL);
   struct stat st;

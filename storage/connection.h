@@ -127,6 +127,8 @@ gboolean qfs_connection_fail(QfsConnection *connection, const char *what, GError
 /* "PATH: ..." with a code of the caller's choice. Always FALSE. */
 gboolean qfs_connection_fail_with(QfsConnection *connection, QfsReplicaError code, GError **error,
                                   const char *format, ...) G_GNUC_PRINTF(4, 5);
+/* Q4, after a sync that failed: error "PATH: `what`". Always FALSE. */
+gboolean qfs_connection_give_up(QfsConnection *connection, GError **error, const char *what);
 
 /* Bytes of a file beside the replica's, such as "replica.db-wal"; 0: there is none. */
 guint64 qfs_connection_file_size(const QfsConnection *connection, const char *name);

@@ -56,8 +56,10 @@ typedef struct {
   gboolean in_transaction;
   gboolean is_settled;  /* SQLite's transaction is open, too */
   gboolean is_broken;   /* a call failed: only rollback may follow */
-  guint64 next_salt;    /* is_settled: in the tables from the commit on; 0: stays */
+  guint64 next_salt;    /* is_settled: in the tables from the commit on */
   gboolean in_doubt;    /* SQLite's latest commit failed: at the next opening it may have happened, with another salt */
+  gboolean are_tables_synced; /* all that SQLite committed is on stable storage, the salt too (F3) */
+  gboolean is_promised; /* some of the redo log was committed as durable: it moves durably (F3) */
   GPtrArray *staged;    /* QfsRecord of the transaction, later ones of a key behind earlier ones */
   Change front_change, staged_change;
 
@@ -95,9 +97,9 @@ static gboolean settle(Front *self, GError **error) {
     return FALSE;
   self->is_settled = TRUE;
   g_autoptr(GPtrArray) front = qfs_memtable_all(self->front);
-  self->next_salt = self->salt == 0 || self->in_doubt || qfs_redo_counts(self->redo) ? new_salt() : 0;
+  self->next_salt = new_salt(); /* F2: what comes to the log after this transaction counts only where it is there */
   if (put_into_tables(self, front, error) && put_into_tables(self, self->staged, error) &&
-      (self->next_salt == 0 || qfs_meta_store_salt(qfs_connection(self->tables), self->next_salt, error)))
+      qfs_meta_store_salt(qfs_connection(self->tables), self->next_salt, error))
     return TRUE;
   self->is_broken = TRUE;
   return FALSE;
@@ -112,11 +114,14 @@ static void look_for_room(Front *self) {
 }
 
 static gboolean commit_settled(Front *self, gboolean durable, GError **error) {
-  self->in_doubt = !ops_of(self)->commit(self->tables, durable, error);
+  const gboolean syncs = durable || self->is_promised || self->sync_always;
+  self->are_tables_synced = FALSE;
+  self->in_doubt = !ops_of(self)->commit(self->tables, syncs, error);
   if (self->in_doubt)
     return FALSE;
-  if (self->next_salt != 0)
-    qfs_redo_restart(self->redo, self->salt = self->next_salt);
+  self->are_tables_synced = syncs;
+  self->is_promised = FALSE;
+  qfs_redo_restart(self->redo, self->salt = self->next_salt);
   self->is_settled = FALSE;
   qfs_memtable_clear(self->front);
   self->front_change = (Change){0};
@@ -342,15 +347,30 @@ static gboolean fits_in_front(const Front *self) {
          qfs_memtable_size(self->front) + self->staged->len <= FRONT_MAX_RECORDS;
 }
 
+/* May the transaction wait in front, as far as stable storage goes? */
+static gboolean may_wait(const Front *self, gboolean durable) {
+  return !self->is_settled && (!durable || self->are_tables_synced);
+}
+
+/* F3, where the tables are synced. */
+static gboolean sync_front(Front *self, GError **error) {
+  self->is_promised |= qfs_redo_size(self->redo) > 0;
+  return !qfs_sqlite_replica_syncs() || qfs_redo_sync(self->redo) ||
+         qfs_connection_give_up(qfs_connection(self->tables), error, "the redo log can't be synced");
+}
+
 static gboolean commit(QfsReplica *replica, gboolean durable, GError **error) {
   Front *self = front_of(replica);
   g_assert(self->in_transaction);
   if (self->is_broken)
     return qfs_connection_fail_with(qfs_connection(self->tables), QFS_REPLICA_ERROR_IO, error,
                                     "an earlier step of the transaction failed");
-  const gboolean waits = !self->is_settled && !durable && !self->sync_always &&
+  durable |= self->sync_always;
+  const gboolean waits = may_wait(self, durable) &&
                          (self->staged->len == 0 || (fits_in_front(self) && qfs_redo_append(self->redo, self->staged)));
-  if (waits) {
+  if (waits && durable && !sync_front(self, error)) {
+    return FALSE;
+  } else if (waits) {
     qfs_memtable_put(self->front, self->staged);
     self->front_change.records += self->staged_change.records;
     self->front_change.tombstones += self->staged_change.tombstones;
@@ -642,6 +662,7 @@ static gboolean take_over(Front *self, GError **error) {
                                     "its redo log can't be read");
   qfs_redo_cut(self->redo);
   qfs_memtable_put(self->front, records);
+  self->is_promised = records->len > 0; /* it may have been */
   look_for_room(self);
   if (flush(self, &local))
     return TRUE;

@@ -9,7 +9,9 @@
  *  F1. A commit that is not durable survives the death of the process once it returned, as a commit of SQLite does.
  *  F2. What is in front was committed after everything in the tables: they never show a later transaction without an earlier
  *      one, also after a loss of power.
- *  F3. commit(durable) first moves all that is in front.
+ *  F3. After commit(durable) all that is in front is on stable storage, with the state of the tables that it counts for. Where
+ *      that state is there already, a sync of the redo log is enough; else all moves, and the tables are synced. What was
+ *      promised so is never overwritten in the log before the tables have it there.
  *  F4. Where the redo log can't be written, or the disk has little room, SQLite is.
  *
  * A reader sees what is in front by record_get, record_list and live_dir; its scans (record_scan, tombstone_scan,

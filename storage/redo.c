@@ -22,6 +22,7 @@ struct QfsRedo {
   gsize at;           /* of the next entry */
   guint64 chain;      /* seed of its sum */
   gboolean has_rest;  /* behind `at` there may be what would count one day */
+  gboolean is_synced; /* every entry is on stable storage */
   GByteArray *entry;  /* being built */
 };
 
@@ -69,6 +70,7 @@ void qfs_redo_restart(QfsRedo *redo, guint64 salt) {
   redo->at = 0;
   redo->chain = salt;
   redo->has_rest = FALSE;
+  redo->is_synced = TRUE;
 }
 
 void qfs_redo_cut(QfsRedo *redo) {
@@ -76,8 +78,6 @@ void qfs_redo_cut(QfsRedo *redo) {
       redo->file->pMethods->xTruncate(redo->file, (sqlite3_int64)redo->at) == SQLITE_OK)
     redo->has_rest = FALSE;
 }
-
-gboolean qfs_redo_counts(const QfsRedo *redo) { return redo->at > 0 || redo->has_rest; }
 
 gsize qfs_redo_size(const QfsRedo *redo) { return redo->at; }
 
@@ -190,7 +190,16 @@ gboolean qfs_redo_append(QfsRedo *redo, GPtrArray *records) {
   }
   redo->at += len;
   redo->chain = sum;
+  redo->is_synced = FALSE;
   return TRUE;
+}
+
+/* The first sync of a file that SQLite's VFS opened to make it syncs its directory, too. */
+gboolean qfs_redo_sync(QfsRedo *redo) {
+  const int flags = SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY;
+  if (!redo->is_synced)
+    redo->is_synced = redo->file != NULL && redo->file->pMethods->xSync(redo->file, flags) == SQLITE_OK;
+  return redo->is_synced;
 }
 
 /* Asked for first: opening what is not there is an error that SQLite logs. What is no file has no entries either, and
@@ -246,6 +255,7 @@ static gboolean next_entry(QfsRedo *redo, const guint8 *data, gsize size, GPtrAr
     return FALSE;
   redo->at += len;
   redo->chain = sum;
+  redo->is_synced = FALSE;
   return TRUE;
 }
 

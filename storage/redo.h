@@ -8,8 +8,9 @@
  * The sum is XXH3 over the rest of the entry, seeded with the sum of the entry before, the first one's with the *salt*.
  *
  * Invariants
- *  R1. The salt is in SQLite's file, drawn anew in the very transaction that moves the log's content there: from that commit
- *      on nothing in the log counts, and the next entry overwrites it from the start.
+ *  R1. The salt is in SQLite's file, drawn anew in each transaction there, which has the log's content, too: from that commit
+ *      on nothing in the log counts, and the next entry overwrites it from the start. So entries never count for a state of
+ *      the file that lacks a transaction from before them, as a loss of power may leave it.
  *  R2. Entries count up to the first whose sum is wrong, as frames do in SQLite's log: what a loss of power leaves is a
  *      beginning of what was appended to this very state of the file, or nothing.
  *  R3. A failed append changes nothing: its place is the next one's.
@@ -37,12 +38,12 @@ gboolean qfs_redo_load(QfsRedo *redo, guint64 salt, GPtrArray *out);
 /* After loading, for who appends: takes away what is behind the last entry (R4). Until that is possible nothing can be
  * appended. */
 void qfs_redo_cut(QfsRedo *redo);
-/* May anything in the file count under this salt? */
-gboolean qfs_redo_counts(const QfsRedo *redo);
 /* The salt in SQLite's file is this one now. */
 void qfs_redo_restart(QfsRedo *redo, guint64 salt);
 /* One entry; makes the file when there is none. FALSE: it can't be written. */
 gboolean qfs_redo_append(QfsRedo *redo, GPtrArray *records);
+/* All entries are on stable storage. FALSE: unknown; what the file has of them on the disk may be less than it shows. */
+gboolean qfs_redo_sync(QfsRedo *redo);
 /* Bytes of all entries since it was started anew. */
 gsize qfs_redo_size(const QfsRedo *redo);
 /* Deletes the file, which has nothing that counts. */

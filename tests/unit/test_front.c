@@ -519,6 +519,142 @@ static void is_bounded(Fixture *fixture, gconstpointer data) {
   g_assert_cmpstr(value, ==, "570");
 }
 
+static void put_as(Fixture *fixture, const char *key, guint64 timestamp, const char *text, gboolean durable) {
+  g_autoptr(QfsRecord) record = value_of(key, timestamp, timestamp, text);
+  begin(fixture->replica);
+  apply(fixture->replica, record, FALSE);
+  g_assert_true(fixture->replica->ops->commit(fixture->replica, durable, NULL));
+}
+
+/* What is durable waits in front, too, for one sync; the tables must have been synced once for it. */
+static void durable_waits_in_front(Fixture *fixture, gconstpointer data) {
+  put_as(fixture, "first", 2, "2", TRUE);
+  assert_in_tables(fixture, "/first=2");
+  for (guint i = 3; i < 10; i++) {
+    const guint before = fault.syncs;
+    g_autofree char *text = g_strdup_printf("%u", i);
+    put_as(fixture, "k", i, text, TRUE);
+    assert_in_tables(fixture, "/first=2");
+    g_assert_cmpuint(fault.syncs, ==, before + 1);
+    begin(fixture->replica); /* nothing is new */
+    g_assert_true(fixture->replica->ops->commit(fixture->replica, TRUE, NULL));
+    g_assert_cmpuint(fault.syncs, ==, before + 1);
+  }
+  guint before = fault.syncs; /* it moves as durably as it was */
+  settle(fixture->replica);
+  g_assert_cmpuint(fault.syncs, ==, before + 1);
+  put_as(fixture, "k", 10, "10", TRUE);
+  assert_in_tables(fixture, "/first=2 /k=9");
+  put_as(fixture, "k", 11, "11", FALSE);
+  settle(fixture->replica);
+  put_as(fixture, "k", 12, "12", FALSE);
+  before = fault.syncs;
+  settle(fixture->replica); /* nothing was promised */
+  g_assert_cmpuint(fault.syncs, ==, before);
+  put_as(fixture, "k", 13, "13", TRUE);
+  assert_in_tables(fixture, "/first=2 /k=13");
+}
+
+/* Files as a loss of power may leave them: of each in `stale` what it was when it was synced, of others all. */
+static Fixture after_power_cut(const Fixture *fixture, const char *synced_dir, guint stale) {
+  static const char *const names[] = {"replica.db", "replica.db-wal", "replica.db-redo"};
+  Fixture left = {.dir = g_dir_make_tmp("qfs-cut-XXXXXX", NULL)};
+  for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
+    g_autofree char *command = g_strdup_printf("cp '%s/%s' '%s' 2>/dev/null",
+                                               (stale >> i & 1) != 0 ? synced_dir : fixture->dir, names[i], left.dir);
+    g_assert_cmpint(system(command), !=, -1); /* some are not there */
+  }
+  return left;
+}
+
+/* What came to the log after a transaction of SQLite does not outlive it, though it is another file. */
+static void log_counts_for_its_tables_only(Fixture *fixture, gconstpointer data) {
+  g_autofree char *synced_dir = g_dir_make_tmp("qfs-synced-XXXXXX", NULL);
+  g_autofree char *long_text = g_strnfill(80000, 'y');
+  fault.image_dir = synced_dir;
+  put_as(fixture, "first", 2, "2", FALSE);
+  g_assert_true(fixture->replica->ops->checkpoint(fixture->replica, TRUE, NULL));
+  put_text(fixture->replica, "first", 3, 3, long_text); /* to the tables, where nothing waits */
+  put_text(fixture->replica, "second", 4, 4, "x");
+  fault.image_dir = NULL;
+  Fixture left = after_power_cut(fixture, synced_dir, 1 << 1);
+  fixture_open(&left);
+  assert_text(left.replica, "first", "2");
+  g_assert_null(get(left.replica, "second"));
+  end_left(&left);
+  remove_tree(synced_dir);
+}
+
+#define CUT_KEYS 5
+
+/* What is there is what the puts up to some one from `least` to `most` made: put i was of key i % CUT_KEYS. */
+static void assert_is_a_beginning(Fixture *left, guint least, guint most) {
+  guint64 found[CUT_KEYS], last = 0;
+  for (guint i = 0; i < CUT_KEYS; i++) {
+    g_autofree char *key = g_strdup_printf("cut/%u", i);
+    g_autoptr(QfsRecord) record = get(left->replica, key);
+    found[i] = record != NULL ? record->timestamp : 0;
+    last = MAX(last, found[i]);
+  }
+  g_assert_cmpuint(last, >=, least);
+  g_assert_cmpuint(last, <=, most);
+  for (guint64 i = last; i > 0 && i + CUT_KEYS > last; i--)
+    g_assert_cmpuint(found[i % CUT_KEYS], ==, i);
+}
+
+static void cut_power(Fixture *fixture, const char *synced_dir, guint least, guint most) {
+  fault.image_dir = NULL;
+  for (guint stale = 0; stale < 8; stale++) {
+    Fixture left = after_power_cut(fixture, synced_dir, stale);
+    fixture_open(&left);
+    assert_is_a_beginning(&left, least, most);
+    end_left(&left);
+  }
+  fault.image_dir = synced_dir;
+}
+
+/* The process dies and another one goes on. */
+static void live_again(Fixture *fixture) {
+  const char *const synced_dir = fault.image_dir;
+  fault.image_dir = NULL;
+  Fixture left = after_death(fixture, -1);
+  end_left(fixture);
+  *fixture = left;
+  fault.image_dir = synced_dir;
+  fixture_open(fixture);
+}
+
+/* Whatever of what was not synced a loss of power takes, in whichever file: a beginning is left, with all that was durable. */
+static void power_cut_takes_no_promise(Fixture *fixture, gconstpointer data) {
+  enum { PUTS = 500, STEPS = 14 };
+  g_autofree char *synced_dir = g_dir_make_tmp("qfs-synced-XXXXXX", NULL);
+  g_autofree char *long_text = g_strnfill(80000, 'y');
+  g_autoptr(GRand) dice = g_rand_new_with_seed(11);
+  guint durable_up_to = 0;
+  fixture_close(fixture);
+  g_autofree char *copy = g_strdup_printf("cp '%s'/replica.* '%s'", fixture->dir, synced_dir);
+  g_assert_cmpint(system(copy), ==, 0);
+  fault.image_dir = synced_dir;
+  fixture_open(fixture);
+  for (guint i = 1; i <= PUTS; i++) {
+    const gint step = g_rand_int_range(dice, 0, 100);
+    const gboolean durable = g_rand_int_range(dice, 0, i / 100 % 2 == 0 ? 3 : 20) == 0;
+    g_autofree char *key = g_strdup_printf("cut/%u", i % CUT_KEYS);
+    put_as(fixture, key, i, step < 4 ? long_text : "x", durable);
+    durable_up_to = durable ? i : durable_up_to;
+    if (step >= 90 && step < 94)
+      settle(fixture->replica);
+    else if (step == 94)
+      g_assert_true(fixture->replica->ops->checkpoint(fixture->replica, TRUE, NULL));
+    else if (step >= 95 && step < 97)
+      live_again(fixture);
+    if (g_rand_int_range(dice, 0, STEPS) == 0)
+      cut_power(fixture, synced_dir, durable_up_to, i);
+  }
+  fault_vfs_reset();
+  remove_tree(synced_dir);
+}
+
 /* What somebody reads is the same wherever it is, whatever was done before. */
 static void makes_no_difference(Fixture *fixture, gconstpointer data) {
   static const char *const dirs[] = {"", "a", "a/b", "a-", "b"};
@@ -622,6 +758,9 @@ int main(int argc, char **argv) {
   FRONT("long-transactions-do-not-wait", long_transactions_do_not_wait);
   FRONT("directory-stays", directory_stays);
   FRONT("is-bounded", is_bounded);
+  FRONT("durable-waits-in-front", durable_waits_in_front);
+  FRONT("log-counts-for-its-tables-only", log_counts_for_its_tables_only);
+  FRONT("power-cut-takes-no-promise", power_cut_takes_no_promise);
   FRONT("makes-no-difference", makes_no_difference);
   FRONT("nobody-misses-it", nobody_misses_it);
   return g_test_run();

@@ -78,7 +78,7 @@ static gboolean is_settled(Fixture *f, const QfsEngineStatus *status) {
 }
 
 #define DUMP "SELECT dir || '/' || name || ' ' || timestamp || ' ' || digest || ' ' || checksum || ' ' || hint" \
-             " FROM record ORDER BY dir, name"
+             " FROM record WHERE name <> 'pushes' ORDER BY dir, name"
 
 static gboolean all_mended(Fixture *f, const QfsEngineStatus *status) {
   return status->count.bad_records > 0 && status->count.mended_records == status->count.bad_records;
@@ -180,6 +180,12 @@ static void assert_scrubbed(Fixture *f, guint bad, guint mended) {
   qfs_engine_status_free(status);
 }
 
+/* What waits in front of the tables is moved there when something new is settled. */
+static void move_into_tables(Fixture *f) {
+  g_assert_cmpint(put(f, "pushes", "x"), ==, QFS_OK);
+  wait_until(f, is_settled);
+}
+
 static void test_scrub(Fixture *f, gconstpointer data) {
   /* A scrub finds every bad row and every difference, and afterwards each replica is as before. */
   put_keys(f);
@@ -191,6 +197,7 @@ static void test_scrub(Fixture *f, gconstpointer data) {
   g_assert_cmpint(gone, >, 2);
   scrub(f, QFS_SCRUB_VERIFY);
   assert_scrubbed(f, (guint)rotten, (guint)(rotten + gone));
+  move_into_tables(f);
   g_autofree char *after1 = query(f, 1, DUMP), *after2 = query(f, 2, DUMP), *after3 = query(f, 3, DUMP);
   g_assert_cmpstr(after1, ==, before1);
   g_assert_cmpstr(after2, ==, before2);

@@ -181,7 +181,7 @@ static void full_disk_is_told(Fixture *fixture, gconstpointer data) {
 
   g_assert_true(try_pair(fixture->replica, 1, "small", NULL));
   fault.code = SQLITE_FULL;
-  fault.countdown = 1;
+  fault.countdown = 0;
   g_assert_false(try_pair(fixture->replica, 2, text, &error));
   g_assert_error(error, QFS_REPLICA_ERROR, QFS_REPLICA_ERROR_NO_SPACE);
   assert_text(fixture->replica, "pair/a", "small");
