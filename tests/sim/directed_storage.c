@@ -117,7 +117,79 @@ static void test_beginning(void) {
   }
 }
 
+#define MIX_KEYS 4
+#define LONG_BYTES 80000 /* goes to the tables at once */
+
+/* Put i of the mix is of key i % MIX_KEYS. */
+static gboolean put_mixed(Disk *disk, guint64 i, gboolean is_long, gboolean durable) {
+  static const char *const keys[MIX_KEYS] = {"m0", "m1", "m2", "m3"};
+  if (!is_long)
+    return put(disk, keys[i % MIX_KEYS], i, durable);
+  const QfsReplicaOps *ops = disk->replica->ops;
+  g_autoptr(QfsRecord) record = qfs_record_new(keys[i % MIX_KEYS]);
+  record->timestamp = record->seq = i;
+  record->kind = QFS_KIND_VALUE;
+  g_bytes_unref(record->tail);
+  record->tail = g_bytes_new_take(g_strnfill(LONG_BYTES, 'x'), LONG_BYTES);
+  record->attr.size = LONG_BYTES;
+  QfsApplyResult result;
+  return ops->begin(disk->replica, NULL) && ops->record_apply(disk->replica, record, FALSE, &result, NULL) &&
+         ops->commit(disk->replica, durable, NULL);
+}
+
+static void move_into_tables(Disk *disk) {
+  g_autoptr(GPtrArray) rows = g_ptr_array_new_with_free_func((GDestroyNotify)qfs_record_unref);
+  gboolean more;
+  g_assert_true(disk->replica->ops->record_scan(disk->replica, 0, NULL, 1, rows, &more, NULL));
+}
+
+/* The last put of those that are there, which must be all up to it. */
+static guint64 last_of_mix(Disk *disk) {
+  guint64 found[MIX_KEYS], last = 0;
+  for (guint i = 0; i < MIX_KEYS; i++) {
+    g_autofree char *key = g_strdup_printf("m%u", i);
+    last = MAX(last, found[i] = version(disk, key));
+  }
+  for (guint64 i = last; i > 0 && i + MIX_KEYS > last; i--)
+    g_assert_cmpuint(found[i % MIX_KEYS], ==, i);
+  return last;
+}
+
+static void test_promises(void) {
+  /* The same of what is durable and what is not, in the log and in the tables, moved now and then, through several lives of
+   * the process and losses of power. */
+  for (guint64 seed = 1; seed <= 2 * DRAWS; seed++) {
+    g_autoptr(GRand) dice = g_rand_new_with_seed((guint32)seed);
+    guint64 i = 0;
+    Disk disk;
+    disk_begin(&disk, seed);
+    for (guint round = 0; round < 4; round++) {
+      guint64 promised = i;
+      const gint durable_of = g_rand_int_range(dice, 2, 12);
+      for (gint steps = g_rand_int_range(dice, 1, 30); steps > 0; steps--) {
+        const gboolean durable = g_rand_int_range(dice, 0, durable_of) == 0;
+        g_assert_true(put_mixed(&disk, ++i, g_rand_int_range(dice, 0, 8) == 0, durable));
+        promised = durable ? i : promised;
+        if (g_rand_int_range(dice, 0, 8) == 0)
+          move_into_tables(&disk);
+        if (g_rand_int_range(dice, 0, 12) == 0) {
+          disk_kill(&disk);
+          disk_open(&disk);
+        }
+      }
+      disk_kill(&disk);
+      sim_volume_lose_power(disk.volume);
+      disk_open(&disk);
+      g_assert_cmpuint(last_of_mix(&disk), >=, promised);
+      i = last_of_mix(&disk);
+      g_assert_true(put_mixed(&disk, ++i, FALSE, TRUE)); /* what was seen is promised with it */
+    }
+    disk_end(&disk);
+  }
+}
+
 void directed_storage_add(void) {
   g_test_add_func("/storage/after-a-failed-sync", test_failed_sync);
   g_test_add_func("/storage/power-leaves-a-beginning", test_beginning);
+  g_test_add_func("/storage/power-takes-no-promise", test_promises);
 }
