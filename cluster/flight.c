@@ -171,6 +171,19 @@ static void send_held_back(QfsCoordinator *c, const QfsFlight *first) {
       flight_send(c, link->data);
 }
 
+/* A node has a version that is newer than all that is known here: never acknowledged, and left from a time whose end the
+ * node missed. What it came to is for a mend to say: copies must not differ for ever. */
+static void look_at_newer(QfsCoordinator *c, const QfsFlight *flight, guint64 newest) {
+  const GPtrArray *records = flight->message->records;
+  for (guint i = 0; records != NULL && i < records->len; i++) {
+    const QfsRecord *record = records->pdata[i];
+    const QfsKey *key = qfs_key_find(c, record->key);
+    const guint64 known = key != NULL && key->newest != NULL ? key->newest->timestamp : 0;
+    if (newest > MAX(known, record->timestamp))
+      qfs_mend_key(c, record->key);
+  }
+}
+
 static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gpointer data) {
   g_autofree Sent *sent = data;
   const guint64 *seq = &sent->seq;
@@ -198,6 +211,8 @@ static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
     return;
   }
   flight->acked |= QFS_NODE_BIT(peer->index);
+  if (reply->newest != 0)
+    look_at_newer(c, flight, reply->newest);
   if (comes_first(flight))
     send_held_back(c, flight);
   if ((flight = flight_find(c, *seq)) != NULL)

@@ -104,7 +104,7 @@ typedef struct {
   gboolean force, durable, with_data;
   QfsDiscard discard;
   guint64 mark, settled, ceiling, max_seq;
-  guint64 newest;           /* APPLY reply: greatest timestamp that was found newer, 0: none */
+  guint64 newest;           /* APPLY, COMMIT reply: greatest timestamp that was found newer, 0: none */
   QfsView *view;
   QfsNodeMeta *meta;
   QfsReplicaStats stats;
