@@ -636,9 +636,10 @@ void qfs_env_thread_release(QfsEnvThread *self) {
   if (effects->gathered == 0)
     return;
   g_assert(effects->gathered_of == self);
-  for (QfsNodeSet nodes = effects->gathered; nodes != 0; nodes &= nodes - 1)
-    qfs_node_thread_help(self->node[__builtin_ctzll(nodes)]);
+  QfsNodeSet nodes = effects->gathered;
   effects->gathered = 0;
+  for (; nodes != 0; nodes &= nodes - 1)
+    qfs_node_thread_help(self->node[__builtin_ctzll(nodes)]);
 }
 
 static void with_object(QfsEnvThread *self, void (*event)(QfsCoordinator *, QfsObjectId),

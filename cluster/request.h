@@ -124,7 +124,7 @@ typedef enum {
   QFS_LEND_FOR_ANSWER, /* of as many as the answer needs: for a caller that waits for submit's return */
   QFS_LEND_ALL,        /* the others' too, once the request was answered: for a thread that has nothing better to do then */
   QFS_LEND_GATHER,     /* of all, but not before the thread calls qfs_engine_release, which it does soon; until then nodes that
-                        * sleep are left asleep: for one that has more to submit at once */
+                        * sleep are left asleep: for one that has more to submit at once. Set it in the thread that submits */
 } QfsLend;
 
 typedef struct QfsRequest QfsRequest;

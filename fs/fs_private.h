@@ -117,6 +117,8 @@ gint64 qfs_fs_birth_ns_locked(QfsFs *fs);
 
 /* Submits; `request->done` must end with qfs_fs_request_end, its last touch of fs. Fills now_ns. */
 void qfs_fs_submit(QfsFs *fs, QfsRequest *request);
+/* What submit left to move.c, which held it. */
+void qfs_fs_send(QfsFs *fs, QfsRequest *request);
 void qfs_fs_request_end(QfsFs *fs, QfsRequest *request);
 
 /* Are writes possible? Remembers a yes for 10 ms, never a no. */

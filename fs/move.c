@@ -127,7 +127,7 @@ GSList *qfs_move_end_locked(QfsFs *fs, QfsInode *dir, gboolean moved) {
 
 void qfs_move_send(QfsFs *fs, GSList *held) {
   for (GSList *l = held; l != NULL; l = l->next)
-    qfs_engine_submit(fs->engine, l->data);
+    qfs_fs_send(fs, l->data);
   g_slist_free(held);
 }
 
@@ -172,7 +172,7 @@ void qfs_move_handed_over(QfsFs *fs, guint64 mark) {
   g_mutex_unlock(&fs->lock);
   for (GSList *l = ready; l != NULL; l = l->next)
     if (!qfs_move_holds(fs, l->data))
-      qfs_engine_submit(fs->engine, l->data);
+      qfs_fs_send(fs, l->data);
   g_slist_free(ready);
 }
 
