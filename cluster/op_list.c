@@ -210,12 +210,12 @@ static void page_start(QfsCoordinator *c, Page *page) {
   page->base_epoch = c->base_epoch;
   find_in_memory(c, page);
   page->left = need;
-  QfsRead *what = qfs_read_new(QFS_READ_LIST, 0);
-  what->key = g_strdup(page->dir);
-  what->after = g_strdup(page->after);
-  what->limit = page->reach;
-  what->whole = page->whole;
-  qfs_ask(c, what, qfs_key_hash(page->dir), trusted, page->failed, need, node_listed, page);
+  const QfsRead what = {.kind = QFS_READ_LIST,
+                        .key = g_ref_string_new(page->dir),
+                        .after = g_strdup(page->after),
+                        .limit = page->reach,
+                        .whole = page->whole};
+  qfs_ask(c, &what, qfs_key_hash(page->dir), trusted, page->failed, need, node_listed, page);
 }
 
 /* A node has K of N names: so many rows of each node make a page, and some more, since they are not spread evenly. */
