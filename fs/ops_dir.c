@@ -1,6 +1,6 @@
 /* ops_dir.c - listing directories.
  *
- * A handle holds one page of the engine's list, never the directory. Cookies are ordinals: 1 and 2
+ * A handle holds one page of the engine's list, and perhaps the next one, never the directory. Cookies are ordinals: 1 and 2
  * are "." and "..", entry i is i + 3. The sequence goes on by name, so deletions on the way skip
  * nothing; for seekdir the handle keeps the name at which each page began. A reply never crosses a
  * page, so that what the kernel asks again (it could not deliver all) is still in memory.
