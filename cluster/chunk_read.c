@@ -61,20 +61,21 @@ static void tell_missing(QfsCoordinator *c, const ChunkRead *cr) {
 
 static void answered(QfsCoordinator *c, QfsRead *read, gpointer data);
 
-static QfsRead *question(const ChunkRead *cr, guint64 index, guint count) {
-  QfsRead *what = qfs_read_new(QFS_READ_CHUNKS, 0);
-  what->object = cr->record->object;
-  what->index = index;
-  what->count = count;
-  what->spans = qfs_record_spans(cr->record);
-  return what;
+static QfsRead question(const ChunkRead *cr, guint64 index, guint count) {
+  return (QfsRead){.kind = QFS_READ_CHUNKS,
+                   .object = cr->record->object,
+                   .index = index,
+                   .count = count,
+                   .spans = qfs_record_spans(cr->record)};
 }
 
 static void take_answer(ChunkRead *cr, QfsRead *read) {
   cr->answers++;
   if (cr->first == NULL) {
-    cr->first = question(cr, read->index, read->count);
-    cr->first->node = read->node;
+    cr->first = qfs_read_new(read->kind, read->node);
+    cr->first->object = read->object;
+    cr->first->index = read->index;
+    cr->first->count = read->count;
     cr->first->chunks = g_steal_pointer(&read->chunks);
     cr->first->newer = read->newer;
     return;
@@ -109,7 +110,8 @@ static void answered(QfsCoordinator *c, QfsRead *read, gpointer data) {
     qfs_read_failed(c, id.placement, read);
   QfsNodeSet nodes = qfs_object_readable(c, id, qfs_record_newest_write(cr->record)) & ~qfs_peers_mute(c);
   if (cr->answers < 2 && has_holes(cr->first) && (nodes & ~cr->not_at) != 0) {
-    qfs_ask(c, question(cr, cr->first->index, cr->first->count), id.placement, nodes, cr->not_at, 1, answered, cr);
+    const QfsRead what = question(cr, cr->first->index, cr->first->count);
+    qfs_ask(c, &what, id.placement, nodes, cr->not_at, 1, answered, cr);
     return;
   }
   tell_missing(c, cr);
@@ -125,5 +127,6 @@ void qfs_chunks_read(QfsCoordinator *c, QfsRecord *record, guint64 index, guint 
   cr->missing = qfs_chunks_new();
   cr->done = done;
   cr->data = data;
-  qfs_ask(c, question(cr, index, count), record->object.placement, nodes, cr->not_at, 1, answered, cr);
+  const QfsRead what = question(cr, index, count);
+  qfs_ask(c, &what, record->object.placement, nodes, cr->not_at, 1, answered, cr);
 }

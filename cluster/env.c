@@ -18,13 +18,17 @@ static void free_answer(QfsRead *read) {
   g_clear_pointer(&read->chunks, g_free);
 }
 
+void qfs_read_clear(QfsRead *read) {
+  free_answer(read);
+  g_clear_pointer(&read->key, g_ref_string_release);
+  g_free(read->after);
+  g_clear_pointer(&read->spans, g_bytes_unref);
+}
+
 void qfs_read_free(QfsRead *read) {
   if (read == NULL)
     return;
-  free_answer(read);
-  g_free(read->key);
-  g_free(read->after);
-  g_clear_pointer(&read->spans, g_bytes_unref);
+  qfs_read_clear(read);
   g_slice_free(QfsRead, read);
 }
 

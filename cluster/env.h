@@ -30,7 +30,7 @@ typedef struct {
   guint64 ask, hash;         /* the coordinator's */
   guint64 incarnation;       /* the coordinator's: of the node, when it was asked */
   gint64 asked_us;           /* the coordinator's */
-  char *key;                 /* RECORD: key; LIST: directory */
+  GRefString *key;           /* RECORD: key; LIST: directory; or NULL. Shared by all who are asked the same */
   char *after;               /* LIST */
   guint limit;               /* LIST */
   gboolean whole;            /* LIST: with the data */
@@ -55,6 +55,7 @@ typedef struct {
 } QfsRead;
 QfsRead *qfs_read_new(QfsReadKind kind, guint node);
 void qfs_read_free(QfsRead *read); /* accepts NULL */
+void qfs_read_clear(QfsRead *read); /* frees what it holds */
 /* Fills in the answer from `replica` (a reader). FALSE: it is QFS_IO, and the reader should be closed. */
 gboolean qfs_read_run(QfsRead *read, QfsReplica *replica);
 /* Makes the answer `status` with `reason` (may be NULL). */
@@ -64,7 +65,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QfsRead, qfs_read_free)
 typedef struct QfsEnv QfsEnv;
 struct QfsEnv {
   gboolean lossy; /* links may lose messages, so unanswered requests are repeated */
-  gint64 (*now_us)(QfsEnv *env);   /* monotonic, microseconds */
+  gint64 (*now_us)(QfsEnv *env);   /* monotonic, microseconds; may be the same all through an event */
   gint64 (*wall_ms)(QfsEnv *env);  /* wall clock, milliseconds since 1970; may jump */
   guint64 (*random)(QfsEnv *env);
   /* coordinator -> node; takes the message over. */

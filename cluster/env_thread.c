@@ -37,6 +37,7 @@ struct QfsEnvThread {
   gboolean timer_early;   /* monitor: the timer sleeps too long */
   gint64 timer_until_us;  /* monitor: it sleeps until then, by `clock` */
   QfsAwakeClock clock;    /* monitor: the coordinator's */
+  gint64 event_us;        /* monitor: what it showed in this event; 0: nobody looked */
   gint64 wake_us;         /* monitor: wish of the coordinator; G_MAXINT64: none */
   gboolean quit;          /* monitor */
   pthread_cond_t changed; /* an event happened; signalled when somebody waits */
@@ -114,6 +115,7 @@ static void emit(QfsEnvThread *self, EffectKind kind, gpointer what, GLogLevelFl
 static void lock_coordinator(QfsEnvThread *self) {
   pthread_mutex_lock(&self->monitor);
   self->entered = TRUE;
+  self->event_us = 0;
 }
 
 /* Threads are woken after the release, so that they do not run into the lock at once. */
@@ -297,7 +299,11 @@ static void leave(QfsEnvThread *self) {
 
 static gint64 env_now_us(QfsEnv *env) {
   QfsEnvThread *self = (QfsEnvThread *)env;
-  return qfs_awake_clock_read(&self->clock, g_get_monotonic_time());
+  if (!self->entered)
+    return qfs_awake_clock_read(&self->clock, g_get_monotonic_time());
+  if (self->event_us == 0)
+    self->event_us = qfs_awake_clock_read(&self->clock, g_get_monotonic_time());
+  return self->event_us;
 }
 
 static gint64 env_wall_ms(QfsEnv *env) {

@@ -8,7 +8,7 @@
 #include "cluster/private.h"
 
 typedef struct {
-  char *key;
+  GRefString *key;
   guint64 hash;
   guint64 counter;
   QfsNodeSet absent_at;    /* nodes that said there is no row */
@@ -30,7 +30,7 @@ static void fetch_step(QfsCoordinator *c, Fetch *fetch);
 static void fetch_end(QfsCoordinator *c, Fetch *fetch, QfsStatus status, QfsRecord *record) {
   fetch->done(c, status, record, fetch->data);
   qfs_record_unref(fetch->best);
-  g_free(fetch->key);
+  g_ref_string_release(fetch->key);
   g_slice_free(Fetch, fetch);
 }
 
@@ -198,15 +198,14 @@ static void fetch_step(QfsCoordinator *c, Fetch *fetch) {
     return;
   }
   fetch->counter = qfs_key_counter(c, fetch->hash);
-  QfsRead *what = qfs_read_new(QFS_READ_RECORD, 0);
-  what->key = g_strdup(fetch->key);
-  qfs_ask(c, what, fetch->hash, answer, fetch->failed | fetch->absent_at, 1, fetch_read, fetch);
+  const QfsRead what = {.kind = QFS_READ_RECORD, .key = g_ref_string_acquire(fetch->key)};
+  qfs_ask(c, &what, fetch->hash, answer, fetch->failed | fetch->absent_at, 1, fetch_read, fetch);
 }
 
 static void fetch_start(QfsCoordinator *c, const char *key, gboolean any, gboolean base, QfsFetchDone done,
                         gpointer data) {
   Fetch *fetch = g_slice_new0(Fetch);
-  fetch->key = g_strdup(key);
+  fetch->key = g_ref_string_new(key);
   fetch->hash = qfs_key_hash(key);
   fetch->any = any;
   fetch->base = base;

@@ -271,15 +271,15 @@ static void seek_ask(QfsCoordinator *c, QfsOp *op) {
   QfsNodeSet nodes = nodes_with_chunks(c, op, record);
   if (nodes == 0)
     return;
-  QfsRead *what = qfs_read_new(QFS_READ_SEEK, 0);
-  what->object = record->object;
-  what->index = op->seek.index;
-  what->end = (record->tail_offset + QFS_CHUNK_SIZE - 1) / QFS_CHUNK_SIZE;
-  what->hole = (request->flags & QFS_SEEK_HOLE) != 0;
-  what->spans = qfs_record_spans(record);
+  const QfsRead what = {.kind = QFS_READ_SEEK,
+                        .object = record->object,
+                        .index = op->seek.index,
+                        .end = (record->tail_offset + QFS_CHUNK_SIZE - 1) / QFS_CHUNK_SIZE,
+                        .hole = (request->flags & QFS_SEEK_HOLE) != 0,
+                        .spans = qfs_record_spans(record)};
   QfsNodeSet except = op->seek.not_at | op->bad_at;
   except = (nodes & ~except) != 0 ? except : op->seek.not_at;
-  qfs_ask(c, what, record->object.placement, nodes, (nodes & ~except) != 0 ? except : 0, 1, seek_read,
+  qfs_ask(c, &what, record->object.placement, nodes, (nodes & ~except) != 0 ? except : 0, 1, seek_read,
           qfs_op_ref(op));
 }
 

@@ -2,7 +2,8 @@
  *
  * Any N-K+1 of the base nodes include a holder of every key. Rows whose key has something in flight are
  * replaced by what is acknowledged, both as of the start and as of the end of the page. Tombstones count as rows, and a
- * directory may have had a million of names: as long as the nodes answer, who asked goes on waiting.
+ * directory may have had a million of names: as long as the nodes answer, who asked goes on waiting. All lists are in
+ * the order of names, and so is what they become.
  */
 #include "cluster/private.h"
 
@@ -23,7 +24,8 @@ typedef struct {
   gboolean whole;          /* with data and tombstones */
   gboolean more;
   char *cut;               /* smallest last name of the nodes that have more: beyond it is unknown */
-  GHashTable *found;       /* key -> QfsRecord, newest */
+  gsize name_at;           /* where the name begins in a key of the directory */
+  GPtrArray *found;        /* QfsRecord in the order of names, of each the newest; NULL: nothing was asked yet */
   QfsOp *op;               /* borrowed, of `data`; NULL: none waits for it */
   QfsListDone done;
   gpointer data;
@@ -35,25 +37,49 @@ static void page_free(Page *page) {
   g_free(page->dir);
   g_free(page->after);
   g_free(page->cut);
-  g_hash_table_unref(page->found);
+  g_clear_pointer(&page->found, g_ptr_array_unref);
   g_slice_free(Page, page);
 }
 
-static const char *name_of(const QfsRecord *record) {
-  const char *name;
-  gsize dir_len;
-  qfs_key_split(record->key, &dir_len, &name);
-  return name;
+static const char *name_in(const Page *page, const char *key) { return key + page->name_at; }
+
+static const char *name_of(const Page *page, const QfsRecord *record) { return name_in(page, record->key); }
+
+/* Which of two lists has the next name: <0 a, >0 b, 0 both. */
+static int next_of(const char *a, const char *b) { return a == NULL ? 1 : b == NULL ? -1 : strcmp(a, b); }
+
+static const char *name_at(const Page *page, const GPtrArray *records, guint i) {
+  return i < records->len ? name_of(page, records->pdata[i]) : NULL;
 }
 
-static void found(Page *page, QfsRecord *record) {
-  QfsRecord *known = g_hash_table_lookup(page->found, record->key);
-  if (known == NULL || qfs_record_compare(record, known) > 0)
-    g_hash_table_replace(page->found, record->key, qfs_record_ref(record));
+/* The newer of two versions; the other one is given back. */
+static QfsRecord *newer(QfsRecord *a, QfsRecord *b) {
+  const gboolean first = qfs_record_compare(a, b) >= 0;
+  qfs_record_unref(first ? b : a);
+  return first ? a : b;
 }
 
-/* What is in memory about children of the directory. `override`: it decides, whatever was read. */
-static void overlay(QfsCoordinator *c, Page *page, gboolean override) {
+/* What a node answered, in the order of names, comes to what was found. Takes the records. */
+static void found(Page *page, GPtrArray *list) {
+  GPtrArray *known = page->found, *both = g_ptr_array_new_full(known->len + list->len, (GDestroyNotify)qfs_record_unref);
+  for (guint i = 0, j = 0; i < known->len || j < list->len;) {
+    const int next = next_of(name_at(page, known, i), name_at(page, list, j));
+    QfsRecord *a = next <= 0 ? known->pdata[i++] : NULL, *b = next >= 0 ? list->pdata[j++] : NULL;
+    g_ptr_array_add(both, next == 0 ? newer(a, b) : next < 0 ? a : b);
+  }
+  g_free(g_ptr_array_steal(known, NULL));
+  g_free(g_ptr_array_steal(list, NULL));
+  g_ptr_array_unref(known);
+  page->found = both;
+}
+
+static gint by_name(gconstpointer a, gconstpointer b) { /* keys of one directory */
+  return strcmp((*(QfsKey *const *)a)->key, (*(QfsKey *const *)b)->key);
+}
+
+/* Those that are in memory of the directory behind the page's beginning, in the order of names. */
+static GPtrArray *keys_in_memory(QfsCoordinator *c, Page *page) {
+  GPtrArray *keys = g_ptr_array_new();
   GHashTableIter iter;
   gpointer value;
   gsize len = strlen(page->dir);
@@ -68,52 +94,67 @@ static void overlay(QfsCoordinator *c, Page *page, gboolean override) {
       continue;
     if (key->key[0] == '/' && len == 0)
       continue;
-    if (override)
-      g_hash_table_remove(page->found, key->key);
+    g_ptr_array_add(keys, key);
+  }
+  g_ptr_array_sort(keys, by_name);
+  return keys;
+}
+
+/* What is acknowledged of keys in memory when the nodes are asked. */
+static void find_in_memory(QfsCoordinator *c, Page *page) {
+  g_autoptr(GPtrArray) keys = keys_in_memory(c, page);
+  g_clear_pointer(&page->found, g_ptr_array_unref);
+  page->found = qfs_records_new();
+  for (guint i = 0; i < keys->len; i++) {
+    const QfsKey *key = keys->pdata[i];
     if (key->acked != NULL)
-      found(page, key->acked);
+      g_ptr_array_add(page->found, qfs_record_ref(key->acked));
   }
 }
 
-static gint by_name(gconstpointer a, gconstpointer b) {
-  return strcmp(name_of(*(QfsRecord *const *)a), name_of(*(QfsRecord *const *)b));
+/* Puts what was found into `entries`, up to the cut and as many as are wanted. What is in memory of a key by now decides,
+ * whatever was read. TRUE: there is more, within the cut. */
+static gboolean fill(Page *page, const GPtrArray *keys, GPtrArray *entries) {
+  for (guint i = 0, j = 0; i < page->found->len || j < keys->len;) {
+    const QfsKey *key = j < keys->len ? keys->pdata[j] : NULL;
+    const char *in_memory = key != NULL ? name_in(page, key->key) : NULL, *read = name_at(page, page->found, i);
+    const int next = next_of(read, in_memory);
+    QfsRecord *record = next < 0 ? page->found->pdata[i] : key->acked;
+    if (page->cut != NULL && strcmp(next < 0 ? read : in_memory, page->cut) > 0)
+      return FALSE;
+    i += next <= 0;
+    j += next >= 0;
+    if (record != NULL && entries->len == page->limit)
+      return TRUE;
+    if (record != NULL && (page->whole || qfs_record_exists(record))) /* tombstones count as places, not as entries */
+      g_ptr_array_add(entries, qfs_record_ref(record));
+  }
+  return FALSE;
 }
 
 static void page_end(QfsCoordinator *c, Page *page) {
-  overlay(c, page, TRUE);
-  g_autoptr(GPtrArray) rows = qfs_records_new();
-  GHashTableIter iter;
-  gpointer value;
-  g_hash_table_iter_init(&iter, page->found);
-  while (g_hash_table_iter_next(&iter, NULL, &value))
-    if (page->cut == NULL || strcmp(name_of(value), page->cut) <= 0)
-      g_ptr_array_add(rows, qfs_record_ref(value));
-  g_ptr_array_sort(rows, by_name);
-  GPtrArray *entries = qfs_records_new();
-  gboolean more = page->cut != NULL;
-  for (guint i = 0; i < rows->len; i++) {
-    QfsRecord *record = rows->pdata[i];
-    if (entries->len == page->limit) {
-      more = TRUE;
-      break;
-    }
-    if (page->whole || qfs_record_exists(record)) /* tombstones count as places, not as entries */
-      g_ptr_array_add(entries, qfs_record_ref(record));
-  }
+  g_autoptr(GPtrArray) keys = keys_in_memory(c, page);
+  g_autoptr(GPtrArray) entries = g_ptr_array_new_full(page->limit, (GDestroyNotify)qfs_record_unref);
+  const gboolean more = fill(page, keys, entries) || page->cut != NULL;
   if (more && entries->len == 0 && page->cut != NULL) { /* nothing but tombstones so far: go on */
-    g_ptr_array_unref(entries);
     g_free(page->after);
     page->after = g_steal_pointer(&page->cut);
     page->reach = MIN(page->reach * 4, LIST_LIMIT_MAX);
-    g_hash_table_remove_all(page->found);
     if (page->op != NULL)
       qfs_op_goes_on(c, page->op);
     page_start(c, page);
     return;
   }
   page->done(c, QFS_OK, entries, more, page->data);
-  g_ptr_array_unref(entries);
   page_free(page);
+}
+
+/* Beyond the last name of a node that has more anything may be. */
+static void cut_at(Page *page, const char *last) {
+  if (page->cut != NULL && strcmp(last, page->cut) >= 0)
+    return;
+  g_free(page->cut);
+  page->cut = g_strdup(last);
 }
 
 static void node_listed(QfsCoordinator *c, QfsRead *read, gpointer data) {
@@ -129,15 +170,9 @@ static void node_listed(QfsCoordinator *c, QfsRead *read, gpointer data) {
         qfs_view_allows(c, qfs_peers_in(c, PEER_TRUSTED) & ~QFS_NODE_BIT(read->node)))
       qfs_peer_fail(c, &c->peer[read->node], read->reason ? read->reason : "read failed", read->corrupt);
   } else {
-    for (guint i = 0; i < read->list->len; i++)
-      found(page, read->list->pdata[i]);
-    if (read->more && read->list->len > 0) {
-      const char *last = name_of(read->list->pdata[read->list->len - 1]);
-      if (page->cut == NULL || strcmp(last, page->cut) < 0) {
-        g_free(page->cut);
-        page->cut = g_strdup(last);
-      }
-    }
+    if (read->more && read->list->len > 0)
+      cut_at(page, name_at(page, read->list, read->list->len - 1));
+    found(page, read->list);
   }
   if (page->status == QFS_OK && --page->left > 0)
     return;
@@ -145,7 +180,6 @@ static void node_listed(QfsCoordinator *c, QfsRead *read, gpointer data) {
     page_end(c, page);
     return;
   }
-  g_hash_table_remove_all(page->found);
   g_clear_pointer(&page->cut, g_free);
   page_start(c, page);
 }
@@ -174,14 +208,14 @@ static void page_start(QfsCoordinator *c, Page *page) {
   }
   page->status = QFS_OK;
   page->base_epoch = c->base_epoch;
-  overlay(c, page, FALSE);
+  find_in_memory(c, page);
   page->left = need;
-  QfsRead *what = qfs_read_new(QFS_READ_LIST, 0);
-  what->key = g_strdup(page->dir);
-  what->after = g_strdup(page->after);
-  what->limit = page->reach;
-  what->whole = page->whole;
-  qfs_ask(c, what, qfs_key_hash(page->dir), trusted, page->failed, need, node_listed, page);
+  const QfsRead what = {.kind = QFS_READ_LIST,
+                        .key = g_ref_string_new(page->dir),
+                        .after = g_strdup(page->after),
+                        .limit = page->reach,
+                        .whole = page->whole};
+  qfs_ask(c, &what, qfs_key_hash(page->dir), trusted, page->failed, need, node_listed, page);
 }
 
 /* A node has K of N names: so many rows of each node make a page, and some more, since they are not spread evenly. */
@@ -195,12 +229,12 @@ static void list_page(QfsCoordinator *c, QfsOp *op, const char *dir, const char 
   Page *page = g_slice_new0(Page);
   page->op = op;
   page->dir = g_strdup(dir);
+  g_autofree char *first = qfs_key_join(dir, "");
+  page->name_at = strlen(first);
   page->after = g_strdup(after);
   page->limit = CLAMP(limit, 1, LIST_LIMIT_MAX);
   page->reach = first_reach(c, page->limit);
   page->whole = whole;
-  page->found =
-      g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)qfs_record_unref);
   page->done = done;
   page->data = data;
   page_start(c, page);

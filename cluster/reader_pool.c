@@ -93,15 +93,18 @@ void qfs_reader_pool_run(QfsReaderPool *pool, QfsRead *read) {
     return;
   }
   gboolean usable = FALSE;
+  const gboolean is_new = reader == NULL; /* it was opened by the path */
   g_autoptr(GError) error = NULL;
-  if (reader == NULL)
+  if (is_new)
     reader = qfs_sqlite_replica_open_reader(pool->dir, &error);
   if (reader == NULL)
     qfs_read_fail(read, QFS_IO, error != NULL ? error->message : "cannot open a read connection");
   else
     usable = qfs_read_run(read, reader);
   /* Afterwards: what was read before is sound. */
-  const char *objection = pool->watch != NULL ? qfs_file_watch_objection(pool->watch) : NULL;
+  const char *objection = pool->watch == NULL ? NULL
+                          : is_new            ? qfs_file_watch_objection(pool->watch)
+                                              : qfs_file_watch_glance(pool->watch);
   if (objection != NULL) {
     qfs_read_fail(read, QFS_IO, objection);
     read->corrupt = TRUE;

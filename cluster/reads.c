@@ -25,7 +25,7 @@
 
 struct QfsAsk {
   guint64 id;
-  QfsRead *what; /* the question; node 0 */
+  QfsRead what; /* the question; node 0 */
   guint64 hash;
   guint64 epoch;        /* of the view that `open` was chosen by */
   guint need;           /* answers still wanted; 0: over */
@@ -59,22 +59,32 @@ static void note_late(QfsPeer *peer, gint64 so_far_us, gint64 now_us) {
   peer->read_at_us = now_us;
 }
 
-static gint64 quickest_us(const QfsCoordinator *c, QfsNodeSet among, gint64 now_us) {
+/* How long a read takes at each of some nodes, all as of one moment. */
+typedef struct {
+  gint64 us[QFS_NODES_MAX]; /* of node i + 1, if it is among them */
+} Estimates;
+
+static void estimate(const QfsCoordinator *c, QfsNodeSet among, gint64 now_us, Estimates *out) {
+  for (QfsNodeSet rest = among; rest != 0; rest &= rest - 1) {
+    const guint i = (guint)__builtin_ctzll(rest);
+    out->us[i] = qfs_read_estimate(&c->peer[i + 1], now_us);
+  }
+}
+
+static gint64 quickest_us(const Estimates *estimates, QfsNodeSet among) {
   gint64 best = G_MAXINT64;
   for (QfsNodeSet rest = among; rest != 0; rest &= rest - 1)
-    best = MIN(best, qfs_read_estimate(&c->peer[__builtin_ctzll(rest) + 1], now_us));
+    best = MIN(best, estimates->us[__builtin_ctzll(rest)]);
   return best;
 }
 
 /* The first of `among` in the order of the key's holders, quick ones before slow ones; 0: none. */
-static guint pick_quick(QfsCoordinator *c, guint64 hash, QfsNodeSet among, gint64 now_us) {
-  const gint64 best = quickest_us(c, among, now_us);
+static guint pick_quick(QfsCoordinator *c, guint64 hash, QfsNodeSet among, const Estimates *estimates) {
+  const gint64 limit = MAX(QUICK_US, SLOW_FACTOR * quickest_us(estimates, among));
   QfsNodeSet quick = 0;
-  for (QfsNodeSet rest = among; rest != 0; rest &= rest - 1) {
-    const guint node = (guint)__builtin_ctzll(rest) + 1;
-    if (qfs_read_estimate(&c->peer[node], now_us) <= MAX(QUICK_US, SLOW_FACTOR * best))
-      quick |= QFS_NODE_BIT(node);
-  }
+  for (QfsNodeSet rest = among; rest != 0; rest &= rest - 1)
+    if (estimates->us[__builtin_ctzll(rest)] <= limit)
+      quick |= rest & -rest;
   return qfs_pick(c, hash, quick);
 }
 
@@ -82,12 +92,12 @@ static guint pick_quick(QfsCoordinator *c, guint64 hash, QfsNodeSet among, gint6
 
 /* Nodes that may answer now, asked or not. */
 static QfsNodeSet answerers(QfsCoordinator *c, const QfsAsk *ask) {
-  switch (ask->what->kind) {
+  switch (ask->what.kind) {
   case QFS_READ_RECORD:
     return qfs_readable(c, ask->hash);
   case QFS_READ_CHUNKS:
   case QFS_READ_SEEK:
-    return qfs_object_readable(c, ask->what->object, qfs_spans_newest(ask->what->spans));
+    return qfs_object_readable(c, ask->what.object, qfs_spans_newest(ask->what.spans));
   case QFS_READ_LIST:
     return qfs_listable(c);
   }
@@ -95,13 +105,13 @@ static QfsNodeSet answerers(QfsCoordinator *c, const QfsAsk *ask) {
 }
 
 static void send_read(QfsCoordinator *c, QfsAsk *ask, guint node, gint64 now_us) {
-  const QfsRead *what = ask->what;
+  const QfsRead *what = &ask->what;
   QfsRead *read = qfs_read_new(what->kind, node);
   read->ask = ask->id;
   read->hash = ask->hash;
   read->incarnation = c->peer[node].incarnation;
   read->asked_us = now_us;
-  read->key = g_strdup(what->key);
+  read->key = what->key != NULL ? g_ref_string_acquire(what->key) : NULL;
   read->after = g_strdup(what->after);
   read->limit = what->limit;
   read->whole = what->whole;
@@ -122,23 +132,25 @@ static void send_read(QfsCoordinator *c, QfsAsk *ask, guint node, gint64 now_us)
 /* Asks up to `n` nodes of `all` that were not asked yet; returns how many. */
 static guint ask_nodes(QfsCoordinator *c, QfsAsk *ask, QfsNodeSet all, guint n, gint64 now_us) {
   QfsNodeSet left = all & ~ask->open & ~ask->done_with;
+  Estimates estimates;
+  estimate(c, all, now_us, &estimates);
   if (all != 0)
-    ask->late_us = CLAMP(LATE_FACTOR * quickest_us(c, all, now_us), LATE_US, LATE_MAX_US);
+    ask->late_us = CLAMP(LATE_FACTOR * quickest_us(&estimates, all), LATE_US, LATE_MAX_US);
   guint sent = 0;
   for (; sent < n && left != 0; sent++) {
-    guint node = pick_quick(c, ask->hash, left, now_us);
+    guint node = pick_quick(c, ask->hash, left, &estimates);
     left &= ~QFS_NODE_BIT(node);
     send_read(c, ask, node, now_us);
   }
   return sent;
 }
 
-void qfs_ask(QfsCoordinator *c, QfsRead *what, guint64 hash, QfsNodeSet all, QfsNodeSet except,
+void qfs_ask(QfsCoordinator *c, const QfsRead *what, guint64 hash, QfsNodeSet all, QfsNodeSet except,
              guint need, QfsReadDone done, gpointer data) {
   gint64 now_us = c->env->now_us(c->env);
   QfsAsk *ask = g_slice_new0(QfsAsk);
   ask->id = ++c->next_ask;
-  ask->what = what;
+  ask->what = *what;
   ask->hash = hash;
   ask->epoch = c->view.epoch;
   ask->need = need;
@@ -156,7 +168,7 @@ void qfs_ask(QfsCoordinator *c, QfsRead *what, guint64 hash, QfsNodeSet all, Qfs
 /* ---- answers ---- */
 
 static void ask_free(QfsAsk *ask) {
-  qfs_read_free(ask->what);
+  qfs_read_clear(&ask->what);
   g_slice_free(QfsAsk, ask);
 }
 
@@ -190,7 +202,7 @@ static void deliver(QfsCoordinator *c, QfsAsk *ask, QfsRead *read) {
 
 static void deliver_failure(QfsCoordinator *c, QfsAsk *ask) {
   guint node = ask->open != 0 ? (guint)__builtin_ctzll(ask->open) + 1 : 0;
-  g_autoptr(QfsRead) read = qfs_read_new(ask->what->kind, node);
+  g_autoptr(QfsRead) read = qfs_read_new(ask->what.kind, node);
   qfs_read_fail(read, QFS_NO_QUORUM, "no answer");
   deliver(c, ask, read);
 }

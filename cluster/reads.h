@@ -8,11 +8,11 @@ G_BEGIN_DECLS
 typedef struct QfsAsk QfsAsk;
 /* `read` is borrowed. QFS_NO_QUORUM: nobody who may answer did; then its node may be 0, too. */
 typedef void (*QfsReadDone)(QfsCoordinator *c, QfsRead *read, gpointer data);
-/* Asks `what` (its node is 0; taken over) of `need` of the nodes that may answer it, other than `except`. Those
+/* Asks `what` (its node is 0; what it holds is taken over) of `need` of the nodes that may answer it, other than `except`. Those
  * are for RECORD qfs_readable(hash), for CHUNKS qfs_object_readable, for LIST qfs_listable; `all`: of now, without
  * the mute ones. `done` is called once per answer, `need` times; or until the first failure, which is the
  * last call. Not before this returns. */
-void qfs_ask(QfsCoordinator *c, QfsRead *what, guint64 hash, QfsNodeSet all, QfsNodeSet except,
+void qfs_ask(QfsCoordinator *c, const QfsRead *what, guint64 hash, QfsNodeSet all, QfsNodeSet except,
              guint need, QfsReadDone done, gpointer data);
 void qfs_reads_receive(QfsCoordinator *c, QfsRead *read); /* takes it over */
 void qfs_reads_peer_lost(QfsCoordinator *c, QfsPeer *peer);

@@ -158,6 +158,8 @@ void qfs_session_free(QfsSession *session);
 /* For a request that the calling thread is about to submit. All, if it serves a request of the kernel and no others wait
  * for it; while others do it gathers. */
 QfsLend qfs_session_lends(void);
+/* The calling thread has answered its request and goes on working: another one may listen at once. */
+void qfs_session_hand_over(void);
 /* The bytes of a WRITE being processed by this thread: large ones are taken over with the thread's
  * receive buffer, small ones copied. */
 GBytes *qfs_session_take_bytes(const char *buf, gsize size);

@@ -273,7 +273,7 @@ static QfsRecord *without_tail(QfsRecord *record) {
     return NULL;
   QfsRecord *light = qfs_record_copy(record);
   g_bytes_unref(light->tail);
-  light->tail = g_bytes_new_static("", 0);
+  light->tail = qfs_bytes_none();
   return light;
 }
 

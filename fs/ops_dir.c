@@ -1,6 +1,6 @@
 /* ops_dir.c - listing directories.
  *
- * A handle holds one page of the engine's list, never the directory. Cookies are ordinals: 1 and 2
+ * A handle holds one page of the engine's list, and perhaps the next one, never the directory. Cookies are ordinals: 1 and 2
  * are "." and "..", entry i is i + 3. The sequence goes on by name, so deletions on the way skip
  * nothing; for seekdir the handle keeps the name at which each page began. A reply never crosses a
  * page, so that what the kernel asks again (it could not deliver all) is still in memory.
@@ -8,6 +8,10 @@
  * READDIRPLUS hands out inodes from a page that may be older than the last change in the
  * directory: then only inodes that are known (and so current) are handed out, and other names
  * without one; the kernel looks those up when it needs them.
+ *
+ * Who reads on behind the first page gets the next one read ahead, by the thread that answered, while the caller works on
+ * what it got. A page that was read ahead is used if nothing changed in the directory since it was asked for, as if it
+ * had been asked for just now; else it is thrown away and asked for again.
  *
  * Threading: the handle by its own lock; the kernel sends one request per open directory at a
  * time, except after an interrupted one.
@@ -27,6 +31,20 @@ typedef struct {
   char *after;   /* name before it; NULL: the beginning */
 } Mark;
 
+/* A page that is asked for before the kernel wants it. */
+typedef struct {
+  QfsFs *fs;         /* constant, as all but what says otherwise */
+  QfsDirHandle *dir; /* referenced until it is here */
+  guint64 first;
+  char *key, *after;
+  guint64 changes, doubts, moves_done; /* the directory's, and of fs, when it was asked for */
+  gboolean dropped;   /* dir->lock: nobody wants it any more */
+  gboolean here;      /* dir->lock: the engine has answered */
+  GPtrArray *entries; /* dir->lock: NULL: there was no good answer */
+  gboolean more;      /* dir->lock */
+  GSList *calls;      /* dir->lock: of QfsCall: run again when it is here */
+} Ahead;
+
 struct QfsDirHandle {
   QfsInode *inode; /* constant, referenced */
   guint refs; /* fs->lock: the kernel's, and of calls (one may outlive RELEASEDIR if interrupted) */
@@ -38,6 +56,7 @@ struct QfsDirHandle {
   gboolean more;      /* lock: something follows the page */
   guint64 changes;    /* lock: inode->changes when the page was asked for */
   guint64 doubts;     /* lock: fs->doubts then */
+  Ahead *ahead;       /* lock: NULL: nothing was asked for */
 };
 
 static QfsDirHandle *dir_of(const struct fuse_file_info *fi) {
@@ -46,6 +65,22 @@ static QfsDirHandle *dir_of(const struct fuse_file_info *fi) {
 
 static void mark_clear(gpointer data) {
   g_free(((Mark *)data)->after);
+}
+
+static void ahead_free(Ahead *ahead) {
+  g_clear_pointer(&ahead->entries, g_ptr_array_unref);
+  g_free(ahead->key);
+  g_free(ahead->after);
+  g_slice_free(Ahead, ahead);
+}
+
+/* It is not wanted any more. Lock dir->lock. */
+static void drop_ahead_locked(QfsDirHandle *dir) {
+  Ahead *ahead = g_steal_pointer(&dir->ahead);
+  if (ahead != NULL && ahead->here)
+    ahead_free(ahead);
+  else if (ahead != NULL)
+    ahead->dropped = TRUE;
 }
 
 void qfs_dir_handle_unref(QfsFs *fs, QfsDirHandle *dir) {
@@ -60,6 +95,7 @@ void qfs_dir_handle_unref(QfsFs *fs, QfsDirHandle *dir) {
   g_mutex_unlock(&fs->lock);
   if (!last)
     return;
+  drop_ahead_locked(dir);
   g_clear_pointer(&dir->entries, g_ptr_array_unref);
   g_array_unref(dir->marks);
   g_mutex_clear(&dir->lock);
@@ -245,6 +281,9 @@ static void add_dots(QfsFs *fs, QfsDirHandle *dir, Reply *reply, guint64 *cookie
     *cookie = FIRST_COOKIE;
 }
 
+static Ahead *plan_ahead_locked(QfsFs *fs, QfsDirHandle *dir);
+static void ask_ahead(Ahead *ahead);
+
 static void answer(QfsCall *call, QfsDirHandle *dir) {
   QfsFs *fs = call->fs;
   Reply reply = {.req = call->req, .size = call->size, .plus = call->flags != 0};
@@ -272,6 +311,7 @@ static void answer(QfsCall *call, QfsDirHandle *dir) {
     }
     cookie++;
   }
+  Ahead *ahead = plan_ahead_locked(fs, dir);
   g_mutex_unlock(&dir->lock);
   if (fuse_reply_buf(reply.req, reply.buf, reply.used) != 0)
     for (guint i = 0; i < reply.linked->len; i++)
@@ -279,6 +319,81 @@ static void answer(QfsCall *call, QfsDirHandle *dir) {
   g_array_unref(reply.linked);
   g_free(reply.buf);
   qfs_call_end(call);
+  if (ahead != NULL)
+    ask_ahead(ahead);
+}
+
+/* --- reading ahead --- */
+
+/* The page behind the one in memory, if that is not the first and nobody looked beyond it yet; NULL: nothing is to be
+ * asked for. Lock dir->lock. */
+static Ahead *plan_ahead_locked(QfsFs *fs, QfsDirHandle *dir) {
+  if (dir->ahead != NULL || dir->entries == NULL || !dir->more || dir->first == 0 || dir->inode->control ||
+      g_atomic_int_get(&fs->closing))
+    return NULL;
+  const Mark *next = &g_array_index(dir->marks, Mark, dir->marks->len - 1);
+  if (next->first != dir->first + dir->entries->len)
+    return NULL;
+  g_mutex_lock(&fs->lock);
+  if (dir->inode->named) {
+    dir->refs++;
+    dir->ahead = g_slice_new(Ahead);
+    *dir->ahead = (Ahead){.fs = fs,
+                          .dir = dir,
+                          .first = next->first,
+                          .key = g_strdup(dir->inode->key),
+                          .after = g_strdup(next->after),
+                          .changes = dir->inode->changes,
+                          .doubts = fs->doubts,
+                          .moves_done = fs->moves_done};
+  }
+  g_mutex_unlock(&fs->lock);
+  return dir->ahead;
+}
+
+/* Calls that waited for a page: it is here, or they share its failure. */
+static void run_waiting(GSList *calls, QfsStatus status) {
+  if (status == QFS_OK || status == QFS_NOT_FOUND) {
+    qfs_calls_run(calls);
+    return;
+  }
+  for (GSList *l = calls; l != NULL; l = l->next)
+    qfs_call_reply_status(l->data, "listing", status);
+  g_slist_free(calls);
+}
+
+static void ahead_done(QfsRequest *request, gpointer user_data) {
+  Ahead *ahead = user_data;
+  QfsFs *fs = ahead->fs;
+  QfsDirHandle *dir = ahead->dir;
+  g_mutex_lock(&dir->lock);
+  if (request->status == QFS_OK && request->entries->len > 0)
+    ahead->entries = g_steal_pointer(&request->entries);
+  ahead->more = request->more;
+  ahead->here = TRUE;
+  GSList *calls = g_slist_reverse(g_steal_pointer(&ahead->calls));
+  if (ahead->dropped)
+    ahead_free(ahead);
+  g_mutex_unlock(&dir->lock);
+  run_waiting(calls, request->status);
+  qfs_dir_handle_unref(fs, dir);
+  qfs_fs_request_end(fs, request);
+}
+
+/* Others may listen for requests meanwhile: the engine reads in this thread. */
+static void ask_ahead(Ahead *ahead) {
+  QfsRequest *request = qfs_request_new(QFS_REQUEST_LIST, ahead->key, ahead_done, ahead);
+  request->after = g_strdup(ahead->after);
+  request->limit = PAGE_ENTRIES;
+  qfs_session_hand_over();
+  qfs_fs_submit(ahead->fs, request);
+}
+
+/* Would the engine answer the same now? Lock fs->lock. */
+static gboolean is_as_new_locked(const QfsFs *fs, const Ahead *ahead) {
+  const QfsInode *inode = ahead->dir->inode;
+  return ahead->entries != NULL && inode->named && ahead->changes == inode->changes && ahead->doubts == fs->doubts &&
+         ahead->moves_done == fs->moves_done && fs->moves == NULL;
 }
 
 /* --- fetching --- */
@@ -306,6 +421,40 @@ static void list_done(QfsCall *call, QfsRequest *request) {
   take_page(dir, entries, call->page_first, request->more && entries->len > 0);
   g_mutex_unlock(&dir->lock);
   run_readdir(call);
+}
+
+/* Takes what was read ahead, which begins at call->page_first. TRUE: it is the page in memory now, or the call runs again
+ * when it is here. Lock dir->lock, released if TRUE. */
+static gboolean take_ahead_unlock(QfsCall *call) {
+  QfsFs *fs = call->fs;
+  QfsDirHandle *dir = call->dir_handle;
+  Ahead *ahead = dir->ahead;
+  if (ahead == NULL || ahead->first != call->page_first) {
+    drop_ahead_locked(dir);
+    return FALSE;
+  }
+  if (!ahead->here) {
+    call->attempts--; /* it comes back to the same place */
+    ahead->calls = g_slist_prepend(ahead->calls, call);
+    g_mutex_unlock(&dir->lock);
+    return TRUE;
+  }
+  g_mutex_lock(&fs->lock);
+  const gboolean good = is_as_new_locked(fs, ahead);
+  if (good)
+    add_pending_locked(fs, dir, ahead->entries, ahead->after, ahead->more);
+  g_mutex_unlock(&fs->lock);
+  if (good) {
+    dir->changes = ahead->changes;
+    dir->doubts = ahead->doubts;
+    take_page(dir, g_steal_pointer(&ahead->entries), ahead->first, ahead->more);
+  }
+  drop_ahead_locked(dir);
+  if (good) {
+    g_mutex_unlock(&dir->lock);
+    run_readdir(call);
+  }
+  return good;
 }
 
 /* A page of what one replica holds, read at once. Lock dir->lock, released. */
@@ -339,6 +488,8 @@ static void fetch_unlock(QfsCall *call, guint64 ordinal) {
     fetch_replica_unlock(call, from != NULL ? from->after : NULL);
     return;
   }
+  if (take_ahead_unlock(call))
+    return;
   QfsRequest *request = qfs_request_new(QFS_REQUEST_LIST, NULL, NULL, NULL);
   request->after = from != NULL ? g_strdup(from->after) : NULL;
   request->limit = PAGE_ENTRIES;
@@ -369,6 +520,7 @@ static void run_readdir(QfsCall *call) {
     call->got = TRUE;
     g_clear_pointer(&dir->entries, g_ptr_array_unref);
     g_array_set_size(dir->marks, 0);
+    drop_ahead_locked(dir);
   }
   guint node;
   const char *key;

@@ -7,7 +7,7 @@
  * The listener carries out what it received itself and then listens again: waking another thread
  * for it costs more than most requests. It hands the listening over before it works when that
  * pays: there is a backlog and there are processors for it, or the request moves many bytes, or it
- * is the first after a pause. A thread that sleeps looks every RESCUE_US, while requests come, whether the
+ * is the first after a pause, or goes on after its answer (a listing that reads ahead). A thread that sleeps looks every RESCUE_US, while requests come, whether the
  * listener got stuck in its request. Before the listener sleeps in poll it spins: an answer to a
  * process that asks again at once comes twice as fast. Between its looks it lets others have its processor: the kernel
  * often wakes who was answered on the very one that answered.
@@ -136,6 +136,18 @@ static void release_nodes(Worker *worker) {
     return;
   worker->gathered_us = 0;
   qfs_engine_release(worker->session->fs->engine);
+}
+
+void qfs_session_hand_over(void) {
+  QfsSession *session = current_worker != NULL ? current_worker->session : NULL;
+  if (session == NULL)
+    return;
+  g_mutex_lock(&session->lock);
+  if (!session->listening && session->sleeping > 0) {
+    session->offered = TRUE;
+    g_cond_signal(&session->wake);
+  }
+  g_mutex_unlock(&session->lock);
 }
 
 /* Nobody waits for the answer, or it is no request of its own. */

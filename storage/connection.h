@@ -205,7 +205,7 @@ static inline void qfs_bind_bytes(sqlite3_stmt *statement, int index, GBytes *by
 }
 static inline GBytes *qfs_column_bytes(sqlite3_stmt *statement, int column) {
   const void *data = sqlite3_column_blob(statement, column);
-  return g_bytes_new(data, (gsize)sqlite3_column_bytes(statement, column));
+  return data != NULL ? g_bytes_new(data, (gsize)sqlite3_column_bytes(statement, column)) : qfs_bytes_none();
 }
 
 G_END_DECLS

@@ -2,8 +2,11 @@
  * and after. */
 #include "storage/file_watch.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 typedef struct {
   guint64 device, inode;
@@ -14,28 +17,42 @@ typedef struct {
 struct QfsFileWatch {
   gatomicrefcount refs;
   char *path;
+  int fd;              /* constant: the file itself; -1: it is not to be had. Only to look at: closing it gives back no lock */
   gboolean is_there;   /* constant */
+  gint64 path_us;      /* atomic: when the path was followed last */
   guint turn;          /* atomic */
   pthread_mutex_t lock;
   Stamp stamp;         /* lock */
 };
 
+static Stamp stamp_of(const struct stat *st) {
+  return (Stamp){.device = st->st_dev,
+                 .inode = st->st_ino,
+                 .size = st->st_size,
+                 .changed_s = st->st_mtim.tv_sec,
+                 .changed_ns = st->st_mtim.tv_nsec};
+}
+
 static gboolean take_stamp(const char *path, Stamp *out) {
   struct stat st;
   if (stat(path, &st) != 0)
     return FALSE;
-  *out = (Stamp){.device = st.st_dev,
-                 .inode = st.st_ino,
-                 .size = st.st_size,
-                 .changed_s = st.st_mtim.tv_sec,
-                 .changed_ns = st.st_mtim.tv_nsec};
+  *out = stamp_of(&st);
   return TRUE;
+}
+
+/* Some milliseconds late, for next to nothing. */
+static gint64 coarse_us(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return now.tv_sec * G_USEC_PER_SEC + now.tv_nsec / 1000;
 }
 
 QfsFileWatch *qfs_file_watch_new(const char *path) {
   QfsFileWatch *watch = g_new0(QfsFileWatch, 1);
   g_atomic_ref_count_init(&watch->refs);
   watch->path = g_strdup(path);
+  watch->fd = open(path, O_PATH | O_CLOEXEC);
   pthread_mutex_init(&watch->lock, NULL);
   watch->is_there = take_stamp(path, &watch->stamp);
   return watch;
@@ -50,6 +67,8 @@ void qfs_file_watch_unref(QfsFileWatch *watch) {
   if (watch == NULL || !g_atomic_ref_count_dec(&watch->refs))
     return;
   pthread_mutex_destroy(&watch->lock);
+  if (watch->fd >= 0)
+    close(watch->fd);
   g_free(watch->path);
   g_free(watch);
 }
@@ -70,23 +89,38 @@ void qfs_file_watch_end(QfsFileWatch *watch) {
   __atomic_add_fetch(&watch->turn, 1, __ATOMIC_SEQ_CST);
 }
 
-const char *qfs_file_watch_objection(QfsFileWatch *watch) {
-  if (!watch->is_there)
-    return NULL;
-  const guint turn = __atomic_load_n(&watch->turn, __ATOMIC_SEQ_CST);
-  Stamp now, known;
-  const gboolean found = take_stamp(watch->path, &now);
+/* `found`, which was looked at since `turn` was read, and what is known. */
+static const char *compare(QfsFileWatch *watch, guint turn, const Stamp *found) {
   pthread_mutex_lock(&watch->lock);
-  known = watch->stamp;
+  const Stamp known = watch->stamp;
   pthread_mutex_unlock(&watch->lock);
-  if (!found)
-    return "the file was deleted";
-  if (now.device != known.device || now.inode != known.inode)
+  if (found->device != known.device || found->inode != known.inode)
     return "another file is in its place";
   const gboolean moving =
       turn % 2 != 0 || turn != __atomic_load_n(&watch->turn, __ATOMIC_SEQ_CST);
-  if (!moving && (now.size != known.size || now.changed_s != known.changed_s ||
-                  now.changed_ns != known.changed_ns))
+  if (!moving && (found->size != known.size || found->changed_s != known.changed_s ||
+                  found->changed_ns != known.changed_ns))
     return "somebody else wrote to the file";
   return NULL;
+}
+
+const char *qfs_file_watch_objection(QfsFileWatch *watch) {
+  if (!watch->is_there)
+    return NULL;
+  __atomic_store_n(&watch->path_us, coarse_us(), __ATOMIC_RELAXED);
+  const guint turn = __atomic_load_n(&watch->turn, __ATOMIC_SEQ_CST);
+  Stamp now;
+  return take_stamp(watch->path, &now) ? compare(watch, turn, &now) : "the file was deleted";
+}
+
+const char *qfs_file_watch_glance(QfsFileWatch *watch) {
+  if (!watch->is_there)
+    return NULL;
+  const gint64 since_us = coarse_us() - __atomic_load_n(&watch->path_us, __ATOMIC_RELAXED);
+  const guint turn = __atomic_load_n(&watch->turn, __ATOMIC_SEQ_CST);
+  struct stat st;
+  if (watch->fd < 0 || since_us >= QFS_FILE_WATCH_PATH_US || fstat(watch->fd, &st) != 0 || st.st_nlink == 0)
+    return qfs_file_watch_objection(watch);
+  const Stamp now = stamp_of(&st);
+  return compare(watch, turn, &now);
 }

@@ -208,7 +208,7 @@ static QfsRecord *listed(const QfsRecord *record, gboolean whole) {
     return qfs_record_ref(record);
   QfsRecord *copy = qfs_record_copy(record);
   g_bytes_unref(copy->tail);
-  copy->tail = g_bytes_new_static("", 0);
+  copy->tail = qfs_bytes_none();
   return copy;
 }
 

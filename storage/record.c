@@ -11,15 +11,53 @@
 
 #include <string.h>
 
+/* Length of the run of '/' that `key` begins with. */
+static gsize leading_slashes(const char *key) {
+  return strspn(key, "/");
+}
+
+/* "" or slashes only: a name follows without another one. */
+static gboolean is_slashes(const char *dir) {
+  return dir[leading_slashes(dir)] == '\0';
+}
+
+GBytes *qfs_bytes_none(void) {
+  static GBytes *none;
+  if (g_once_init_enter(&none))
+    g_once_init_leave(&none, g_bytes_new_static("", 0));
+  return g_bytes_ref(none);
+}
+
+/* Room for a key of so many bytes with its NUL follows the record. */
+static QfsRecord *new_empty(gsize key_size) {
+  QfsRecord *record = g_malloc(sizeof *record + key_size);
+  memset(record, 0, sizeof *record);
+  g_atomic_ref_count_init(&record->refs);
+  record->key = (char *)(record + 1);
+  record->kind = QFS_KIND_TOMBSTONE;
+  record->tail = qfs_bytes_none();
+  record->xattrs = qfs_bytes_none();
+  record->spans = qfs_bytes_none();
+  return record;
+}
+
 QfsRecord *qfs_record_new(const char *key) {
   g_assert(key != NULL);
-  QfsRecord *record = g_new0(QfsRecord, 1);
-  g_atomic_ref_count_init(&record->refs);
+  QfsRecord *record = new_empty(0);
   record->key = g_strdup(key);
-  record->kind = QFS_KIND_TOMBSTONE;
-  record->tail = g_bytes_new_static("", 0);
-  record->xattrs = g_bytes_new_static("", 0);
-  record->spans = g_bytes_new_static("", 0);
+  return record;
+}
+
+QfsRecord *qfs_record_new_in(const char *dir, const char *name) {
+  const gsize dir_len = strlen(dir), name_size = strlen(name) + 1;
+  const gboolean joined = !is_slashes(dir);
+  QfsRecord *record = new_empty(dir_len + (joined ? 1 : 0) + name_size);
+  char *end = record->key;
+  memcpy(end, dir, dir_len);
+  end += dir_len;
+  if (joined)
+    *end++ = '/';
+  memcpy(end, name, name_size);
   return record;
 }
 
@@ -69,7 +107,8 @@ QfsRecord *qfs_record_ref(const QfsRecord *record) {
 void qfs_record_unref(QfsRecord *record) {
   if (record == NULL || !g_atomic_ref_count_dec(&record->refs))
     return;
-  g_free(record->key);
+  if (record->key != (char *)(record + 1))
+    g_free(record->key);
   g_bytes_unref(record->tail);
   g_bytes_unref(record->xattrs);
   g_bytes_unref(record->spans);
@@ -99,6 +138,14 @@ gboolean qfs_record_owns(const QfsRecord *record, guint64 number) {
   return qfs_spans_have(spans, number);
 }
 
+/* What replicas mostly have of one version: then nothing is to be encoded. */
+static gboolean is_same_state(const QfsRecord *a, const QfsRecord *b) {
+  G_STATIC_ASSERT(sizeof(QfsAttr) == 4 * sizeof(guint32) + 6 * sizeof(guint64)); /* without gaps */
+  return a->kind == b->kind && a->digest == b->digest && a->tail_offset == b->tail_offset &&
+         qfs_object_equal(a->object, b->object) && memcmp(&a->attr, &b->attr, sizeof a->attr) == 0 &&
+         g_bytes_equal(a->tail, b->tail) && g_bytes_equal(a->xattrs, b->xattrs) && g_bytes_equal(a->spans, b->spans);
+}
+
 int qfs_record_compare(const QfsRecord *a, const QfsRecord *b) {
   if (a == b)
     return 0;
@@ -112,15 +159,12 @@ int qfs_record_compare(const QfsRecord *a, const QfsRecord *b) {
   if (a_is_tombstone != b_is_tombstone)
     return b_is_tombstone ? -1 : 1;
 
+  if (is_same_state(a, b))
+    return 0;
   g_autoptr(GBytes) a_bytes = qfs_record_canonical(a);
   g_autoptr(GBytes) b_bytes = qfs_record_canonical(b);
   int order = g_bytes_compare(a_bytes, b_bytes); /* memcmp, then the shorter first */
   return order < 0 ? -1 : order > 0 ? 1 : 0;
-}
-
-/* Length of the run of '/' that `key` begins with. */
-static gsize leading_slashes(const char *key) {
-  return strspn(key, "/");
 }
 
 void qfs_key_split(const char *key, gsize *out_dir_len, const char **out_name) {
@@ -150,8 +194,8 @@ int qfs_key_order(const char *a, const char *b) {
 }
 
 char *qfs_key_join(const char *dir, const char *name) {
-  if (dir[leading_slashes(dir)] == '\0')
-    return g_strconcat(dir, name, NULL); /* "" or slashes only */
+  if (is_slashes(dir))
+    return g_strconcat(dir, name, NULL);
   return g_strconcat(dir, "/", name, NULL);
 }
 

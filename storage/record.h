@@ -94,7 +94,12 @@ typedef struct {
   guint64 digest;       /* digest of the data: XXH3 of the bytes for inline values, chained for others */
 } QfsRecord;
 
+/* No bytes, always the same ones: a new reference. */
+GBytes *qfs_bytes_none(void);
+
 QfsRecord *qfs_record_new(const char *key);           /* zeroed, empty tail, xattrs and spans, kind TOMBSTONE */
+/* The same of the key of `name` in `dir` (qfs_key_join). Key and record are one allocation: the key stays as it is. */
+QfsRecord *qfs_record_new_in(const char *dir, const char *name);
 QfsRecord *qfs_record_copy(const QfsRecord *record);  /* a private, changeable copy (bytes are shared) */
 QfsRecord *qfs_record_ref(const QfsRecord *record);
 void qfs_record_unref(QfsRecord *record);             /* accepts NULL */

@@ -169,7 +169,7 @@ typedef struct {
    * after_key NULL: every record with seq > after_seq. */
   gboolean (*record_scan)(QfsReplica *self, guint64 after_seq, const char *after_key, guint limit,
                           GPtrArray *out, gboolean *out_more, GError **error);
-  /* Children of directory `dir` with name > `after` (memcmp order; NULL: from the first), tombstones
+  /* Children of directory `dir` with name > `after` (NULL: from the first) in memcmp order of names, tombstones
    * included, tails left out (empty) except for symlinks. `whole`: with all tails, and about 1 MiB at most. The
    * root record is no child of the root. */
   gboolean (*record_list)(QfsReplica *self, const char *dir, const char *after, guint limit, gboolean whole,

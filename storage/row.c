@@ -91,20 +91,22 @@ sqlite3_stmt *qfs_row_find(QfsConnection *connection, QfsSql id, const char *key
   return qfs_connection_step(connection, cursor, out_row, error) ? g_steal_pointer(&cursor) : NULL;
 }
 
-/* The key of the row; NULL when there is none in it. */
-static char *read_key(sqlite3_stmt *row) {
+/* A record with the key of the row; "" when there is none in it. */
+static QfsRecord *read_key(sqlite3_stmt *row) {
   const char *dir = (const char *)sqlite3_column_text(row, COLUMN_DIR);
   const char *name = (const char *)sqlite3_column_text(row, COLUMN_NAME);
-  return dir != NULL && name != NULL ? qfs_key_join(dir, name) : NULL;
+  return dir != NULL && name != NULL ? qfs_record_new_in(dir, name) : qfs_record_new_in("", "");
+}
+
+static void read_bytes(sqlite3_stmt *row, int column, GBytes **bytes) {
+  g_bytes_unref(*bytes);
+  *bytes = qfs_column_bytes(row, column);
 }
 
 static QfsRecord *read_columns(sqlite3_stmt *row, gboolean with_tail) {
-  g_autofree char *key = read_key(row);
-  g_autoptr(QfsRecord) record = g_new0(QfsRecord, 1);
+  QfsRecord *record = read_key(row);
   QfsAttr *attr = &record->attr;
 
-  g_atomic_ref_count_init(&record->refs);
-  record->key = key != NULL ? g_steal_pointer(&key) : g_strdup("");
   record->timestamp = qfs_column_u64(row, COLUMN_TIMESTAMP);
   record->seq = qfs_column_u64(row, COLUMN_SEQ);
   gint64 kind = sqlite3_column_int64(row, COLUMN_KIND);
@@ -123,10 +125,11 @@ static QfsRecord *read_columns(sqlite3_stmt *row, gboolean with_tail) {
   record->object.placement = qfs_column_u64(row, COLUMN_OBJECT_PLACEMENT);
   record->object.unique = qfs_column_u64(row, COLUMN_OBJECT_UNIQUE);
   record->tail_offset = qfs_column_u64(row, COLUMN_TAIL_OFFSET);
-  record->xattrs = qfs_column_bytes(row, COLUMN_XATTRS);
-  record->spans = qfs_column_bytes(row, COLUMN_SPANS);
-  record->tail = with_tail ? qfs_column_bytes(row, COLUMN_DATA) : g_bytes_new_static("", 0);
-  return g_steal_pointer(&record);
+  read_bytes(row, COLUMN_XATTRS, &record->xattrs);
+  read_bytes(row, COLUMN_SPANS, &record->spans);
+  if (with_tail)
+    read_bytes(row, COLUMN_DATA, &record->tail);
+  return record;
 }
 
 QfsRecord *qfs_row_read(QfsConnection *connection, sqlite3_stmt *row, QfsRowShape shape,

@@ -378,6 +378,16 @@ def test_listing(mount):
         LIBC.seekdir(stream, places[i])
         wrong += following(stream) != names[i]
     check("telldir and seekdir", wrong == 0, wrong)
+    wrong = 0
+    for i in (1700, 520, 1024, 1023, 2, 2900):  # pages that are read ahead are of no use then
+        LIBC.seekdir(stream, places[i])
+        wrong += [following(stream) for _ in range(count + 3 - i)] != names[i:]
+    check("from each place the rest is listed to the end", wrong == 0, wrong)
+    LIBC.rewinddir(stream)
+    for _ in range(1100):
+        following(stream)
+    LIBC.rewinddir(stream)
+    check("rewinddir in the middle", [following(stream) for _ in range(count + 3)] == names)
     LIBC.rewinddir(stream)
     removed = 0
     while (name := following(stream)) is not None:
@@ -399,6 +409,38 @@ def test_listing(mount):
           all(error(os.stat, p(f"big/{i:03d}")) == "ENOENT" for i in range(200, 400)))
     shutil.rmtree(p("big"))
     check("rm -r removes everything", "big" not in os.listdir(mnt))
+
+
+def test_reading_ahead(mount):
+    """Behind the first page of 512 the next one is read ahead: what changes meanwhile must be seen all the same."""
+    count = 3000
+    os.mkdir(p("big"))
+    for i in range(count):
+        os.mknod(p(f"big/{i:05d}"), 0o100644)
+    scan = os.scandir(p("big"))
+    seen = [next(scan).name for _ in range(600)]
+    time.sleep(0.1)  # the entries from 1024 on are here
+    gone = [f"{i:05d}" for i in range(1030, 1530, 50)]
+    for name in gone:
+        os.unlink(p("big/" + name))
+    os.rename(p("big/01031"), p("big/01032a"))
+    os.mkdir(p("big/01033a"))
+    put("big/01100", b"changed")
+    fd = os.open(p("big/01101a"), CREATE)  # not published
+    drop_caches()
+    sizes = {entry.name: entry.stat(follow_symlinks=False).st_size for entry in scan}
+    expected = sorted({f"{i:05d}" for i in range(count)} - set(gone) - {"01031"} | {"01032a", "01033a", "01101a"})
+    check("what came, went and moved while a page was read ahead is listed as it is", seen + list(sizes) == expected,
+          set(seen + list(sizes)) ^ set(expected))
+    check("with the attributes of now", sizes["01100"] == 7)
+    check("nothing that went comes back", all(error(os.stat, p("big/" + name)) == "ENOENT" for name in gone))
+    os.close(fd)
+
+    scan = os.scandir(p("big"))
+    for _ in range(600):
+        next(scan)
+    check("a listing that is given up in the middle", scan.close() is None)
+    shutil.rmtree(p("big"))
 
 
 def overwrite(path, letters, size, pieces, end):
@@ -558,7 +600,7 @@ def main():
         print(f"# changes take {delay_us} us")
         for test in (test_without_quorum, test_truncation, test_pending_creation,
                      test_open_files_without_name, test_inode_numbers, test_cached_readers,
-                     test_pinned_readers, test_names, test_listing, test_readers_and_writers, test_appenders):
+                     test_pinned_readers, test_names, test_listing, test_reading_ahead, test_readers_and_writers, test_appenders):
             with Mount(delay_us) as mount:
                 test(mount)
                 result = mount.stop()

@@ -61,4 +61,31 @@ sync
 echo 2 >/proc/sys/vm/drop_caches
 shown >"$work/fresh"
 is "$(diff "$work/known" "$work/fresh")" "" "the list is the one that a kernel without memory gets"
+
+# Behind the first 512 names the next ones are read ahead, here from 1024 on: what others change then, of files that the
+# kernel does not know, is listed as it is.
+mkdir "$mnt/ahead"
+(cd "$mnt/ahead" && for ((i = 10000; i < 13000; i++)); do echo "$i" >"$i"; done)
+sync
+echo 2 >/proc/sys/vm/drop_caches
+cat >"$work/ahead.py" <<'END'
+import os, subprocess, sys, time
+program, top = sys.argv[1:]
+scan = os.scandir(top)
+names = [next(scan).name for _ in range(600)]
+time.sleep(0.2)
+for arguments in (["put", "11100", "changed meanwhile"], ["delete", "11101"], ["put", "11102a", "new"]):
+    subprocess.run([program, arguments[0], os.path.join(top, arguments[1])] + arguments[2:], check=True, stdout=2)
+sizes = {entry.name: entry.stat(follow_symlinks=False).st_size for entry in scan}
+names += sizes
+print(len(names), names == sorted(set(names)), sizes["11100"], "11101" in sizes, sizes.get("11102a"))
+scan = os.scandir(top)
+begun = [next(scan).name for _ in range(600)]
+time.sleep(0.2)
+os.rename(top, top + "-moved")
+print(begun + [entry.name for entry in scan] == names)
+END
+python3 "$work/ahead.py" "$QUORUMFS" "$mnt/ahead" >"$work/ahead"
+is "$(sed -n 1p "$work/ahead")" "3000 True 17 False 3" "what was read ahead is not shown once it changed"
+is "$(sed -n 2p "$work/ahead")" "True" "a directory that is renamed meanwhile is listed to the end"
 finish

@@ -95,7 +95,7 @@ void qfs_coordinator_submit(QfsCoordinator *c, QfsRequest *request) {
   case QFS_REQUEST_GET: {
     QfsRead *read = qfs_read_new(QFS_READ_RECORD, request->node);
     read->ask = GPOINTER_TO_SIZE(request);
-    read->key = g_strdup(request->key);
+    read->key = g_ref_string_new(request->key);
     c->env->read(c->env, read);
     break;
   }

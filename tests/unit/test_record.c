@@ -178,6 +178,13 @@ static void change_xattrs(QfsRecord *r) {
   g_bytes_unref(r->xattrs);
   r->xattrs = g_bytes_new_static("", 1);
 }
+static void change_nlink(QfsRecord *r) {
+  r->attr.nlink++;
+}
+static void change_spans(QfsRecord *r) {
+  g_bytes_unref(r->spans);
+  r->spans = qfs_spans_new(0, 7);
+}
 /* The same bytes, cut differently between xattrs and what follows. */
 static void move_the_border(QfsRecord *r) {
   g_bytes_unref(r->xattrs);
@@ -190,7 +197,7 @@ static void every_field_is_encoded(void) {
       change_kind,   change_mode,      change_uid,    change_gid,         change_rdev,
       change_size,   change_atime,     change_mtime,  change_ctime,       change_btime,
       change_digest, change_placement, change_unique, change_tail_offset, change_tail,
-      change_xattrs, move_the_border};
+      change_xattrs, change_nlink,     change_spans,  move_the_border};
   g_autoptr(QfsRecord) original = value("k", 3, "blue");
   g_autoptr(GBytes) bytes = qfs_record_canonical(original);
 
@@ -200,6 +207,7 @@ static void every_field_is_encoded(void) {
     g_autoptr(GBytes) changed_bytes = qfs_record_canonical(changed);
     g_assert_false(g_bytes_equal(bytes, changed_bytes));
     g_assert_cmpint(qfs_record_compare(original, changed), !=, 0);
+    g_assert_cmpint(qfs_record_compare(original, changed), ==, -qfs_record_compare(changed, original));
     g_assert_cmpuint(qfs_record_checksum(original), !=, qfs_record_checksum(changed));
   }
   g_autoptr(QfsRecord) other_key = value("l", 3, "blue");
@@ -291,6 +299,10 @@ static void check_split(const char *key, const char *dir, const char *name) {
   g_assert_cmpstr(found_dir, ==, dir);
   g_assert_cmpstr(found_name, ==, name);
   g_assert_cmpstr(joined, ==, key);
+  g_autoptr(QfsRecord) record = qfs_record_new_in(dir, name);
+  g_assert_cmpstr(record->key, ==, key);
+  g_autoptr(QfsRecord) copy = qfs_record_copy(record);
+  g_assert_cmpstr(copy->key, ==, key);
 }
 
 /* A key is directory and name, and joining them gives the key again. */
