@@ -1,8 +1,8 @@
 /* ops_dir.c - listing directories.
  *
  * A handle holds one page of the engine's list, and perhaps the next one, never the directory. Cookies are ordinals: 1 and 2
- * are "." and "..", entry i is i + 3. The sequence goes on by name, so deletions on the way skip
- * nothing; for seekdir the handle keeps the name at which each page began. A reply never crosses a
+ * are "." and "..", entry i is i + 3. The sequence goes on by name, so changes on the way skip
+ * nothing; for seekdir the handle keeps the name at which each page before the one in memory began. A reply never crosses a
  * page, so that what the kernel asks again (it could not deliver all) is still in memory.
  *
  * READDIRPLUS hands out inodes from a page that may be older than the last change in the
@@ -190,11 +190,11 @@ static void take_page(QfsDirHandle *dir, GPtrArray *entries, guint64 first, gboo
   dir->entries = entries;
   dir->first = first;
   dir->more = more;
-  guint64 end = first + entries->len;
-  gboolean known =
-      dir->marks->len > 0 && g_array_index(dir->marks, Mark, dir->marks->len - 1).first >= end;
-  if (more && !known && entries->len > 0) {
-    Mark mark = {end, g_strdup(entry_name(entries->pdata[entries->len - 1]))};
+  /* What follows is counted from here: the page may have more or fewer names than when it was read last. */
+  while (dir->marks->len > 0 && g_array_index(dir->marks, Mark, dir->marks->len - 1).first > first)
+    g_array_set_size(dir->marks, dir->marks->len - 1);
+  if (more && entries->len > 0) {
+    Mark mark = {first + entries->len, g_strdup(entry_name(entries->pdata[entries->len - 1]))};
     g_array_append_val(dir->marks, mark);
   }
 }

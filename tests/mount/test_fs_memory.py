@@ -389,6 +389,18 @@ def test_listing(mount):
     LIBC.rewinddir(stream)
     check("rewinddir in the middle", [following(stream) for _ in range(count + 3)] == names)
     LIBC.rewinddir(stream)
+    for _ in range(1600):
+        following(stream)
+    new = [f"00100.{i}" for i in range(300)]
+    for name in new:
+        os.mknod(p("big/" + name), 0o100644)
+    LIBC.seekdir(stream, places[50])
+    rest = [following(stream) for _ in range(count + 3 - 50 + len(new))]
+    check("after seekdir names that came meanwhile hide no others",
+          [name for name in rest if name not in new] == names[50:], len(set(names[50:]) - set(rest)))
+    for name in new:
+        os.unlink(p("big/" + name))
+    LIBC.rewinddir(stream)
     removed = 0
     while (name := following(stream)) is not None:
         if name not in (".", ".."):
