@@ -24,7 +24,7 @@ struct QfsCatchup {
   guint64 from, until;      /* sequence numbers to look at */
   guint64 settled_first;    /* the mark when it began to join: what came since has greater numbers */
   gboolean everything;      /* it may lack what is older than it knows of */
-  QfsNodeSet all;           /* the trusted nodes when it began: each must be scanned in each stage */
+  QfsNodeSet all;           /* the trusted nodes when it joined: each must be scanned in each stage */
   QfsNodeSet sources;       /* of these, still to be scanned in this stage */
   guint source;
   guint64 at_seq;
@@ -486,6 +486,7 @@ static void catchup_step(QfsCoordinator *c, QfsCatchup *u) {
       peer->state = PEER_JOINING;
       u->until = c->last_seq;
       u->settled_first = c->settled;
+      u->all = qfs_peers_in(c, PEER_TRUSTED); /* who came in meanwhile may have what was written meanwhile */
       qfs_flights_join(c);
       if (peer->catchup != u)
         return;
@@ -533,7 +534,6 @@ void qfs_catchup_start(QfsCoordinator *c, QfsPeer *peer) {
     u->from = qfs_set_has(c->view.in_sync, peer->index) ? c->settled : left_mark & ~QFS_MARK_INCOMPLETE;
   u->from = MIN(u->from, c->settled);
   u->at_seq = u->from;
-  u->all = trusted;
   u->held = qfs_records_new();
   u->intents = g_array_new(FALSE, FALSE, sizeof(guint64));
   peer->catchup = u;
