@@ -171,6 +171,31 @@ static void send_held_back(QfsCoordinator *c, const QfsFlight *first) {
       flight_send(c, link->data);
 }
 
+static void flight_send(QfsCoordinator *c, QfsFlight *flight);
+
+/* What waited for this flight, or others, because it is older. */
+static void send_obsolete(QfsCoordinator *c, guint64 seq) {
+  if (!c->has_obsolete || !c->view_stable)
+    return;
+  c->has_obsolete = FALSE;
+  for (const GList *link = c->flights.head; link != NULL; link = link->next) {
+    QfsFlight *flight = link->data;
+    c->has_obsolete |= flight->obsolete;
+    if (flight->obsolete && flight->seq < seq)
+      flight_send(c, flight);
+  }
+  for (const GList *link = c->retained.head; link != NULL && !c->has_obsolete; link = link->next)
+    c->has_obsolete = ((const QfsFlight *)link->data)->obsolete;
+}
+
+static void make_obsolete(QfsCoordinator *c, GQueue *flights, QfsObjectId id) {
+  for (GList *link = flights->head; link != NULL; link = link->next) {
+    QfsFlight *flight = link->data;
+    flight->obsolete |= qfs_flight_names(flight, id);
+    c->has_obsolete |= flight->obsolete;
+  }
+}
+
 /* A node has a version that is newer than all that is known here: never acknowledged, and left from a time whose end the
  * node missed. What it came to is for a mend to say: copies must not differ for ever. */
 static void look_at_newer(QfsCoordinator *c, const QfsFlight *flight, guint64 newest) {
@@ -217,6 +242,7 @@ static void flight_reply(QfsCoordinator *c, QfsPeer *peer, QfsMessage *reply, gp
     send_held_back(c, flight);
   if ((flight = flight_find(c, *seq)) != NULL)
     flight_check(c, flight);
+  send_obsolete(c, *seq);
 }
 
 static void flight_send(QfsCoordinator *c, QfsFlight *flight) {
@@ -416,6 +442,8 @@ void qfs_flight_forget(QfsCoordinator *c, guint64 seq) {
 void qfs_flights_end_chunks(QfsCoordinator *c, QfsObjectId id) {
   const QfsObject *object = qfs_object_find(c, id);
   g_autoptr(GArray) seqs = g_array_new(FALSE, FALSE, sizeof(guint64));
+  make_obsolete(c, &c->flights, id);
+  make_obsolete(c, &c->retained, id);
   for (guint i = 0; object != NULL && i < object->flights->len; i++) {
     QfsFlight *flight = object->flights->pdata[i];
     if (!flight->quorum)
@@ -428,7 +456,7 @@ void qfs_flights_end_chunks(QfsCoordinator *c, QfsObjectId id) {
     QfsFlight *flight = flight_find(c, g_array_index(seqs, guint64, i));
     if (flight == NULL)
       continue;
-    send_held_back(c, flight); /* the record that names them is no news to anybody */
+    send_held_back(c, flight);
     if ((flight = flight_find(c, g_array_index(seqs, guint64, i))) != NULL)
       flight_check(c, flight);
   }

@@ -21,6 +21,7 @@ struct QfsFlight {
   gint64 full_since_us;    /* first answer for lack of space; 0: none */
   gboolean tainted;        /* lack of space does not prove that it was not applied */
   gboolean quorum;
+  gboolean obsolete;       /* what it names is being discarded: newer versions are known, and a node gets these before */
   gboolean recovery;       /* complete when all of H(hash, S) have it, though S be smaller than W */
   guint round;             /* of split flights: answers of an earlier round are for other parts */
   gsize bytes;
@@ -59,6 +60,8 @@ QfsNodeSet qfs_flight_lack(QfsCoordinator *c, const QfsFlight *flight);
 QfsNodeSet qfs_lack_chunks(QfsCoordinator *c, QfsObjectId id, guint64 seq);
 /* May `flight` have been held back because of `first`, which is chunks or an intent? */
 gboolean qfs_flight_waits_for(const QfsFlight *flight, const QfsFlight *first);
+/* Does some record of it name the object? */
+gboolean qfs_flight_names(const QfsFlight *flight, QfsObjectId id);
 
 /* ---- records to be copied to a node that lacks what must come first: held.c ---- */
 

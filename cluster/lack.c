@@ -44,9 +44,25 @@ static gboolean is_part_of(const QfsFlight *flight, const QfsFlight *intent) {
   return flight->message->type == QFS_MESSAGE_COMMIT && flight->message->id == intent->seq;
 }
 
+/* Later versions of what is obsolete: a node that has these takes no record any more whose chunks it will not get. */
+static QfsNodeSet lack_newer(QfsCoordinator *c, const QfsFlight *flight) {
+  QfsNodeSet lack = 0;
+  for (GList *link = c->flights.tail; link != NULL; link = link->prev) {
+    const QfsFlight *later = link->data;
+    if (later->seq <= flight->seq)
+      break;
+    if (later->message->records == NULL || later->message->type == QFS_MESSAGE_INTENT)
+      continue;
+    for (guint i = 0; i < flight->n_hashes; i++)
+      if (has_hash(later, flight->hashes[i]))
+        lack |= qfs_key_targets(c, flight->hashes[i]) & ~later->acked;
+  }
+  return lack;
+}
+
 QfsNodeSet qfs_flight_lack(QfsCoordinator *c, const QfsFlight *flight) {
   const GPtrArray *records = flight->message->records;
-  QfsNodeSet lack = 0;
+  QfsNodeSet lack = flight->obsolete ? lack_newer(c, flight) : 0;
   if (flight->message->type == QFS_MESSAGE_INTENT)
     return 0; /* it is no change yet */
   for (guint i = 0; records != NULL && i < records->len; i++)
@@ -63,7 +79,7 @@ QfsNodeSet qfs_flight_lack(QfsCoordinator *c, const QfsFlight *flight) {
   return lack;
 }
 
-static gboolean names_object(const QfsFlight *flight, QfsObjectId id) {
+gboolean qfs_flight_names(const QfsFlight *flight, QfsObjectId id) {
   const GPtrArray *records = flight->message->records;
   for (guint i = 0; records != NULL && i < records->len; i++)
     if (qfs_object_equal(((const QfsRecord *)records->pdata[i])->object, id))
@@ -73,7 +89,7 @@ static gboolean names_object(const QfsFlight *flight, QfsObjectId id) {
 
 gboolean qfs_flight_waits_for(const QfsFlight *flight, const QfsFlight *first) {
   if (first->message->chunks != NULL)
-    return names_object(flight, ((const QfsChunk *)first->message->chunks->pdata[0])->object);
+    return qfs_flight_names(flight, ((const QfsChunk *)first->message->chunks->pdata[0])->object);
   if (first->message->type != QFS_MESSAGE_INTENT || flight->message->records == NULL)
     return FALSE;
   for (guint i = 0; i < flight->n_hashes && !is_part_of(flight, first); i++)

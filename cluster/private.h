@@ -90,6 +90,7 @@ struct QfsCoordinator {
   GQueue flights;                 /* QfsFlight by seq */
   GPtrArray *intents;             /* those of them that are intents */
   gint64 full_retry_us;           /* flights wait for space: ask again then; 0: none */
+  gboolean has_obsolete;          /* some flight under way or retained is */
   GQueue retained;                /* complete but not settled: sent again if their holders change */
   gsize flight_bytes;             /* payload of all of them */
   GHashTable *rpcs;               /* cookie -> QfsRpc */
