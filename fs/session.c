@@ -289,6 +289,7 @@ static gboolean receive(Worker *worker) {
   }
   if (!become_listener_locked(session)) {
     g_mutex_unlock(&session->lock);
+    release_nodes(worker);
     return FALSE;
   }
   g_mutex_unlock(&session->lock);
