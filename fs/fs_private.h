@@ -86,6 +86,7 @@ struct QfsFs {
   guint64 moves_begun;  /* lock: move.h T3 */
   guint handing;        /* lock: T3: changes that were decided on and are not yet the engine's */
   GSList *held;         /* lock: of QfsRequest: wait for the end of moves */
+  GSList *undecided;    /* lock: QfsRequest that were noted, and neither held nor sent yet: they follow a rename */
   GQueue dirty_dirs; /* lock: directories whose times are not yet stored; each holds a reference */
   GQueue crowd;         /* lock: of QfsInode: files that the kernel knows, by age (crowd.h) */
   guint cached_names;   /* constant: how many of them it may know */

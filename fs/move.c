@@ -19,6 +19,13 @@ static gboolean is_below(const char *dir, const char *key) {
   return key != NULL && qfs_key_below(dir, key) != NULL;
 }
 
+static QfsMove *move_of_locked(const QfsFs *fs, const QfsRequest *request) {
+  for (const GSList *l = fs->moves; l != NULL; l = l->next)
+    if (((QfsMove *)l->data)->own == request)
+      return l->data;
+  return NULL;
+}
+
 void qfs_move_begin_locked(QfsFs *fs, QfsInode *dir, const QfsRequest *request) {
   QfsMove *move = g_new0(QfsMove, 1);
   move->dir = qfs_inode_ref_locked(dir);
@@ -92,29 +99,38 @@ static void rename_below_locked(QfsFs *fs, const QfsMove *move) {
     qfs_inode_add_link_locked(fs, linked->pdata[i], links->pdata[i]);
 }
 
+/* A change that was decided on under the names of before. */
+static void follow_locked(const QfsMove *move, QfsRequest *request) {
+  char *name = moved_name(move, request->key), *name2 = moved_name(move, request->key2);
+  if (name != NULL) {
+    g_free(request->key);
+    request->key = name;
+  }
+  if (name2 != NULL) {
+    g_free(request->key2);
+    request->key2 = name2;
+  }
+}
+
 GSList *qfs_move_end_locked(QfsFs *fs, QfsInode *dir, gboolean moved) {
   QfsMove *move = take_move_locked(fs, dir);
   GSList *free_now = NULL, *still = NULL;
   if (moved) {
     rename_below_locked(fs, move);
     fs->moves_done++;
+    for (GSList *l = fs->undecided; l != NULL; l = l->next)
+      follow_locked(move, l->data);
   }
   for (GSList *l = fs->held; l != NULL; l = l->next) {
     QfsRequest *request = l->data;
-    char *name = moved ? moved_name(move, request->key) : NULL;
-    char *name2 = moved ? moved_name(move, request->key2) : NULL;
-    if (name != NULL) {
-      g_free(request->key);
-      request->key = name;
-    }
-    if (name2 != NULL) {
-      g_free(request->key2);
-      request->key2 = name2;
-    }
-    if (fs->moves == NULL)
+    if (moved)
+      follow_locked(move, request);
+    if (fs->moves == NULL) {
+      qfs_move_note_locked(fs, request); /* a rename that begins before it is sent waits for it */
       free_now = g_slist_prepend(free_now, request);
-    else
+    } else {
       still = g_slist_prepend(still, request); /* looked at again at the end of the last one */
+    }
   }
   g_slist_free(fs->held);
   fs->held = g_slist_reverse(still);
@@ -126,8 +142,13 @@ GSList *qfs_move_end_locked(QfsFs *fs, QfsInode *dir, gboolean moved) {
 }
 
 void qfs_move_send(QfsFs *fs, GSList *held) {
-  for (GSList *l = held; l != NULL; l = l->next)
-    qfs_fs_send(fs, l->data);
+  for (GSList *l = held; l != NULL; l = l->next) {
+    QfsRequest *request = l->data;
+    const guint64 mark = request->mark;
+    if (!qfs_move_holds(fs, request))
+      qfs_fs_send(fs, request);
+    qfs_move_handed_over(fs, mark);
+  }
   g_slist_free(held);
 }
 
@@ -144,18 +165,12 @@ static gboolean is_read(const QfsRequest *request) {
   return request->type == QFS_REQUEST_GET || request->type == QFS_REQUEST_LIST;
 }
 
-static QfsMove *move_of_locked(const QfsFs *fs, const QfsRequest *request) {
-  for (const GSList *l = fs->moves; l != NULL; l = l->next)
-    if (((QfsMove *)l->data)->own == request)
-      return l->data;
-  return NULL;
-}
-
 void qfs_move_note_locked(QfsFs *fs, QfsRequest *request) {
   if (move_of_locked(fs, request) != NULL)
     return; /* a rename does not wait for itself */
   request->mark = fs->moves_begun + 1;
   fs->handing++;
+  fs->undecided = g_slist_prepend(fs->undecided, request);
 }
 
 void qfs_move_handed_over(QfsFs *fs, guint64 mark) {
@@ -177,9 +192,12 @@ void qfs_move_handed_over(QfsFs *fs, guint64 mark) {
 }
 
 gboolean qfs_move_holds(QfsFs *fs, QfsRequest *request) {
-  if (g_atomic_int_get(&fs->n_moves) == 0 || is_read(request) || request->type == QFS_REQUEST_READ)
+  const gboolean reads = is_read(request) || request->type == QFS_REQUEST_READ;
+  if (request->mark == 0 && (g_atomic_int_get(&fs->n_moves) == 0 || reads))
     return FALSE;
   g_mutex_lock(&fs->lock);
+  if (request->mark != 0)
+    fs->undecided = g_slist_remove(fs->undecided, request);
   QfsMove *own = move_of_locked(fs, request);
   gboolean early = own != NULL && own->waits > 0;
   if (early)

@@ -8,7 +8,7 @@
  *       its way waits for it.
  *   T3. A change whose names were looked up before a directory began to be renamed reaches the engine before the rename
  *       does, or is held back: the rename waits while changes that were decided on are being handed over. So
- *       none comes after it with a name of before.
+ *       none comes after it with a name of before. Until it is held or sent it follows a rename that ends.
  */
 #pragma once
 
