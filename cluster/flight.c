@@ -171,8 +171,6 @@ static void send_held_back(QfsCoordinator *c, const QfsFlight *first) {
       flight_send(c, link->data);
 }
 
-static void flight_send(QfsCoordinator *c, QfsFlight *flight);
-
 /* What waited for this flight, or others, because it is older. */
 static void send_obsolete(QfsCoordinator *c, guint64 seq) {
   if (!c->has_obsolete || !c->view_stable)

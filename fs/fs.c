@@ -41,19 +41,20 @@ gint64 qfs_fs_birth_ns_locked(QfsFs *fs) {
 
 /* Which thread sends it decides on lending: what was held is sent by another one than it came from. */
 void qfs_fs_send(QfsFs *fs, QfsRequest *request) {
-  request->lend = qfs_session_lends();
-  qfs_engine_submit(fs->engine, request);
+  const guint64 mark = request->mark;
+  if (!qfs_move_holds(fs, request)) {
+    request->lend = qfs_session_lends();
+    qfs_engine_submit(fs->engine, request);
+  }
+  if (mark != 0)
+    qfs_move_handed_over(fs, mark);
 }
 
 void qfs_fs_submit(QfsFs *fs, QfsRequest *request) {
   request->now_ns = qfs_fs_now_ns();
   request->follow = TRUE;
   g_atomic_int_inc(&fs->in_flight);
-  const guint64 mark = request->mark;
-  if (!qfs_move_holds(fs, request))
-    qfs_fs_send(fs, request);
-  if (mark != 0)
-    qfs_move_handed_over(fs, mark);
+  qfs_fs_send(fs, request);
 }
 
 void qfs_fs_request_end(QfsFs *fs, QfsRequest *request) {

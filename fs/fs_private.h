@@ -118,7 +118,7 @@ gint64 qfs_fs_birth_ns_locked(QfsFs *fs);
 
 /* Submits; `request->done` must end with qfs_fs_request_end, its last touch of fs. Fills now_ns. */
 void qfs_fs_submit(QfsFs *fs, QfsRequest *request);
-/* What submit left to move.c, which held it. */
+/* The last part of submit, also for what move.c held: to the engine, unless it is held (again). */
 void qfs_fs_send(QfsFs *fs, QfsRequest *request);
 void qfs_fs_request_end(QfsFs *fs, QfsRequest *request);
 

@@ -142,13 +142,8 @@ GSList *qfs_move_end_locked(QfsFs *fs, QfsInode *dir, gboolean moved) {
 }
 
 void qfs_move_send(QfsFs *fs, GSList *held) {
-  for (GSList *l = held; l != NULL; l = l->next) {
-    QfsRequest *request = l->data;
-    const guint64 mark = request->mark;
-    if (!qfs_move_holds(fs, request))
-      qfs_fs_send(fs, request);
-    qfs_move_handed_over(fs, mark);
-  }
+  for (GSList *l = held; l != NULL; l = l->next)
+    qfs_fs_send(fs, l->data);
   g_slist_free(held);
 }
 
@@ -186,8 +181,7 @@ void qfs_move_handed_over(QfsFs *fs, guint64 mark) {
   }
   g_mutex_unlock(&fs->lock);
   for (GSList *l = ready; l != NULL; l = l->next)
-    if (!qfs_move_holds(fs, l->data))
-      qfs_fs_send(fs, l->data);
+    qfs_fs_send(fs, l->data);
   g_slist_free(ready);
 }
 

@@ -282,14 +282,13 @@ static gboolean is_quick(const struct fuse_buf *buf) {
 static gboolean receive(Worker *worker) {
   QfsSession *session = worker->session;
   g_mutex_lock(&session->lock);
-  if (session->listening && worker->gathered_us != 0) { /* it will wait */
+  if ((session->listening || session->ended) && worker->gathered_us != 0) { /* it will wait, or end */
     g_mutex_unlock(&session->lock);
     release_nodes(worker);
     g_mutex_lock(&session->lock);
   }
   if (!become_listener_locked(session)) {
     g_mutex_unlock(&session->lock);
-    release_nodes(worker);
     return FALSE;
   }
   g_mutex_unlock(&session->lock);
